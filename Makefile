@@ -1,0 +1,36 @@
+# Each target does its own set-up from a bare clone: Python >= 3.10 and make are all it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test quick check format bench clean
+
+demo: $(VENV)/installed  ## train an SAE and two weighted SAEs on the bundled model, and report
+	$(BIN)/wsae demo
+
+test: quick  ## every test
+	$(BIN)/pytest -m slow
+
+quick: $(VENV)/installed  ## the tests that take seconds, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto
+
+check: $(VENV)/installed  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(VENV)/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed  ## what the weight costs in a training step
+	$(BIN)/python eval/perf/step_cost.py
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from wsae_plugin import GammaScheduler, gamma_from_proxy
+from wsae_plugin.gamma import PROXIES, Proxy, moments_of, no_samples
+from wsae_plugin.gamma.statistics import GammaStatistics
+
+D_IN, D_SAE = 6, 10
+
+
+def batch(step: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(40, D_IN, generator=generator) * torch.arange(1, D_IN + 1)
+
+
+def decoder() -> torch.Tensor:
+    return torch.randn(D_SAE, D_IN, generator=torch.Generator().manual_seed(0))
+
+
+def run(scheduler: GammaScheduler, steps: range, alpha: float = 1.0) -> list[torch.Tensor]:
+    gammas = []
+    for step in steps:
+        scheduler.update(step, alpha, batch(step), decoder)
+        gammas.append(scheduler.gamma.clone())
+    return gammas
+
+
+def test_gamma_is_that_of_all_the_steps_so_far_and_then_frozen() -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE, freeze_step=3)
+    gammas = run(scheduler, range(6))
+    for step, gamma in enumerate(gammas):
+        seen = torch.cat([batch(s) for s in range(min(step + 1, 3))])
+        expected = gamma_from_proxy(moments_of(seen).variance, 1.0)
+        torch.testing.assert_close(gamma, expected.float())
+
+
+def test_never_frozen() -> None:
+    gammas = run(GammaScheduler(D_IN, D_SAE, freeze_step=None), range(30))
+    assert all(not torch.equal(a, b) for a, b in zip(gammas, gammas[1:], strict=False))
+
+
+def test_alpha_goes_on_warming_up_after_the_freeze() -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE, freeze_step=2, alpha_warm_up_steps=4)
+    for step in range(8):
+        alpha = min(step / 4, 1.0)
+        scheduler.update(step, alpha, batch(step), decoder)
+        proxy = scheduler.read().proxy
+        torch.testing.assert_close(scheduler.gamma, gamma_from_proxy(proxy, alpha).float())
+    seen = torch.cat([batch(0), batch(1)])
+    torch.testing.assert_close(proxy, moments_of(seen).variance)
+
+
+def test_gamma_is_one_before_the_first_step_and_while_alpha_is_zero() -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE)
+    assert torch.equal(scheduler.gamma, torch.ones(D_IN))
+    assert torch.equal(run(scheduler, range(1), alpha=0.0)[0], torch.ones(D_IN))
+
+
+def test_latents_are_asked_for_by_the_proxy_that_needs_them_only() -> None:
+    variance = GammaScheduler(D_IN, D_SAE)
+    variance.observe_latents(0, torch.ones(4, D_SAE))
+    assert variance.d_latents == 0
+    scheduler = GammaScheduler(D_IN, D_SAE, proxy="latent_variance", freeze_step=3)
+    assert torch.equal(run(scheduler, range(1))[0], torch.ones(D_IN))  # no latent was seen yet
+    generator = torch.Generator().manual_seed(0)
+    latents = [torch.rand(40, D_SAE, generator=generator) for _ in range(5)]
+    for step in range(5):
+        scheduler.observe_latents(step, latents[step].to_sparse())
+    s = moments_of(torch.cat(latents[:3])).variance @ decoder().double().square()
+    run(scheduler, range(2, 3))
+    torch.testing.assert_close(scheduler.gamma, gamma_from_proxy(s, 1.0).float())
+
+
+@pytest.mark.parametrize(
+    ("refresh", "steps"),
+    [("every_step", list(range(12))), ("doubling", [0, 1, 2, 4, 8, 11]), ("once", [0])],
+)
+def test_when_the_proxy_is_recomputed(
+    refresh: Any, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(evidence: Any) -> torch.Tensor:
+        calls.append(round(float(evidence.activations.count)) // 40 - 1)
+        return evidence.activations.variance
+
+    proxy = Proxy(counted, units=2, refresh=refresh, needs_latents=False)
+    monkeypatch.setitem(PROXIES, "counted", proxy)
+    run(GammaScheduler(D_IN, D_SAE, proxy="counted", freeze_step=12), range(20))
+    assert calls == steps
+
+
+def test_a_concentrated_gamma_is_frozen_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    x = torch.randn(50, 40)
+    x[:, 7] *= 1000
+    for clip, warned in ((None, True), (1.0, True)):
+        scheduler = GammaScheduler(40, D_SAE, freeze_step=1, clip=clip)
+        with caplog.at_level(logging.WARNING):
+            scheduler.update(0, 1.0, x, decoder)
+        assert ("weighted variance on 1.0 of 40 dimensions" in caplog.text) == warned
+        caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        run(GammaScheduler(D_IN, D_SAE, freeze_step=1), range(3))
+    assert not caplog.text
+
+
+CASTS: list[Callable[[GammaScheduler], Any]] = [
+    lambda s: s.to(torch.bfloat16),
+    lambda s: s.half().float(),
+    lambda s: s.double(),
+    lambda s: s.to("cpu"),
+    lambda s: s.load_state_dict({k: v.to(torch.bfloat16) for k, v in s.state_dict().items()}),
+    lambda s: s.load_state_dict({k: v.half() for k, v in s.state_dict().items()}, assign=True),
+]
+
+
+@pytest.mark.parametrize("cast", CASTS)
+def test_no_cast_costs_a_digit(cast: Callable[[GammaScheduler], Any]) -> None:
+    straight = GammaScheduler(D_IN, D_SAE, freeze_step=4)
+    run(straight, range(6))
+    scheduler = GammaScheduler(D_IN, D_SAE, freeze_step=4)
+    run(scheduler, range(2))
+    cast(scheduler)
+    run(scheduler, range(2, 6))
+    assert torch.equal(scheduler.statistics, straight.statistics)
+    assert torch.equal(scheduler.gamma, straight.gamma)
+
+
+def test_gamma_is_at_least_float32_and_float64_for_a_float64_sae() -> None:
+    for dtype, expected in [
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ]:
+        scheduler = GammaScheduler(D_IN, D_SAE, dtype=dtype)
+        run(scheduler.to(dtype), range(1))
+        assert scheduler.gamma.dtype == expected
+
+
+def test_statistics_of_another_kind_of_proxy_are_refused() -> None:
+    other = GammaScheduler(D_IN, D_SAE, proxy="latent_variance").state_dict()
+    with pytest.raises(RuntimeError, match="another kind of proxy than gamma_proxy 'variance'"):
+        GammaScheduler(D_IN, D_SAE).load_state_dict(other)
+
+
+@pytest.mark.parametrize("d_latents", [0, 3])
+def test_bytes_round_trip(d_latents: int) -> None:
+    statistics = GammaStatistics(
+        alpha=torch.tensor(0.25, dtype=torch.float64),
+        proxy=torch.rand(4, dtype=torch.float64),
+        activations=moments_of(torch.rand(9, 4)),
+        latents=moments_of(torch.rand(9, 3)) if d_latents else no_samples(0),
+    )
+    packed = statistics.to_bytes()
+    assert packed.dtype == torch.uint8
+    again = GammaStatistics.from_bytes(packed, d_in=4)
+    flat = [again.alpha, again.proxy, *again.activations, *again.latents]
+    expected = [statistics.alpha, statistics.proxy, *statistics.activations, *statistics.latents]
+    for a, e in zip(flat, expected, strict=True):
+        assert torch.equal(a, e)
+        assert a.shape == e.shape
+
+
+def test_the_example_in_the_docstring() -> None:
+    gamma = GammaScheduler(d_in=2, d_sae=8, freeze_step=1)
+    x = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+    gamma.update(step=0, alpha=0.5, activations=x, decoder=lambda: torch.zeros(8, 2))
+    assert gamma.gamma.square().tolist() == pytest.approx([0.4, 1.6])

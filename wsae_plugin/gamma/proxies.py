@@ -1,0 +1,206 @@
+"""Proxies s of how monosemantic each input dimension is: one pure function each, and their table.
+
+arXiv 2506.15963 sets γ_q = s_q^α with s_q the variance of the q-th input dimension. For
+independent features that variance is the energy of a row of W_p, so a dimension that carries two
+features has *twice* the variance of one that carries one: the other proxies are there to be
+compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from scipy.optimize import nnls
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.moments import Moments
+
+
+@dataclass(frozen=True)
+class ProxyEvidence:
+    """All that a proxy may look at.
+
+    Attributes:
+        activations: moments of the SAE's input, d_in dimensions.
+        latents: moments of the SAE's feature activations, d_sae dimensions; without a sample
+            unless the proxy was registered with `needs_latents`.
+        decoder: what one unit of each latent adds to the reconstruction, shape (d_sae, d_in),
+            float64.
+        file: the config's `gamma_file`.
+        seed: the config's `gamma_seed`.
+    """
+
+    activations: Moments
+    latents: Moments
+    decoder: Tensor
+    file: str | None
+    seed: int
+
+
+ProxyFunction = Callable[[ProxyEvidence], Tensor]
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A row of the table.
+
+    Attributes:
+        compute: evidence → s, shape (d_in,), float64, finite and not negative.
+        units: the power of activation units that s carries; s follows it when SAELens folds an
+            activation scale into the weights.
+        refresh: when s is recomputed while Γ is estimated: at every step, at the steps
+            0, 1, 2, 4, 8, … and the last (for what is expensive), or at step 0 only.
+        needs_latents: whether the moments of the latents are to be kept.
+    """
+
+    compute: ProxyFunction
+    units: int
+    refresh: Literal["every_step", "doubling", "once"]
+    needs_latents: bool
+
+
+def variance(evidence: ProxyEvidence) -> Tensor:
+    """s_q = Var(x_q), the proxy of arXiv 2506.15963 (Section 5.2); activation units²."""
+    return evidence.activations.variance
+
+
+def kurtosis(evidence: ProxyEvidence) -> Tensor:
+    """s_q = excess kurtosis of x_q, and 0 where it is negative.
+
+    For independent features it is κ_x Σ_i W_qi⁴ / (Σ_i W_qi²)², an inverse participation ratio:
+    it falls as more features share the dimension. 0 means: no peakier than a Gaussian.
+    """
+    return evidence.activations.excess_kurtosis.clamp(min=0)
+
+
+def latent_variance(evidence: ProxyEvidence) -> Tensor:
+    """s_q = Σ_j Var(z_j) D_jq², the latents' variances pulled back through the decoder D.
+
+    The first version of arXiv 2506.15963 speaks of the variance of "latent dimension i"; this is
+    what that becomes in input space, correlations between latents left out. Activation units².
+    """
+    return evidence.latents.variance @ evidence.decoder.square()
+
+
+def interference(evidence: ProxyEvidence) -> Tensor:
+    """s = √g of the g = γ² ≥ 0 that minimises ‖Ŵᵀ diag(g) Ŵ − I‖_F², so that α = 1 is Γ*.
+
+    This is the gap between the SAE's loss and the loss on the true features
+    (arXiv 2506.15963, eq. 15, last term), with the current decoder's unit-norm directions as the
+    estimate Ŵ (d_in, d_sae) of W_p. With K = ŴŴᵀ the objective is gᵀ(K∘K)g − 2gᵀdiag(K) + const,
+    a non-negative least squares problem in d_in unknowns.
+    """
+    directions = torch.nn.functional.normalize(evidence.decoder, dim=-1)
+    gram = directions.T @ directions
+    eigenvalues, eigenvectors = torch.linalg.eigh(gram.square())
+    root = eigenvalues.clamp(min=0).sqrt()
+    inverse_root = torch.where(root > 1e-7 * root.max(), 1 / root, torch.zeros_like(root))
+    target = inverse_root * (eigenvectors.T @ gram.diagonal())
+    design = root.unsqueeze(1) * eigenvectors.T
+    solution, _ = nnls(design.cpu().numpy(), target.cpu().numpy(), maxiter=30 * len(target))
+    return torch.from_numpy(solution).to(gram).sqrt()
+
+
+def uniform(evidence: ProxyEvidence) -> Tensor:
+    """s = 1: Γ = I at every α, through the same code as any other Γ."""
+    return torch.ones_like(evidence.activations.mean)
+
+
+def shuffled_variance(evidence: ProxyEvidence) -> Tensor:
+    """The control: the variances, handed to the wrong dimensions by a permutation of the seed."""
+    generator = torch.Generator().manual_seed(evidence.seed)
+    s = variance(evidence)
+    return s[torch.randperm(len(s), generator=generator).to(s.device)]
+
+
+def from_file(evidence: ProxyEvidence) -> Tensor:
+    """s from a safetensors file, e.g. the semantic consistency of each dimension."""
+    if evidence.file is None:
+        raise BadInputError("gamma_file is None, but gamma_proxy 'file' reads s from it.")
+    s = read_proxy_file(evidence.file, d_in=len(evidence.activations.mean))
+    return s.to(evidence.activations.mean.device)
+
+
+def read_proxy_file(path: str | Path, d_in: int) -> Tensor:
+    """The one tensor of a safetensors file, shape (d_in,), as float64.
+
+    Raises:
+        BadInputError: the file cannot be read, holds more than one tensor, has another shape, or
+            holds values that are negative or not finite.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BadInputError(
+            f"gamma_file {str(path)!r} cannot be read as safetensors ({error}). Write one with "
+            f"safetensors.torch.save_file({{'proxy': s}}, path), s of shape ({d_in},)."
+        ) from error
+    if len(tensors) != 1:
+        raise BadInputError(
+            f"gamma_file {str(path)!r} holds {len(tensors)} tensors ({', '.join(sorted(tensors))});"
+            f" exactly one of shape ({d_in},) is allowed."
+        )
+    (s,) = tensors.values()
+    if s.shape != (d_in,):
+        raise BadInputError(
+            f"gamma_file {str(path)!r} holds a tensor of shape {tuple(s.shape)}; one weight for "
+            f"each of the d_in = {d_in} input dimensions is needed, shape ({d_in},)."
+        )
+    s = s.to(torch.float64)
+    if not (torch.isfinite(s).all() and (s >= 0).all() and (s > 0).any()):
+        raise BadInputError(
+            f"gamma_file {str(path)!r} holds values that are negative, not finite or all zero; "
+            "proxies are finite and ≥ 0, with at least one above 0."
+        )
+    return s
+
+
+PROXIES: dict[str, Proxy] = {}
+
+
+def register_proxy(
+    name: str,
+    compute: ProxyFunction,
+    *,
+    units: int = 0,
+    refresh: Literal["every_step", "doubling", "once"] = "every_step",
+    needs_latents: bool = False,
+) -> None:
+    """Make `gamma_proxy=name` mean `compute`.
+
+    Args:
+        name: the name for configs; it is published in `cfg.json`.
+        compute: evidence → s of shape (d_in,), float64, finite and not negative.
+        units: the power of activation units that s carries (a variance: 2).
+        refresh: see `Proxy`.
+        needs_latents: see `Proxy`.
+
+    Raises:
+        ValueError: the name already means another function.
+
+    Example:
+        >>> from wsae_plugin import register_proxy
+        >>> register_proxy("standard_deviation", lambda e: e.activations.variance.sqrt(), units=1)
+    """
+    if name in PROXIES and PROXIES[name].compute is not compute:
+        raise ValueError(
+            f"proxy {name!r} is already registered as {PROXIES[name].compute!r}; {compute!r} needs "
+            "another name."
+        )
+    PROXIES[name] = Proxy(compute, units, refresh, needs_latents)
+
+
+register_proxy("variance", variance, units=2)
+register_proxy("kurtosis", kurtosis)
+register_proxy("latent_variance", latent_variance, units=2, needs_latents=True)
+register_proxy("interference", interference, refresh="doubling")
+register_proxy("uniform", uniform)
+register_proxy("shuffled_variance", shuffled_variance, units=2)
+register_proxy("file", from_file, refresh="once")

@@ -1,0 +1,258 @@
+"""When Γ is estimated, when it is frozen, and how it survives a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from wsae_plugin.gamma.moments import as_float64, merge, moments_of
+from wsae_plugin.gamma.proxies import PROXIES, Proxy, ProxyEvidence
+from wsae_plugin.gamma.statistics import GammaStatistics
+from wsae_plugin.gamma.weights import (
+    Normalization,
+    effective_dimensions,
+    gamma_from_proxy,
+    max_over_median,
+)
+
+logger = logging.getLogger(__name__)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _not_compiled(function: Function) -> Function:
+    """Leave `function` out of torch.compile: it branches on the step and on the batch's values."""
+    return cast(Function, torch.compiler.disable(function))
+
+
+# Below this share of d_in effective dimensions, freezing Γ comes with a warning.
+_CONCENTRATED = 0.1
+
+
+class GammaScheduler(nn.Module):
+    """Γ of one SAE: estimated over the first `freeze_step` steps, then frozen; or never frozen.
+
+    A rule that is pure in the step, over two persistent buffers: `statistics` (what Γ is computed
+    from, exact under any cast, since SAELens casts every floating tensor of a checkpoint to the
+    SAE's dtype) and `gamma` (what it comes to, shape (d_in,), at least float32, recomputed after
+    every load and cast).
+
+    Args:
+        d_in: input dimensions of the SAE.
+        d_sae: latents of the SAE.
+        proxy: a name in the table of proxies.
+        normalization: see `gamma_from_proxy`.
+        clip: see `gamma_from_proxy`.
+        freeze_step: steps over which Γ is estimated; None: all of them.
+        alpha_warm_up_steps: steps over which SAELens warms α up linearly from 0.
+        file: for the proxy "file".
+        seed: for the proxy "shuffled_variance".
+        dtype: the SAE's.
+        device: the SAE's.
+
+    Example:
+        >>> gamma = GammaScheduler(d_in=2, d_sae=8, freeze_step=1)
+        >>> x = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
+        >>> gamma.update(step=0, alpha=0.5, activations=x, decoder=lambda: torch.zeros(8, 2))
+        >>> gamma.gamma.square()  # variances 1 and 4, mean γ² = 1
+        tensor([0.4000, 1.6000])
+    """
+
+    statistics: Tensor
+    gamma: Tensor
+
+    def __init__(
+        self,
+        d_in: int,
+        d_sae: int,
+        *,
+        proxy: str = "variance",
+        normalization: Normalization = "mean_square",
+        clip: float | None = None,
+        freeze_step: int | None = 100,
+        alpha_warm_up_steps: int = 0,
+        file: str | None = None,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.d_in = d_in
+        self.proxy_name = proxy
+        self.d_latents = d_sae if self.proxy.needs_latents else 0
+        self.normalization: Normalization = normalization
+        self.clip = clip
+        self.freeze_step = freeze_step
+        self.alpha_warm_up_steps = alpha_warm_up_steps
+        self.file = file
+        self.seed = seed
+        self.gamma_dtype = torch.promote_types(dtype, torch.float32)
+        self.register_buffer("statistics", self.initial_statistics(device))
+        self.register_buffer("gamma", torch.ones(d_in, dtype=self.gamma_dtype, device=device))
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy's row of the table."""
+        return PROXIES[self.proxy_name]
+
+    def initial_statistics(self, device: torch.device | str = "cpu") -> Tensor:
+        """The buffer `statistics` before the first step."""
+        return GammaStatistics.initial(self.d_in, self.d_latents, device).to_bytes()
+
+    def read(self) -> GammaStatistics:
+        """What Γ is computed from, in float64."""
+        return GammaStatistics.from_bytes(self.statistics, self.d_in)
+
+    def is_estimating(self, step: int) -> bool:
+        """Whether the statistics still take samples at this step."""
+        return self.freeze_step is None or step < self.freeze_step
+
+    @_not_compiled
+    @torch.no_grad()
+    def update(
+        self, step: int, alpha: float, activations: Tensor, decoder: Callable[[], Tensor]
+    ) -> None:
+        """Bring Γ to where it is at this step, before the loss is taken.
+
+        Args:
+            step: training steps done so far.
+            alpha: the exponent at this step, after warm-up.
+            activations: the batch, shape (batch, d_in).
+            decoder: gives the effective decoder, shape (d_sae, d_in); called if s is recomputed.
+
+        Raises:
+            RunFailedError: the batch is not finite, while Γ is being estimated.
+        """
+        if not self.is_estimating(step) and step > self.alpha_warm_up_steps:
+            return
+        now = self.read()
+        now = replace(now, alpha=torch.full_like(now.alpha, alpha))
+        if self.is_estimating(step):
+            batch = moments_of(activations, batch_index=step)
+            now = replace(now, activations=merge(now.activations, batch))
+            if self._is_refresh_step(step) and (not self.d_latents or now.latents.count > 0):
+                now = replace(now, proxy=self._compute_proxy(now, decoder))
+        self._write(now)
+        if step + 1 == self.freeze_step:
+            self._warn_if_concentrated(now)
+
+    @_not_compiled
+    @torch.no_grad()
+    def observe_latents(self, step: int, feature_acts: Tensor) -> None:
+        """Take a step's feature activations (batch, d_sae) in, if the proxy asks for them."""
+        if self.d_latents and self.is_estimating(step):
+            now = self.read()
+            dense = feature_acts.to_dense() if feature_acts.is_sparse else feature_acts
+            self._write(replace(now, latents=merge(now.latents, moments_of(dense, step))))
+
+    @torch.no_grad()
+    def fold(self, input_factor: float = 1.0, latent_factor: float | Tensor = 1.0) -> None:
+        """Follow a change of units that SAELens folded into the weights.
+
+        Args:
+            input_factor: activations are now this many times what they were.
+            latent_factor: the same for the feature activations, one number or one for each.
+        """
+        now = self.read()
+        self._write(
+            replace(
+                now,
+                proxy=now.proxy * input_factor**self.proxy.units,
+                activations=now.activations.scaled(input_factor),
+                latents=now.latents.scaled(latent_factor) if self.d_latents else now.latents,
+            )
+        )
+
+    def export(self) -> dict[str, Tensor]:
+        """What a published SAE carries beside its weights: γ, s and the input's moments."""
+        now = self.read()
+        tensors = {
+            "gamma": self.gamma,
+            "proxy": now.proxy,
+            "mean": now.activations.mean,
+            "variance": now.activations.variance,
+            "excess_kurtosis": now.activations.excess_kurtosis,
+            "n_samples": now.activations.count,
+        }
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def effective_dimensions(self) -> Tensor:
+        """How many dimensions the weighted variance of the input is spread over, 1 to d_in."""
+        return effective_dimensions(as_float64(self.gamma), self.read().activations.variance)
+
+    def _is_refresh_step(self, step: int) -> bool:
+        if self.proxy.refresh == "every_step":
+            return True
+        if self.proxy.refresh == "once":
+            return step == 0
+        return step & (step - 1) == 0 or step + 1 == self.freeze_step
+
+    def _compute_proxy(self, now: GammaStatistics, decoder: Callable[[], Tensor]) -> Tensor:
+        evidence = ProxyEvidence(
+            activations=now.activations,
+            latents=now.latents,
+            decoder=as_float64(decoder()),
+            file=self.file,
+            seed=self.seed,
+        )
+        return self.proxy.compute(evidence)
+
+    def _write(self, now: GammaStatistics) -> None:
+        self.statistics = now.to_bytes().to(self.gamma.device)
+        self._recompute_gamma()
+
+    def _recompute_gamma(self) -> None:
+        if not self.statistics.is_meta:
+            now = self.read()
+            gamma = gamma_from_proxy(now.proxy, float(now.alpha), self.normalization, self.clip)
+            self.gamma = gamma.to(self.gamma_dtype).to(self.statistics.device)
+
+    def _warn_if_concentrated(self, now: GammaStatistics) -> None:
+        effective = float(effective_dimensions(as_float64(self.gamma), now.activations.variance))
+        if effective < _CONCENTRATED * self.d_in:
+            logger.warning(
+                "Γ is frozen with the weighted variance on %.1f of %d dimensions (max γ is %.3g × "
+                "the median): the SAE will reconstruct little else. A smaller alpha or gamma_clip "
+                "spreads it; compare unweighted_mse_loss with an unweighted run.",
+                effective,
+                self.d_in,
+                float(max_over_median(self.gamma)),
+            )
+
+    @override
+    def _apply(self, *args: Any, **kwargs: Any) -> GammaScheduler:
+        super()._apply(*args, **kwargs)
+        self._recompute_gamma()
+        return self
+
+    @override
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        packed = state_dict.get(f"{prefix}statistics")
+        if packed is not None and packed.shape != self.statistics.shape:
+            error_msgs.append(
+                f"the checkpoint's Γ was estimated for another d_in or another kind of proxy than "
+                f"gamma_proxy {self.proxy_name!r}: it holds {len(packed)} bytes of statistics, "
+                f"{len(self.statistics)} are needed."
+            )
+            return
+        if packed is not None:
+            state_dict[f"{prefix}statistics"] = packed.to(torch.uint8)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        self._recompute_gamma()

@@ -1,0 +1,104 @@
+"""From a proxy to the weights, and two numbers that say how uneven they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+
+Normalization = Literal["mean_square", "max", "none"]
+NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
+
+
+def gamma_from_proxy(
+    proxy: Tensor,
+    alpha: float,
+    normalization: Normalization = "mean_square",
+    clip: float | None = None,
+    eps: float = 1e-12,
+) -> Tensor:
+    """γ_q = s_q^α, the diagonal of Γ in ‖Γ(x − x̂)‖² (arXiv 2506.15963, eqs. 14 and 17).
+
+    A dead dimension (s_q ≤ eps · max s, such as a constant one under the variance) is given the
+    smallest s of the live ones. Its weight is then finite and not zero for either sign of α: for
+    α > 0 the formula's 0 would leave a constant in the input unlearned, for α < 0 its ∞ would be
+    all of the loss.
+
+    Args:
+        proxy: s, shape (d_in,), finite and not negative.
+        alpha: the exponent, of either sign; 0 gives ones exactly.
+        normalization: "mean_square" makes the mean of γ² 1, so that neither the scale of the loss
+            nor the balance with a sparsity penalty moves with α; "max" makes the largest γ 1;
+            "none" is the paper's literal form.
+        clip: largest allowed max γ / median γ, ≥ 1; larger weights are cut to it before the
+            normalization. None leaves them.
+        eps: what counts as dead, relative to the largest s.
+
+    Returns:
+        γ, shape (d_in,), in the dtype of `proxy`.
+
+    Raises:
+        BadInputError: an argument is outside what is allowed.
+
+    Example:
+        >>> gamma_from_proxy(torch.tensor([1.0, 4.0]), alpha=0.5, normalization="none")
+        tensor([1., 2.])
+    """
+    if normalization not in NORMALIZATIONS:
+        raise BadInputError(
+            f"gamma_normalization {normalization!r} is not one of {', '.join(NORMALIZATIONS)}."
+        )
+    if clip is not None and not clip >= 1:
+        raise BadInputError(f"gamma_clip is {clip}; it limits max γ / median γ, so it is ≥ 1.")
+    if not math.isfinite(alpha):
+        raise BadInputError(f"alpha is {alpha}; a finite number is needed.")
+    if proxy.ndim != 1 or not torch.isfinite(proxy).all() or (proxy < 0).any():
+        raise BadInputError(
+            "the proxy needs one finite value ≥ 0 for each input dimension; got shape "
+            f"{tuple(proxy.shape)}, {int((~torch.isfinite(proxy)).sum())} not finite, "
+            f"{int((proxy < 0).sum())} negative."
+        )
+    if alpha == 0:
+        return torch.ones_like(proxy)
+    live = proxy > eps * proxy.max()
+    if not live.any():
+        raise BadInputError(
+            "the proxy is 0 in every dimension, so it orders none: look at the hook, or use "
+            "another gamma_proxy."
+        )
+    s = proxy.clamp(min=float(proxy[live].min()))
+    if normalization != "none":
+        s = s / s.median()
+    gamma = s**alpha
+    if clip is not None:
+        gamma = gamma.clamp(max=clip * float(gamma.median()))
+    if normalization == "mean_square":
+        gamma = gamma / gamma.square().mean().sqrt()
+    elif normalization == "max":
+        gamma = gamma / gamma.max()
+    if not torch.isfinite(gamma).all() or (gamma == 0).any():
+        raise BadInputError(
+            f"alpha {alpha} makes weights that overflow or vanish for proxies from "
+            f"{float(s.min()):.3g} to {float(s.max()):.3g}; use a smaller |alpha| or gamma_clip."
+        )
+    return gamma
+
+
+def effective_dimensions(gamma: Tensor, variance: Tensor) -> Tensor:
+    """(Σγ²s)² / Σ(γ²s)²: how many dimensions the weighted variance is spread over, 1 to d_in.
+
+    Args:
+        gamma: shape (d_in,).
+        variance: of the input dimensions, shape (d_in,), activation units².
+    """
+    share = gamma.square() * variance
+    return share.sum().square() / share.square().sum()
+
+
+def max_over_median(gamma: Tensor) -> Tensor:
+    """The largest weight in units of the median weight (torch's lower median)."""
+    return gamma.max() / gamma.median()

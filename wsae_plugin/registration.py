@@ -1,0 +1,38 @@
+"""The one place that touches SAELens's registries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sae_lens import TrainingSAE, TrainingSAEConfig, register_sae_training_class
+from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
+
+from wsae_plugin.saes import WEIGHTED_ARCHITECTURES
+
+
+def register_all() -> None:
+    """Register every architecture of this package with SAELens; again is a no-op.
+
+    Raises:
+        ValueError: one of our names already means another class.
+    """
+    for sae_class, config_class in WEIGHTED_ARCHITECTURES:
+        _register(config_class.architecture(), sae_class, config_class)
+
+
+def _register(
+    name: str, sae_class: type[TrainingSAE[Any]], config_class: type[TrainingSAEConfig]
+) -> None:
+    registered = SAE_TRAINING_CLASS_REGISTRY.get(name)
+    if registered is None:
+        register_sae_training_class(name, sae_class, config_class)
+    elif registered != (sae_class, config_class):
+        raise ValueError(
+            f"SAELens already has an architecture {name!r}: {_names(registered)}; "
+            f"{_names((sae_class, config_class))} cannot be registered beside it. Two plugins, or "
+            "two copies of this one, claim the name: import one of them only."
+        )
+
+
+def _names(classes: tuple[type[Any], type[Any]]) -> str:
+    return " with ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)

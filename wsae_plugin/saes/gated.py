@@ -1,0 +1,35 @@
+"""Weighted Gated: SAELens's `gated` with ‖Γ(x − x̂)‖²."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sae_lens import GatedSAEConfig, GatedTrainingSAE, GatedTrainingSAEConfig, SAEConfig
+from typing_extensions import override
+
+from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
+
+
+@dataclass
+class WeightedGatedTrainingSAEConfig(WeightedTrainingSAEConfig, GatedTrainingSAEConfig):
+    """
+    GatedTrainingSAE with a weight per input dimension in its loss, and in its via-gate loss.
+    """
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return "weighted_gated"
+
+    @override
+    def get_inference_config_class(self) -> type[SAEConfig]:
+        return GatedSAEConfig
+
+
+class WeightedGatedTrainingSAE(WeightedTrainingSAE, GatedTrainingSAE):
+    """GatedTrainingSAE with a weight per input dimension; the same bit for bit at α = 0.
+
+    Published as a plain `gated` SAE.
+    """
+
+    cfg: WeightedGatedTrainingSAEConfig  # type: ignore[assignment]

@@ -1,0 +1,238 @@
+"""What the weighted architectures share: their config fields, and the weight in every loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import TrainingSAE, TrainingSAEConfig
+from sae_lens.saes.sae import TrainCoefficientConfig, TrainStepInput, TrainStepOutput, mse_loss
+from safetensors.torch import save_file
+from torch import Tensor
+from typing_extensions import override
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma import PROXIES, GammaScheduler, max_over_median
+from wsae_plugin.gamma.weights import NORMALIZATIONS, Normalization
+from wsae_plugin.saes.weighted_squares import WeightedSquares
+
+GAMMA_FILENAME = "gamma.safetensors"
+_SCHEDULER = "gamma_scheduler"
+
+
+@dataclass(kw_only=True)
+class WeightedTrainingSAEConfig(TrainingSAEConfig):
+    """
+    The fields that every weighted architecture adds to SAELens's.
+
+    Args:
+        alpha (float): Exponent in γ = s^alpha, of either sign. 0 is SAELens's own architecture, bit for bit.
+        alpha_warm_up_steps (int): Steps over which alpha rises linearly from 0.
+        gamma_proxy (str): The proxy s of how monosemantic an input dimension is: variance, kurtosis, latent_variance, interference, uniform, shuffled_variance, file, or a registered one.
+        gamma_normalization (Literal["mean_square", "max", "none"]): mean_square makes the mean of γ² 1, max makes the largest γ 1, none is the paper's literal form.
+        gamma_clip (float | None): Largest allowed ratio of a weight to the median weight. None for no limit.
+        gamma_freeze_step (int | None): Γ is estimated over this many steps, then frozen. None never freezes it.
+        gamma_file (str | None): For gamma_proxy file: a safetensors file with one tensor of shape (d_in,).
+        gamma_seed (int): For gamma_proxy shuffled_variance: the seed of the permutation.
+        weight_aux_loss (bool): Whether auxiliary reconstruction losses (dead latents, Gated's via-gate path) are weighted too.
+    """  # noqa: E501
+
+    alpha: float = 1.0
+    alpha_warm_up_steps: int = 0
+    gamma_proxy: str = "variance"
+    gamma_normalization: Normalization = "mean_square"
+    gamma_clip: float | None = None
+    gamma_freeze_step: int | None = 100
+    gamma_file: str | None = None
+    gamma_seed: int = 0
+    weight_aux_loss: bool = True
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_gamma_fields(self)
+
+
+class WeightedTrainingSAE(TrainingSAE[Any]):
+    """The loss ‖Γ(x − x̂)‖² in place of ‖x − x̂‖², for the SAELens class that stands after it.
+
+    The weight reaches the reconstruction loss, Matryoshka's inner losses (both through SAELens's
+    `mse_loss_fn`) and, unless `weight_aux_loss=False`, the auxiliary reconstruction losses.
+    `losses["mse_loss"]` is the weighted loss; `metrics["unweighted_mse_loss"]` stands beside it.
+    """
+
+    gamma_scheduler: GammaScheduler
+
+    def __init__(self, cfg: WeightedTrainingSAEConfig, use_error_term: bool = False) -> None:
+        super().__init__(cfg, use_error_term)
+        self.gamma_scheduler = GammaScheduler(
+            d_in=cfg.d_in,
+            d_sae=cfg.d_sae,
+            proxy=cfg.gamma_proxy,
+            normalization=cfg.gamma_normalization,
+            clip=cfg.gamma_clip,
+            freeze_step=cfg.gamma_freeze_step,
+            alpha_warm_up_steps=cfg.alpha_warm_up_steps,
+            file=cfg.gamma_file,
+            seed=cfg.gamma_seed,
+            dtype=self.dtype,
+            device=self.device,
+        )
+        if self.is_weighted:
+            self.mse_loss_fn = self.weighted_mse_loss
+
+    @property
+    def is_weighted(self) -> bool:
+        """False for α = 0, where every method is SAELens's own."""
+        return self.cfg.alpha != 0
+
+    @property
+    def gamma(self) -> Tensor:
+        """γ, the diagonal of Γ, shape (d_in,)."""
+        return self.gamma_scheduler.gamma
+
+    def weighted_mse_loss(self, preds: Tensor, target: Tensor) -> Tensor:
+        """γ²(x̂ − x)² elementwise, shape (batch, d_in), activation units²."""
+        loss = mse_loss(preds, target)
+        return loss * self.gamma.square().to(loss.dtype)
+
+    def effective_decoder(self) -> Tensor:
+        """What one unit of each latent adds to the reconstruction, shape (d_sae, d_in)."""
+        return (
+            torch.nn.functional.normalize(self.W_dec, dim=-1)
+            if self._acts_are_rescaled
+            else self.W_dec
+        )
+
+    @property
+    def _acts_are_rescaled(self) -> bool:
+        return getattr(self.cfg, "rescale_acts_by_decoder_norm", False)
+
+    @override
+    def get_coefficients(self) -> dict[str, float | TrainCoefficientConfig]:
+        alpha = TrainCoefficientConfig(self.cfg.alpha, self.cfg.alpha_warm_up_steps)
+        parent: Any = super().get_coefficients
+        return {**parent(), "alpha": alpha}
+
+    @override
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        if not self.is_weighted:
+            return super().training_forward_pass(step_input)
+        step = step_input.n_training_steps
+        if self.training:
+            self.gamma_scheduler.update(
+                step, step_input.coefficients["alpha"], step_input.sae_in, self.effective_decoder
+            )
+        output = super().training_forward_pass(step_input)
+        if self.training:
+            self.gamma_scheduler.observe_latents(step, output.feature_acts)
+        output.metrics |= {
+            "unweighted_mse_loss": partial(
+                _unweighted_mse_loss, output.sae_out.detach(), output.sae_in
+            ),
+            "gamma_effective_dimensions": self.gamma_scheduler.effective_dimensions,
+            "gamma_max_over_median": partial(max_over_median, self.gamma),
+        }
+        return output
+
+    @override
+    def calculate_aux_loss(
+        self,
+        step_input: TrainStepInput,
+        feature_acts: Tensor,
+        hidden_pre: Tensor,
+        sae_out: Tensor,
+    ) -> dict[str, Tensor]:
+        parent: Any = super().calculate_aux_loss
+        if not (self.is_weighted and self.cfg.weight_aux_loss):
+            return parent(step_input, feature_acts, hidden_pre, sae_out)
+        with WeightedSquares(self.gamma.square()) as squares:
+            losses = parent(step_input, feature_acts, hidden_pre, sae_out)
+        squares.check_reached(losses)
+        return losses
+
+    @override
+    def log_histograms(self) -> dict[str, Any]:
+        return {**super().log_histograms(), "weights/gamma": self.gamma.float().cpu().numpy()}
+
+    @override
+    @torch.no_grad()
+    def fold_activation_norm_scaling_factor(self, scaling_factor: float) -> None:
+        super().fold_activation_norm_scaling_factor(scaling_factor)
+        self.gamma_scheduler.fold(
+            input_factor=1 / scaling_factor,
+            latent_factor=1 / scaling_factor if self._acts_are_rescaled else 1.0,
+        )
+
+    @override
+    @torch.no_grad()
+    def fold_and_get_W_dec_norm(self) -> Tensor:
+        norms = super().fold_and_get_W_dec_norm()
+        if not self._acts_are_rescaled:
+            self.gamma_scheduler.fold(latent_factor=norms.to(torch.float64))
+        return norms
+
+    @override
+    def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_loading(state_dict)
+        # A checkpoint of a plain SAELens architecture holds no Γ: start with none estimated.
+        state_dict.setdefault(f"{_SCHEDULER}.statistics", self.gamma_scheduler.initial_statistics())
+        state_dict.setdefault(f"{_SCHEDULER}.gamma", torch.ones(self.cfg.d_in))
+
+    @override
+    def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_saving_inference(state_dict)
+        for name in [name for name in state_dict if name.startswith(f"{_SCHEDULER}.")]:
+            del state_dict[name]
+
+    @override
+    def save_inference_model(self, path: str | Path) -> tuple[Path, Path]:
+        """Export a plain SAELens SAE, which loads without this package, and Γ beside it."""
+        written = super().save_inference_model(path)
+        save_file(self.gamma_scheduler.export(), Path(path) / GAMMA_FILENAME)
+        return written
+
+
+def _unweighted_mse_loss(sae_out: Tensor, sae_in: Tensor) -> Tensor:
+    return mse_loss(sae_out, sae_in).sum(dim=-1).mean()
+
+
+def _check_gamma_fields(cfg: WeightedTrainingSAEConfig) -> None:
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    def is_count(value: Any, least: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    def refuse(field: str, allowed: str) -> None:
+        raise BadInputError(f"{field} is {getattr(cfg, field)!r}; {allowed}.")
+
+    if not (is_number(cfg.alpha) and math.isfinite(cfg.alpha)):
+        refuse("alpha", "a finite number is needed, 0 for no weighting")
+    if not is_count(cfg.alpha_warm_up_steps, 0):
+        refuse("alpha_warm_up_steps", "a whole number of steps, 0 or more, is needed")
+    if cfg.gamma_proxy not in PROXIES:
+        refuse("gamma_proxy", f"the proxies are {', '.join(sorted(PROXIES))}; see register_proxy")
+    if cfg.gamma_normalization not in NORMALIZATIONS:
+        refuse("gamma_normalization", f"it is one of {', '.join(NORMALIZATIONS)}")
+    if cfg.gamma_clip is not None and not (is_number(cfg.gamma_clip) and cfg.gamma_clip >= 1):
+        refuse("gamma_clip", "it limits max γ / median γ: a number ≥ 1, or None for no limit")
+    if cfg.gamma_freeze_step is not None and not is_count(cfg.gamma_freeze_step, 1):
+        refuse("gamma_freeze_step", "Γ needs 1 step or more to be estimated; None never freezes it")
+    if not is_count(cfg.gamma_seed, 0):
+        refuse("gamma_seed", "a whole number, 0 or more, is needed")
+    if cfg.gamma_proxy == "file" and not cfg.gamma_file:
+        refuse("gamma_file", "gamma_proxy 'file' needs the path of a safetensors file")
+    if cfg.gamma_proxy != "file" and cfg.gamma_file:
+        refuse("gamma_file", f"it is read by gamma_proxy 'file' only, not {cfg.gamma_proxy!r}")
+    if cfg.alpha != 0 and cfg.normalize_activations == "covariance_whitening":
+        refuse(
+            "normalize_activations",
+            "whitened activations have variance 1 in every direction and no longer the model's "
+            f"dimensions, so there is nothing for Γ to weight: use alpha=0 (got {cfg.alpha}) or "
+            "another normalization",
+        )
