@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from wsae_plugin.compilation import not_compiled
 from wsae_plugin.gamma.moments import as_float64, merge, moments_of
 from wsae_plugin.gamma.proxies import PROXIES, Proxy, ProxyEvidence
 from wsae_plugin.gamma.statistics import GammaStatistics
@@ -22,14 +23,6 @@ from wsae_plugin.gamma.weights import (
 )
 
 logger = logging.getLogger(__name__)
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _not_compiled(function: Function) -> Function:
-    """Leave `function` out of torch.compile: it branches on the step and on the batch's values."""
-    return cast(Function, torch.compiler.disable(function))
-
 
 # Below this share of d_in effective dimensions, freezing Γ comes with a warning.
 _CONCENTRATED = 0.1
@@ -113,7 +106,7 @@ class GammaScheduler(nn.Module):
         """Whether the statistics still take samples at this step."""
         return self.freeze_step is None or step < self.freeze_step
 
-    @_not_compiled
+    @not_compiled
     @torch.no_grad()
     def update(
         self, step: int, alpha: float, activations: Tensor, decoder: Callable[[], Tensor]
@@ -142,7 +135,7 @@ class GammaScheduler(nn.Module):
         if step + 1 == self.freeze_step:
             self._warn_if_concentrated(now)
 
-    @_not_compiled
+    @not_compiled
     @torch.no_grad()
     def observe_latents(self, step: int, feature_acts: Tensor) -> None:
         """Take a step's feature activations (batch, d_sae) in, if the proxy asks for them."""

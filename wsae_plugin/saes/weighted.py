@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from typing_extensions import override
 
+from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES, GammaScheduler, max_over_median
 from wsae_plugin.gamma.weights import NORMALIZATIONS, Normalization
@@ -150,8 +152,14 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
         parent: Any = super().calculate_aux_loss
         if not (self.is_weighted and self.cfg.weight_aux_loss):
             return parent(step_input, feature_acts, hidden_pre, sae_out)
+        return self._weighted_aux_loss(parent, step_input, feature_acts, hidden_pre, sae_out)
+
+    @not_compiled  # a compiled graph's own squares would be weighted once more as they run
+    def _weighted_aux_loss(
+        self, aux_loss: Callable[..., dict[str, Tensor]], *args: Any
+    ) -> dict[str, Tensor]:
         with WeightedSquares(self.gamma.square()) as squares:
-            losses = parent(step_input, feature_acts, hidden_pre, sae_out)
+            losses = aux_loss(*args)
         squares.check_reached(losses)
         return losses
 
