@@ -26,9 +26,10 @@ def bundled_model_path() -> Path:
     on the source of Python's standard library. Its weights are stored as float16 and load as
     float32. The folder's ``training.json`` says how well it predicts and how it was trained.
 
-    SAELens takes the path as a string for ``model_name``, with ``model_class_name`` either
-    ``"HookedTransformer"`` (hooks such as ``blocks.1.hook_resid_post``) or
-    ``"AutoModelForCausalLM"`` (hooks such as ``gpt_neox.layers.1``).
+    SAELens takes the path as a string for ``model_name``, with ``model_class_name``
+    ``"AutoModelForCausalLM"`` (hooks such as ``gpt_neox.layers.1``). ``"HookedTransformer"``
+    (hooks such as ``blocks.1.hook_resid_post``) loads it too, once the path is on TransformerLens's
+    list of names; the configs of this package say ``bundled`` and need not care.
 
     Returns:
         The folder with ``config.json``, ``model.safetensors`` and the tokenizer's files.

@@ -1,0 +1,51 @@
+"""Steps, tokens and bytes, counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.training.tiny import BATCH, D_MODEL, D_SAE, TinyWorld, sae, write_config
+from wsae_plugin.training import estimate, load_run_config
+
+# W_enc and W_dec of shape 32 × 64, b_enc of 64, b_dec of 32; four bytes each.
+PARAMETER_BYTES = 4 * (2 * D_MODEL * D_SAE + D_SAE + D_MODEL)
+
+
+def test_one_sae(world: TinyWorld, tmp_path: Path) -> None:
+    plain = sae(architecture="topk", alpha=None)
+    values = world.language_model(sae=plain, training_tokens=10 * BATCH + 1)
+    result = estimate(load_run_config(write_config(tmp_path / "config.yaml", values)))
+    assert (result.n_steps, result.n_samples) == (11, 11 * BATCH)
+    assert result.buffer_tokens == 8 * 32
+    memory = result.memory
+    assert memory.sae_weights == memory.gradients == PARAMETER_BYTES
+    assert memory.adam == 2 * PARAMETER_BYTES
+    assert memory.sae_activations == 4 * BATCH * (3 * D_SAE + 4 * D_MODEL)
+    # The buffer and one batch of four contexts, twice, at 32 floats a token.
+    assert memory.activation_buffer == 2 * (8 * 32 + 4 * 32) * D_MODEL * 4
+    assert memory.language_model is not None
+    assert memory.total > memory.language_model > 0
+
+
+def test_several_saes_share_the_buffer(world: TinyWorld, tmp_path: Path) -> None:
+    one = estimate(load_run_config(write_config(tmp_path / "a.yaml", world.language_model())))
+    three = estimate(load_run_config(write_config(tmp_path / "b.yaml", world.multi())))
+    assert three.memory.gradients == 3 * one.memory.gradients
+    assert three.memory.activation_buffer == one.memory.activation_buffer
+    hooks = {"baseline": "hook_embed", "alpha-0": "hook_embed", "alpha-1": "hook_pos_embed"}
+    values = world.multi(hook_names=hooks)
+    two_hooks = estimate(load_run_config(write_config(tmp_path / "c.yaml", values)))
+    assert two_hooks.memory.activation_buffer == 2 * one.memory.activation_buffer
+
+
+def test_synthetic_data_needs_no_buffer_and_no_model(world: TinyWorld, tmp_path: Path) -> None:
+    result = estimate(load_run_config(write_config(tmp_path / "a.yaml", world.synthetic())))
+    assert (result.n_steps, result.buffer_tokens) == (10, 0)
+    assert result.memory.activation_buffer == result.memory.language_model == 0
+
+
+def test_a_model_that_is_not_here_is_unknown(world: TinyWorld, tmp_path: Path) -> None:
+    values = world.language_model(model_name="wsae/none", model_class_name="AutoModelForCausalLM")
+    result = estimate(load_run_config(write_config(tmp_path / "a.yaml", values)))
+    assert result.memory.language_model is None
+    assert result.memory.total > 0

@@ -1,0 +1,68 @@
+"""The record of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.training.tiny import TinyWorld, write_config
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.training.config import load_run_config
+from wsae_plugin.training.run_folder import RunFolder
+
+
+def test_a_new_or_empty_folder_may_be_used(tmp_path: Path) -> None:
+    RunFolder(tmp_path).refuse_if_used()
+    RunFolder(tmp_path / "new").refuse_if_used()
+    assert not (tmp_path / "new").exists()
+
+
+def test_other_folders_may_not(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match="is not empty"):
+        RunFolder(tmp_path).refuse_if_used()
+    with pytest.raises(BadInputError, match="is a file"):
+        RunFolder(tmp_path / "file").refuse_if_used()
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(BadInputError, match="is not a run's record"):
+        RunFolder(tmp_path).refuse_if_used()
+
+
+def test_start_and_end(world: TinyWorld, tmp_path: Path) -> None:
+    config = load_run_config(write_config(tmp_path / "config.yaml", world.language_model()))
+    folder = RunFolder(tmp_path / "a" / "run")
+    folder.start(config, "wsae train", None)
+    first = json.loads(folder.run_file.read_text())
+    assert (first["status"], first["ended"], first["resumed_from"]) == ("running", None, [])
+    with pytest.raises(BadInputError, match=r"already holds a run \(running\); continue it with"):
+        folder.refuse_if_used()
+    folder.end("failed", "why")
+    folder.start(config, "wsae train --resume", Path("checkpoints/640"))
+    second = json.loads(folder.run_file.read_text())
+    assert second["started"] == first["started"]
+    assert second["resumed_from"] == ["640"]
+    assert "error" not in second
+    folder.end("finished")
+    with pytest.raises(BadInputError, match=r"\(finished\); choose another folder"):
+        folder.refuse_if_used()
+
+
+def test_what_cannot_be_resumed(world: TinyWorld, tmp_path: Path) -> None:
+    config = load_run_config(write_config(tmp_path / "config.yaml", world.language_model()))
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(BadInputError, match="holds no run"):
+        folder.checkpoint_to_resume(config)
+    folder.start(config, "", None)
+    with pytest.raises(BadInputError, match="holds no complete checkpoint"):
+        folder.checkpoint_to_resume(config)
+
+
+def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.keep_metrics_up_to(3)
+    assert not folder.metrics_file.exists()
+    folder.metrics_file.write_text('{"step": 2}\n{"step": 4}\n{"st')
+    folder.keep_metrics_up_to(3)
+    assert folder.metrics_file.read_text() == '{"step": 2}\n'

@@ -1,0 +1,303 @@
+"""Whole runs, in process: what is written, that it repeats, and how it can go wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE, TopKSAE
+from safetensors.torch import load_file
+
+from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, write_config
+from wsae_plugin.assets import BUNDLED_MODEL_NAME
+from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.training import TrainingInterruptedError, load_run_config
+from wsae_plugin.training.train import TrainedRun, train
+from wsae_plugin.training.watch import TrainingWatch
+
+pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
+
+
+def run(
+    folder: Path,
+    values: dict[str, Any],
+    overrides: tuple[str, ...] = (),
+    output: str = "run",
+    **kwargs: Any,
+) -> TrainedRun:
+    path = write_config(folder / "config.yaml", values)
+    return train(load_run_config(path, overrides), folder / output, **kwargs)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "sae_weights.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Raise one real SIGTERM while the given step is being finished."""
+    pending: list[int] = []
+
+    def stop_after(step: int) -> None:
+        pending.append(step)
+        original = TrainingWatch._move
+
+        def move(self: TrainingWatch, *args: Any) -> None:
+            if self._trainer.n_training_steps in pending:
+                pending.clear()
+                signal.raise_signal(signal.SIGTERM)
+            original(self, *args)
+
+        monkeypatch.setattr(TrainingWatch, "_move", move)
+
+    return stop_after
+
+
+def test_the_run_folder_is_complete(world: TinyWorld, tmp_path: Path) -> None:
+    values = world.language_model(logger={"wandb_log_frequency": 4}, n_checkpoints=1)
+    trained = run(tmp_path, values, command="wsae train config.yaml")
+    folder = trained.folder
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "run.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "sae",
+    }
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["command"] == "wsae train config.yaml"
+    assert record["seed"] == 42
+    assert set(record["versions"]) == {
+        "wsae-plugin",
+        "sae-lens",
+        "torch",
+        "transformers",
+        "python",
+    }
+    assert record["started"] <= record["ended"]
+    assert [line["step"] for line in metrics(folder)] == [4, 8, 10]
+    last = metrics(folder)[-1]
+    assert last["metrics/l0"] == 4
+    # Only on steps that the SAE was told are logged is this there.
+    assert last["metrics/unweighted_mse_loss"] > 0
+    assert trained.metrics["sae"]["losses/overall_loss"] == last["losses/overall_loss"]
+    # The resolved config is a config.
+    assert load_run_config(folder / "config.yaml").values["sae"]["alpha"] == 0.5
+
+
+def test_the_export_loads_with_saelens_alone(world: TinyWorld, tmp_path: Path) -> None:
+    trained = run(tmp_path, world.language_model())
+    loaded = SAE.load_from_disk(trained.exports["sae"])
+    assert type(loaded) is TopKSAE
+    assert loaded.cfg.metadata.hook_name == "blocks.1.hook_resid_post"
+    assert loaded.cfg.metadata.training_architecture == "weighted_topk"
+
+
+def test_the_same_config_gives_the_same_weights(world: TinyWorld, tmp_path: Path) -> None:
+    values = world.language_model()
+    first = run(tmp_path, values, output="first").exports["sae"]
+    torch.rand(17)
+    second = run(tmp_path, values, output="second").exports["sae"]
+    other = run(tmp_path, values, ("seed=1",), output="other").exports["sae"]
+    assert same(weights(first), weights(second))
+    assert not same(weights(first), weights(other))
+
+
+def test_saes_of_one_run_start_alike_and_see_the_same_batches(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    trained = run(tmp_path, world.multi())
+    by_name = {name: weights(path) for name, path in trained.exports.items()}
+    # alpha 0 is SAELens's topk bit for bit only from the same start on the same batches.
+    assert same(by_name["baseline"], by_name["alpha-0"])
+    assert not same(by_name["baseline"], by_name["alpha-1"])
+    lines = metrics(trained.folder)
+    assert [line["sae"] for line in lines] == ["baseline", "alpha-0", "alpha-1"]
+    # And alone it sees what it sees in company.
+    alone = run(tmp_path, world.language_model(sae=sae(alpha=1)), output="alone")
+    assert same(by_name["alpha-1"], weights(alone.exports["sae"]))
+
+
+def test_a_synthetic_run(world: TinyWorld, tmp_path: Path) -> None:
+    trained = run(tmp_path, world.synthetic(logger={"wandb_log_frequency": 5}))
+    again = run(tmp_path, world.synthetic(), output="again")
+    export = trained.exports["sae"]
+    assert same(weights(export), weights(again.exports["sae"]))
+    assert json.loads((export / "eval_stats.json").read_text())
+    assert [line["step"] for line in metrics(trained.folder)] == [5, 10]
+
+
+def test_a_synthetic_model_of_another_width_is_refused(world: TinyWorld, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="sae.d_in = 31: the synthetic model is 32 wide"):
+        run(tmp_path, world.synthetic(sae=sae(d_in=31)))
+    with pytest.raises(BadInputError, match="synthetic_model: "):
+        run(tmp_path, world.synthetic(synthetic_model="./nowhere"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_bundled_model_and_text(world: TinyWorld, tmp_path: Path) -> None:
+    values = world.language_model(
+        model_name="bundled",
+        dataset_path="bundled",
+        hook_name="blocks.2.hook_resid_post",
+        sae=sae(d_in=128),
+        training_tokens=2 * BATCH,
+    )
+    export = run(tmp_path, values).exports["sae"]
+    published = "".join(path.read_text() for path in export.glob("*.json"))
+    assert json.loads((export / "cfg.json").read_text())["metadata"]["model_name"] == (
+        BUNDLED_MODEL_NAME
+    )
+    assert "wsae_plugin/assets" not in published
+
+
+def test_hugging_face_modules_as_hooks(world: TinyWorld, tmp_path: Path) -> None:
+    values = world.language_model(
+        model_class_name="AutoModelForCausalLM", hook_name="gpt_neox.layers.1"
+    )
+    as_module = run(tmp_path, values, output="module").exports["sae"]
+    as_hook = run(tmp_path, world.language_model(), output="hook").exports["sae"]
+    ours, theirs = weights(as_module), weights(as_hook)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["language_model", "multi", "synthetic"])
+def test_an_interrupted_run_goes_on(
+    world: TinyWorld, tmp_path: Path, stop_after: Any, kind: str
+) -> None:
+    values = getattr(world, kind)(logger={"wandb_log_frequency": 2})
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    stop_after(5)
+    with pytest.raises(TrainingInterruptedError) as error:
+        run(tmp_path, values)
+    assert "stopped by SIGTERM after 640 samples" in str(error.value)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    folder = tmp_path / "run"
+    assert json.loads((folder / "run.json").read_text())["status"] == "interrupted"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["640"]
+    with pytest.raises(BadInputError, match="already holds a run \\(interrupted\\)"):
+        run(tmp_path, values)
+
+    # A line cut off by a crash, and one beyond the checkpoint, are not counted twice.
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "sae": "sae"}\n{"step": 7, "sa')
+    trained = run(tmp_path, values, resume=True)
+    steps = [line["step"] for line in metrics(folder)]
+    n_saes = 3 if kind == "multi" else 1
+    assert steps == [step for step in (2, 4, 6, 8, 10) for _ in range(n_saes)]
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["status"], record["resumed_from"]) == ("finished", ["640"])
+    assert all((path / "cfg.json").is_file() for path in trained.exports.values())
+    with pytest.raises(BadInputError, match="is finished"):
+        run(tmp_path, values, resume=True)
+
+
+def test_a_resumed_run_keeps_what_was_learned(
+    world: TinyWorld, tmp_path: Path, stop_after: Any
+) -> None:
+    stop_after(8)
+    with pytest.raises(TrainingInterruptedError):
+        run(tmp_path, world.language_model())
+    resumed = run(tmp_path, world.language_model(), resume=True).exports["sae"]
+    whole = run(tmp_path, world.language_model(), output="whole").exports["sae"]
+    short = run(tmp_path, world.language_model(training_tokens=2 * BATCH), output="short")
+
+    def distance(one: Path, other: Path) -> float:
+        return float((weights(one)["W_dec"] - weights(other)["W_dec"]).norm())
+
+    # Two of its ten steps saw other batches than the unbroken run's: near it, far from a start.
+    assert 0 < distance(resumed, whole) < 0.5 * distance(short.exports["sae"], whole)
+
+
+def test_a_checkpoint_is_taken_between_steps(world: TinyWorld, tmp_path: Path) -> None:
+    folder = run(tmp_path, world.language_model(n_checkpoints=2)).folder
+    for checkpoint in (folder / "checkpoints").iterdir():
+        state = torch.load(checkpoint / "trainer_state.pt")
+        assert state["n_training_samples"] == int(checkpoint.name)
+        # SAELens's own are one step short here.
+        assert state["n_training_steps"] == int(checkpoint.name) // BATCH
+        assert state["optimizer"]["state"][0]["step"] == state["n_training_steps"]
+
+
+def test_a_run_can_start_from_the_checkpoint_of_another(world: TinyWorld, tmp_path: Path) -> None:
+    run(tmp_path, world.language_model(n_checkpoints=1), output="first")
+    checkpoint = next((tmp_path / "first" / "checkpoints").iterdir())
+    values = world.language_model(resume_from_checkpoint=str(checkpoint))
+    second = run(tmp_path, values, output="second").folder
+    assert metrics(second)[-1]["step"] == 10
+    assert not (second / "checkpoints").exists()
+
+
+def test_resume_refuses_another_config(world: TinyWorld, tmp_path: Path, stop_after: Any) -> None:
+    stop_after(5)
+    with pytest.raises(TrainingInterruptedError):
+        run(tmp_path, world.language_model())
+    with pytest.raises(BadInputError) as error:
+        run(tmp_path, world.language_model(), ("sae.alpha=1", "lr=0.5", "device=cpu"), resume=True)
+    assert "sae.alpha was 0.5 and is now 1.0, lr was 0.001 and is now 0.5;" in str(error.value)
+    # What does not change the result may differ.
+    run(tmp_path, world.language_model(), ("n_checkpoints=1",), resume=True)
+
+
+def test_fine_tuning_builds_what_the_config_names(world: TinyWorld, tmp_path: Path) -> None:
+    plain = sae(architecture="topk", alpha=None)
+    # A checkpoint: weights as trained, not as exported.
+    run(tmp_path, world.language_model(sae=plain, n_checkpoints=1), output="plain")
+    start = next((tmp_path / "plain" / "checkpoints").iterdir())
+    values = world.language_model(from_pretrained_path=str(start), lr=1e-12)
+    tuned = run(tmp_path, values, output="tuned")
+    assert tuned.metrics["sae"]["details/alpha_coefficient"] == 0.5
+    # At this learning rate only the weights it started from are left.
+    checkpoint = weights(start)
+    exported = SAE.load_from_disk(tuned.exports["sae"])
+    cosines = torch.nn.functional.cosine_similarity(exported.W_dec, checkpoint["W_dec"], dim=-1)
+    assert torch.all(cosines > 0.9999)
+
+
+@pytest.mark.parametrize(
+    "other", [sae(d_sae=2 * D_SAE), sae(architecture="weighted_gated", k=None)], ids=str
+)
+def test_fine_tuning_refuses_what_does_not_fit(
+    world: TinyWorld, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    plain = run(tmp_path, world.language_model(), output="plain").exports["sae"]
+    values = world.language_model(sae=other, from_pretrained_path=str(plain))
+    with pytest.raises(BadInputError) as error:
+        run(tmp_path, values)
+    assert "from_pretrained_path" in str(error.value)
+    assert "does not fit" in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_explodes_ends_the_run(world: TinyWorld, tmp_path: Path) -> None:
+    with pytest.raises(RunFailedError, match="the loss is not finite after step"):
+        run(tmp_path, world.language_model(lr=1e30), ("logger.wandb_log_frequency=1",))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert "RunFailedError" in record["error"]
+
+
+def test_a_failure_is_recorded_with_its_traceback(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(TrainingWatch, "_move", fail)
+    with pytest.raises(RunFailedError, match="training failed: ZeroDivisionError: by zero"):
+        run(tmp_path, world.language_model())
+    assert "in fail" in json.loads((tmp_path / "run" / "run.json").read_text())["error"]

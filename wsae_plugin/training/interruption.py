@@ -1,0 +1,55 @@
+"""Signals that wait for the end of a training step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STDERR = 2
+
+
+class Interruption:
+    """While entered, the first SIGINT or SIGTERM is only noted; the second acts as it always did.
+
+    Outside the main thread, where Python has no signal handlers, nothing is changed.
+
+    Example:
+        >>> with Interruption() as interruption:
+        ...     interruption.signal_name is None
+        True
+    """
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self.signal_name is None:
+            self.signal_name = signal.Signals(number).name
+            # Not through logging: the signal may have come while a line was being written.
+            os.write(_STDERR, b"\nStopping after this step; again to stop at once.\n")
+            return
+        self._restore()
+        signal.raise_signal(signal.Signals(number))
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -1,0 +1,235 @@
+"""The folder of one run: what it was asked, with what, how it went, and what came out."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import sae_lens
+import torch
+import transformers
+
+import wsae_plugin
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.training.checkpoints import newest_checkpoint
+from wsae_plugin.training.config import RunConfig, load_run_config
+from wsae_plugin.training.yaml_file import to_yaml
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+_MAY_DIFFER = {
+    "output_path",
+    "checkpoint_path",
+    "resume_from_checkpoint",
+    "logger",
+    "verbose",
+    "n_checkpoints",
+    "save_final_checkpoint",
+    "n_eval_batches",
+    "eval_batch_size_prompts",
+    "eval_frequency",
+    "eval_samples",
+    "run_final_eval",
+    "save_synthetic_model",
+    "device",
+    "llm_device",
+    "act_store_device",
+    "prefetch_llm_batches",
+    "compile_llm",
+    "llm_compilation_mode",
+    "compile_sae",
+    "sae_compilation_mode",
+}
+"""Top-level fields that change where and how a run is carried out, not what it computes."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder. It need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config, itself accepted by `wsae train`."""
+        return self.path / "config.yaml"
+
+    @property
+    def run_file(self) -> Path:
+        """Versions, seed, git revision, command, start, end and status."""
+        return self.path / "run.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """What SAELens would send to W&B, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def export(self, config: RunConfig) -> Path:
+        """Where SAELens exports to: `sae/`, or `saes/` with a folder for each."""
+        return self.path / ("saes" if config.is_multi else "sae")
+
+    def exports(self, config: RunConfig) -> dict[str, Path]:
+        """SAE name → the folder that plain SAELens loads."""
+        export = self.export(config)
+        if not config.is_multi:
+            return {"sae": export}
+        return {name: export / name for name in config.values["saes"]}
+
+    def refuse_if_used(self) -> None:
+        """Refuse a folder that a new run would mix with something else.
+
+        Raises:
+            BadInputError: It holds a run, or files that are none of ours, or it is a file.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise BadInputError(f"--output {self.path}: is a file; give a folder")
+        if self.run_file.exists():
+            status = self._read_run()["status"]
+            way_out = "" if status == "finished" else "continue it with --resume, or "
+            raise BadInputError(
+                f"--output {self.path}: already holds a run ({status}); {way_out}choose another "
+                "folder"
+            )
+        if any(self.path.iterdir()):
+            raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
+
+    def checkpoint_to_resume(self, config: RunConfig) -> Path:
+        """The checkpoint from which the run in this folder goes on.
+
+        Raises:
+            BadInputError: There is no run, it is finished, it has no complete checkpoint, or
+                `config` differs from the run's in what the run computes.
+        """
+        if not self.run_file.is_file() or not self.config_file.is_file():
+            raise BadInputError(
+                f"--resume: {self.path} holds no run; start one without --resume, or name the "
+                "run's folder with --output"
+            )
+        if self._read_run()["status"] == "finished":
+            raise BadInputError(f"--resume: the run in {self.path} is finished; nothing is left")
+        differences = _differences(load_run_config(self.config_file).values, config.values)
+        if differences:
+            raise BadInputError(
+                f"--resume: the run in {self.path} was started with another config: "
+                f"{', '.join(differences)}; give its own config, {self.config_file}"
+            )
+        checkpoint = newest_checkpoint(self.checkpoints)
+        if checkpoint is None:
+            raise BadInputError(
+                f"--resume: {self.checkpoints} holds no complete checkpoint; start again in "
+                "another folder"
+            )
+        return checkpoint
+
+    def start(self, config: RunConfig, command: str, resumed_from: Path | None) -> None:
+        """Write down what is about to be run; the folder's first files."""
+        before = self._read_run() if resumed_from is not None else {}
+        resumptions: list[str] = before.get("resumed_from", [])
+        run = {
+            "status": "running",
+            "command": command,
+            "seed": config.seed,
+            "versions": _versions(),
+            "git_revision": _git_revision(),
+            "started": before.get("started", _now()),
+            "ended": None,
+            "resumed_from": resumptions + ([resumed_from.name] if resumed_from else []),
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        if resumed_from is None:
+            write_text_atomic(self.config_file, to_yaml(config.values))
+        write_json_atomic(self.run_file, run)
+
+    def end(self, status: Status, error: str | None = None) -> None:
+        """Write down how the run went."""
+        run = self._read_run() | {"status": status, "ended": _now()}
+        if error is not None:
+            run["error"] = error
+        write_json_atomic(self.run_file, run)
+
+    def keep_metrics_up_to(self, step: int) -> None:
+        """Drop lines that a resumed run will write again, and one that was cut off."""
+        if not self.metrics_file.exists():
+            return
+        kept: list[str] = []
+        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if record["step"] <= step:
+                kept.append(line + "\n")
+        write_text_atomic(self.metrics_file, "".join(kept))
+
+    def _read_run(self) -> dict[str, Any]:
+        try:
+            run = json.loads(self.run_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadInputError(f"{self.run_file}: is not a run's record: {error}") from None
+        if not isinstance(run, dict) or "status" not in run:
+            raise BadInputError(f"{self.run_file}: is not a run's record: no status in it")
+        return cast("dict[str, Any]", run)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{path} was {old.get(path)!r} and is now {new.get(path)!r}"
+        for path in dict.fromkeys((*old, *new))
+        if path.split(".")[0] not in _MAY_DIFFER and old.get(path) != new.get(path)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(cast("dict[str, Any]", value), f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "wsae-plugin": wsae_plugin.__version__,
+        "sae-lens": sae_lens.__version__,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _git_revision() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

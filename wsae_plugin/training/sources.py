@@ -1,0 +1,188 @@
+"""The language model and the data set that a config names, `bundled` among them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import transformer_lens.loading_from_pretrained as transformer_lens_names
+from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
+from sae_lens.load_model import load_model
+from transformer_lens.HookedRootModule import HookedRootModule
+from transformers.utils import logging as transformers_logging
+
+from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_dataset, bundled_model_path
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.training.messages import nearest, refusals_as_bad_input
+
+logger = logging.getLogger(__name__)
+
+BUNDLED = "bundled"
+_FILE_FORMATS = {
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+    ".txt": "text",
+    ".arrow": "arrow",
+}
+
+
+def published_model_name(model_name: str) -> str:
+    """The name that stands in configs and metadata: never a path of this machine for `bundled`."""
+    return BUNDLED_MODEL_NAME if model_name == BUNDLED else model_name
+
+
+def local_model_name(model_name: str) -> str:
+    """What Hugging Face can load: a folder for the bundled model, else the name itself."""
+    is_bundled = model_name in (BUNDLED, BUNDLED_MODEL_NAME)
+    return str(bundled_model_path()) if is_bundled else model_name
+
+
+def open_model(config: Any, hook_names: list[str]) -> HookedRootModule:
+    """Load the language model of a runner config, as SAELens does.
+
+    A local folder also loads as a `HookedTransformer`, which TransformerLens does not offer.
+
+    Args:
+        config: A `LanguageModelSAERunnerConfig` or `MultiSAETrainingRunnerConfig`.
+        hook_names: The hooks that are needed.
+
+    Raises:
+        BadInputError: There is no such model, or it cannot be loaded.
+    """
+    name = local_model_name(config.model_name)
+    _check_model_name(config.model_class_name, config.model_name, name)
+    with refusals_as_bad_input(f"model_name = {config.model_name!r}"), _quietly(), _known(name):
+        return load_model(
+            config.model_class_name,
+            name,
+            device=config.llm_device,
+            model_from_pretrained_kwargs=config.model_from_pretrained_kwargs,
+            hook_names=hook_names,
+        )
+
+
+def open_dataset(dataset_path: str, streaming: bool) -> IterableDataset | None:
+    """Open a data set that is at hand.
+
+    Args:
+        dataset_path: `bundled`; a local folder of data files, or one written by `save_to_disk`; a
+            local .parquet, .json, .jsonl, .csv, .txt or .arrow file; or a name on the Hub.
+        streaming: Read files as they are needed, not into a cache of Arrow files first.
+
+    Returns:
+        The data set for SAELens's `override_dataset`, or None for a name on the Hub, which SAELens
+        opens itself. It is iterable: of a data set with a length, SAELens warns that it has fewer
+        *rows* than the run has *tokens*.
+
+    Raises:
+        BadInputError: The folder or file holds no data set with a train split.
+    """
+    if dataset_path == BUNDLED:
+        return bundled_dataset("train").to_iterable_dataset()
+    path = Path(dataset_path)
+    if not path.exists():
+        _check_dataset_name(dataset_path)
+        return None
+    with refusals_as_bad_input(f"dataset_path = {dataset_path!r}"):
+        dataset: Any
+        if (path / "state.json").is_file():
+            dataset = load_from_disk(str(path))
+        elif path.is_dir():
+            dataset = load_dataset(str(path), split="train", streaming=streaming)
+        else:
+            dataset = load_dataset(
+                _file_format(path), data_files=str(path), split="train", streaming=streaming
+            )
+    return dataset.to_iterable_dataset() if isinstance(dataset, Dataset) else dataset
+
+
+@contextlib.contextmanager
+def sources_given_on_purpose() -> Generator[None]:
+    """Keep SAELens from warning that a model and a data set "override" the config.
+
+    They are the very ones that the config names. Its advice to tokenise text beforehand, given as
+    a Python warning, is kept back too; `train` gives it as a line of the log.
+    """
+    sae_lens_logger = logging.getLogger("sae_lens")
+    sae_lens_logger.addFilter(_is_no_override_warning)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Dataset is not tokenized")
+            yield
+    finally:
+        sae_lens_logger.removeFilter(_is_no_override_warning)
+
+
+def _is_no_override_warning(record: logging.LogRecord) -> bool:
+    return "override" not in record.getMessage()
+
+
+@contextlib.contextmanager
+def _quietly() -> Generator[None]:
+    """Loading prints, logs and draws bars; none of it is a part of our output."""
+    bars_were_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    disabled_level = logging.root.manager.disable
+    logging.disable(max(disabled_level, logging.INFO))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            # HookedTransformer is what SAELens asks for, deprecated or not.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logging.disable(disabled_level)
+        if bars_were_on:
+            transformers_logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _known(name: str) -> Generator[None]:
+    """Put a local folder on TransformerLens's list of names, the only thing that refuses it."""
+    names: list[str] = transformer_lens_names.OFFICIAL_MODEL_NAMES  # pyright: ignore[reportPrivateImportUsage]
+    if not Path(name).is_dir():
+        yield
+        return
+    names.append(name)
+    try:
+        yield
+    finally:
+        names.remove(name)
+
+
+def _check_model_name(class_name: str, model_name: str, local_name: str) -> None:
+    classes = ("HookedTransformer", "HookedMamba", "AutoModelForCausalLM")
+    if class_name not in classes:
+        raise BadInputError(
+            f"model_class_name = {class_name!r}: unknown; {nearest(class_name, classes)}"
+        )
+    if class_name != "HookedTransformer" or Path(local_name).is_dir():
+        return
+    names = transformer_lens_names.make_model_alias_map()
+    if model_name.lower() not in names:
+        raise BadInputError(
+            f"model_name = {model_name!r}: neither a folder nor a name that TransformerLens knows; "
+            f"{nearest(model_name, names)}; with model_class_name = 'AutoModelForCausalLM' it may "
+            "be any model of the Hub"
+        )
+
+
+def _check_dataset_name(dataset_path: str) -> None:
+    path = Path(dataset_path)
+    is_path = dataset_path.startswith((".", "~")) or path.is_absolute() or len(path.parts) > 2
+    if is_path or path.suffix in _FILE_FORMATS:
+        raise BadInputError(f"dataset_path = {dataset_path!r}: no such file or folder")
+
+
+def _file_format(path: Path) -> str:
+    if path.suffix not in _FILE_FORMATS:
+        raise BadInputError(
+            f"dataset_path = {str(path)!r}: a file must end in {', '.join(_FILE_FORMATS)}"
+        )
+    return _FILE_FORMATS[path.suffix]

@@ -1,0 +1,169 @@
+"""One training run, from a checked config to a run folder."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens.synthetic import SyntheticModel, SyntheticSAERunnerConfig
+
+from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.training.checks import warn
+from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
+from wsae_plugin.training.messages import naming, one_line, refusals_as_bad_input
+from wsae_plugin.training.run_folder import RunFolder
+from wsae_plugin.training.runners import (
+    WatchedLanguageModelRunner,
+    WatchedMultiRunner,
+    WatchedSyntheticRunner,
+)
+from wsae_plugin.training.saes import build_saes
+from wsae_plugin.training.sources import open_dataset, open_model, sources_given_on_purpose
+from wsae_plugin.training.watch import TrainingInterruptedError, TrainingWatch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a finished run left behind.
+
+    Args:
+        folder: The run folder.
+        exports: SAE name → the folder that plain SAELens loads.
+        metrics: SAE name → its metrics at the last step.
+    """
+
+    folder: Path
+    exports: dict[str, Path]
+    metrics: dict[str, dict[str, float | None]]
+
+
+def train(
+    config: RunConfig, output: Path, *, resume: bool = False, command: str = ""
+) -> TrainedRun:
+    """Train what `config` asks for.
+
+    The same config gives the same numbers on the same machine: torch is seeded before the SAEs are
+    built and again before the first batch, so runs that differ in the SAE alone also see the same
+    batches. A resumed run goes on from the weights, optimizer and schedules of its checkpoint, but
+    only near the place in the data: SAELens does not save its mixing buffer, and the text already
+    read is skipped, not read again. Its numbers are therefore close to, not equal to, those of a
+    run that was never stopped.
+
+    Args:
+        config: From `load_run_config`.
+        output: The run folder, made if need be.
+        resume: Go on from the newest complete checkpoint in `output`.
+        command: The command line, for the run's record.
+
+    Returns:
+        Where the SAEs are and how good they were at the last step.
+
+    Raises:
+        BadInputError: The folder, the model, its hook, the data set or an SAE is not as asked.
+            Nothing has been written.
+        TrainingInterruptedError: A signal came; the run can be resumed.
+        RunFailedError: The training failed; the folder's run.json has the traceback.
+    """
+    folder = RunFolder(output)
+    if not resume:
+        folder.refuse_if_used()
+    checkpoint = folder.checkpoint_to_resume(config) if resume else None
+    start_from = checkpoint or _path_or_none(config.values.get("resume_from_checkpoint"))
+    resume_command = shlex.join(
+        ["wsae", "train", str(folder.config_file), "--output", str(output), "--resume"]
+    )
+    watch = TrainingWatch(folder, resume_command)
+    with naming(config.source):
+        run = _prepare(config, folder, watch, start_from)
+    warn(config)
+    folder.start(config, command, checkpoint)
+    n_done = int(start_from.name) if start_from is not None and start_from.name.isdecimal() else 0
+    torch.manual_seed(config.seed + n_done)
+    try:
+        run()
+    except BaseException as error:
+        _record_failure(folder, error)
+        if isinstance(error, RunFailedError) or not isinstance(error, Exception):
+            raise
+        raise RunFailedError(
+            f"training failed: {type(error).__name__}: {one_line(error)}; the traceback is in "
+            f"{folder.run_file}"
+        ) from error
+    folder.end("finished")
+    return TrainedRun(output, folder.exports(config), watch.last_metrics)
+
+
+def _prepare(
+    config: RunConfig, folder: RunFolder, watch: TrainingWatch, start_from: Path | None
+) -> Callable[[], object]:
+    """Everything up to the first batch; what is left to do is the returned call."""
+    runner_config = config.runner_config(folder.export(config), folder.checkpoints)
+    torch.manual_seed(config.seed)
+    saes = build_saes(config)
+    if config.is_synthetic:
+        return WatchedSyntheticRunner(
+            watch,
+            start_from,
+            cfg=runner_config,
+            override_sae=saes["sae"],
+            override_synthetic_model=_synthetic_model(runner_config),
+        ).run
+    runner_config.resume_from_checkpoint = None if start_from is None else str(start_from)
+    hooks = hooks_of(runner_config)
+    check_names_before_loading(runner_config, hooks)
+    model = open_model(runner_config, [hook.name for hook in hooks])
+    check_hooks(runner_config, model, hooks)
+    sources: dict[str, Any] = {
+        "cfg": runner_config,
+        "override_model": model,
+        "override_dataset": open_dataset(runner_config.dataset_path, runner_config.streaming),
+    }
+    with (
+        sources_given_on_purpose(),
+        refusals_as_bad_input(f"dataset_path = {runner_config.dataset_path!r}"),
+    ):
+        runner = (
+            WatchedMultiRunner(watch, **sources, override_saes=saes)
+            if config.is_multi
+            else WatchedLanguageModelRunner(watch, **sources, override_sae=saes["sae"])
+        )
+    if not getattr(runner.activations_store, "is_dataset_tokenized", True):
+        logger.info(
+            "The data set is raw text, tokenised as it is read; for long runs, SAELens's "
+            "PretokenizeRunner does that once."
+        )
+    return runner.run
+
+
+def _synthetic_model(runner_config: SyntheticSAERunnerConfig[Any]) -> SyntheticModel:
+    with refusals_as_bad_input("synthetic_model"):
+        model = SyntheticModel.load_from_source(
+            runner_config.synthetic_model, device=runner_config.device
+        )
+    d_in, width = runner_config.sae.d_in, model.cfg.hidden_dim
+    if d_in != width:
+        # SAELens would change the config under an SAE that is already built.
+        raise BadInputError(
+            f"sae.d_in = {d_in}: the synthetic model is {width} wide; set it to {width}"
+        )
+    return model
+
+
+def _record_failure(folder: RunFolder, error: BaseException) -> None:
+    if isinstance(error, TrainingInterruptedError | KeyboardInterrupt):
+        folder.end("interrupted")
+    else:
+        folder.end("failed", "".join(traceback.format_exception(error)))
+
+
+def _path_or_none(path: str | None) -> Path | None:
+    return None if path is None else Path(path)
