@@ -1,0 +1,97 @@
+"""`wsae gamma`: Γ before training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.training.tiny import D_MODEL, TinyWorld, make_world, sae, write_config
+from wsae_plugin.cli.main import app
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma import gamma_from_proxy
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    torch.set_num_threads(1)
+    return make_world(tmp_path_factory.mktemp("tiny"))
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["-q", "gamma", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def config(world: TinyWorld) -> Path:
+    section = sae(alpha=2, gamma_freeze_step=3)
+    return write_config(world.path / "one.yaml", world.language_model(sae=section))
+
+
+def test_json_holds_every_gamma(config: Path) -> None:
+    result: dict[str, Any] = json.loads(run(config, "--json"))
+    assert [(gamma["proxy"], gamma["alpha"]) for gamma in result["gammas"]] == [
+        ("uniform", 0.0),
+        *(("variance", alpha) for alpha in (0.5, 1.0, 2.0)),
+        *(("kurtosis", alpha) for alpha in (0.5, 1.0, 2.0)),
+    ]
+    # as many steps as the config estimates Γ over, of 128 tokens
+    assert result["tokens"] == 3 * 128
+    variance = torch.tensor(result["variance"], dtype=torch.float64)
+    assert variance.shape == (D_MODEL,)
+    weighted = result["gammas"][3]
+    torch.testing.assert_close(
+        torch.tensor(weighted["gamma"], dtype=torch.float64), gamma_from_proxy(variance, 2.0)
+    )
+    assert sum(weighted["weighted_variance_share"]) == pytest.approx(1)
+
+
+def test_the_same_seed_reads_the_same_activations(config: Path) -> None:
+    arguments = (config, "--json", "--tokens", 200, "--proxy", "variance", "--alpha", 1)
+    first, second = json.loads(run(*arguments)), json.loads(run(*arguments))
+    assert first == second
+    assert first["tokens"] == 256  # whole batches
+    assert [gamma["alpha"] for gamma in first["gammas"]] == [0, 1]
+
+
+def test_the_table_teaches_and_the_files_are_written(config: Path, tmp_path: Path) -> None:
+    stdout = run(config, "--output", tmp_path / "gamma", "--alpha", 8)
+    assert "Γ = I" in stdout
+    assert "variance, α = 8" in stdout.replace("\n", " ")
+    assert "WARNING variance, α = 8: five dimensions hold" in stdout
+    assert "gamma_clip" in stdout
+    assert {path.name for path in (tmp_path / "gamma").iterdir()} == {
+        "gamma.json",
+        "gamma_spectrum.png",
+    }
+
+
+def test_a_proxy_that_needs_an_sae_is_explained(world: TinyWorld, config: Path) -> None:
+    with pytest.raises(BadInputError, match="does not exist before; train one"):
+        run(config, "--proxy", "interference")
+    with pytest.raises(BadInputError, match="'varience': unknown; there is"):
+        run(config, "--proxy", "varience")
+    path = write_config(
+        world.path / "own.yaml", world.language_model(sae=sae(gamma_proxy="latent_variance"))
+    )
+    stdout = run(path, "--tokens", 256)
+    assert "The config's own proxy, latent_variance, is made from the SAE's decoder" in stdout
+
+
+def test_what_is_not_one_hook_of_a_language_model_is_refused(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    for name, values in (("multi", world.multi()), ("synthetic", world.synthetic())):
+        with pytest.raises(BadInputError, match="looks at one hook of a language model"):
+            run(write_config(tmp_path / f"{name}.yaml", values))
+    with pytest.raises(BadInputError, match="no such hook"):
+        run(write_config(tmp_path / "h.yaml", world.language_model(hook_name="blocks.7.nowhere")))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match="is a file"):
+        run(tmp_path / "h.yaml", "--output", tmp_path / "file")

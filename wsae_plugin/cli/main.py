@@ -1,0 +1,76 @@
+"""The application `wsae`, and what every command shares: exit codes, `-q`, quiet libraries."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partialmethod
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from tqdm import tqdm
+
+from wsae_plugin.cli.demo import demo
+from wsae_plugin.cli.gamma import gamma
+from wsae_plugin.cli.saelens import saelens
+from wsae_plugin.cli.train import train
+from wsae_plugin.errors import BadInputError, RunFailedError
+
+app = typer.Typer(
+    name="wsae",
+    help=(
+        "Train, test and compare weighted sparse autoencoders (WSAE) on top of SAELens.\n\n"
+        "A weighted SAE multiplies the squared reconstruction error of input dimension q by γ_q², "
+        "γ = s^α, where s is a proxy of how monosemantic the dimension is (arXiv 2506.15963). "
+        "α = 0 is the ordinary SAE."
+    ),
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(gamma)
+app.command()(train)
+app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)(saelens)
+
+# An unknown option, a missing argument: the base of typer's errors, which it does not export.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+
+@app.callback()
+def _settings(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress bars, warnings only.")
+    ] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.WARNING if quiet else logging.INFO, format="%(message)s", force=True
+    )
+    if quiet:
+        # SAELens draws its bars without asking, and tqdm's own switch is read at import only.
+        tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 a failure with its cause, 2 wrong usage; no traceback for either."""
+    try:
+        arguments = sys.argv[1:] or ["--help"]
+        code = app(args=arguments, prog_name="wsae", standalone_mode=False)
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "wsae"
+        _refuse(f"{' '.join(error.format_message().split())} See '{command} --help'.")
+        code = 2
+    except (BadInputError, RunFailedError) as error:
+        _refuse(str(error))
+        code = 2 if isinstance(error, BadInputError) else 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> None:
+    Console(stderr=True).print(f"wsae: {message}", markup=False, highlight=False, soft_wrap=True)
