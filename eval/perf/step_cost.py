@@ -1,0 +1,184 @@
+"""What the weight costs: a training step of each weighted architecture against its parent's.
+
+    python eval/perf/step_cost.py                       # TopK at 768 -> 24,576
+    python eval/perf/step_cost.py --architecture all --pairs 4 --output eval/perf/step_cost.json
+
+A step is SAELens's own `SAETrainer.step`: forward, backward, clipping, Adam and statistics. The
+two SAEs start alike, see the same batches and take their steps in turn, the order swapped in every
+pair, so that a machine whose speed drifts slows both. The ratio is taken pair by pair; its noise
+is that of whole steps, so what the weight adds is also timed by itself ("added").
+
+Floor: the weight adds one product of (batch, d_in) forward and one backward, 2 · batch · d_in
+multiplications, to 12 · batch · d_in · d_sae floating point operations of the dense step: a share
+of 1/(6 · d_sae), 7e-6 at d_sae = 24,576. While Γ is estimated (the first `gamma_freeze_step` steps
+only) the moments are added: some 15 passes over (batch, d_in) in float64.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import sae_lens
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from sae_lens import LoggingConfig, TrainingSAE
+from sae_lens.config import SAETrainerConfig
+from sae_lens.registry import get_sae_training_class
+from sae_lens.saes.sae import mse_loss
+from sae_lens.training.sae_trainer import SAETrainer
+from tqdm.auto import tqdm
+
+import wsae_plugin
+
+FIELDS: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "gated": {},
+    "jumprelu": {},
+    "topk": {"k": 32},
+    "batchtopk": {"k": 32.0},
+    "matryoshka_batchtopk": {"k": 32.0, "matryoshka_widths": [1536, 6144, 24576]},
+}
+
+
+def trainer(architecture: str, batch: int, **fields: Any) -> SAETrainer[Any, Any]:
+    """SAELens's trainer around a fresh SAE of 768 -> 24,576, the same for every call."""
+    sae_class, config_class = get_sae_training_class(architecture)
+    torch.manual_seed(0)
+    sae: TrainingSAE[Any] = sae_class(config_class(d_in=768, d_sae=24576, **fields))  # type: ignore[call-arg]
+    return SAETrainer(
+        cfg=SAETrainerConfig(
+            n_checkpoints=0,
+            checkpoint_path=None,
+            save_final_checkpoint=False,
+            total_training_samples=10**9,
+            device="cpu",
+            autocast=False,
+            lr=3e-4,
+            lr_end=3e-4,
+            lr_scheduler_name="constant",
+            lr_warm_up_steps=0,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            lr_decay_steps=0,
+            n_restart_cycles=1,
+            train_batch_size_samples=batch,
+            dead_feature_window=1000,
+            feature_sampling_window=2000,
+            logger=LoggingConfig(log_to_wandb=False),
+            n_batches_for_norm_estimate=1,
+        ),
+        sae=sae,
+        data_provider=iter(()),
+    )
+
+
+def seconds(run: SAETrainer[Any, Any], x: torch.Tensor) -> float:
+    """Wall-clock of one training step."""
+    start = time.perf_counter()
+    run.step(x)
+    elapsed = time.perf_counter() - start
+    run.n_training_steps += 1
+    return elapsed
+
+
+def added_seconds(batch: int, estimating: bool) -> float:
+    """What the weight adds to a step, timed by itself: median over 50 repetitions."""
+    x = torch.randn(batch, 768)
+    preds = torch.randn(batch, 768, requires_grad=True)
+    scheduler = wsae_plugin.GammaScheduler(768, 24576, freeze_step=None)
+    weight = torch.rand(768)
+
+    def clock(weighted: bool) -> float:
+        start = time.perf_counter()
+        if weighted and estimating:
+            scheduler.update(0, 1.0, x, lambda: torch.empty(0))
+        loss = mse_loss(preds, x)
+        loss = loss * weight.square() if weighted else loss
+        loss.sum(dim=-1).mean().backward()
+        return time.perf_counter() - start
+
+    pairs = [(clock(weighted=True), clock(weighted=False)) for _ in range(55)][5:]
+    return median(weighted for weighted, _ in pairs) - median(plain for _, plain in pairs)
+
+
+def measure(architecture: str, batch: int, pairs: int, estimating: bool) -> dict[str, Any]:
+    """Paired step times of the parent and the weighted architecture."""
+    fields = FIELDS[architecture]
+    parent = trainer(architecture, batch, **fields)
+    freeze = None if estimating else 1
+    weighted = trainer(
+        f"weighted_{architecture}", batch, alpha=1.0, gamma_freeze_step=freeze, **fields
+    )
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.logspace(-1, 1, 768)
+    times: dict[str, list[float]] = {"parent": [], "weighted": []}
+    for pair in tqdm(
+        range(pairs + 1), desc=f"{architecture}, {'estimating' if estimating else 'frozen'}"
+    ):
+        x = torch.randn(batch, 768, generator=generator) * scale
+        order = [("parent", parent), ("weighted", weighted)][:: 1 if pair % 2 else -1]
+        for name, run in order:
+            elapsed = seconds(run, x)
+            if pair:  # the first pair warms up
+                times[name].append(elapsed)
+    ratios = sorted(w / p for w, p in zip(times["weighted"], times["parent"], strict=True))
+    return {
+        "architecture": architecture,
+        "gamma": "estimating" if estimating else "frozen",
+        "pairs": pairs,
+        "parent_median_s": median(times["parent"]),
+        "weighted_median_s": median(times["weighted"]),
+        "added_s": added_seconds(batch, estimating),
+        "ratio_median": median(ratios),
+        "ratio_quartiles": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
+    }
+
+
+def main(
+    architecture: Annotated[
+        str, typer.Option(help=f"One of {', '.join(FIELDS)}, or all.")
+    ] = "topk",
+    batch: Annotated[int, typer.Option(help="Activations a step.")] = 2048,
+    pairs: Annotated[int, typer.Option(help="Counted pairs of steps.")] = 12,
+    output: Annotated[Path | None, typer.Option(help="Where to write the figures as JSON.")] = None,
+) -> None:
+    """Time training steps of weighted SAEs against their parents, at 768 -> 24,576."""
+    names = list(FIELDS) if architecture == "all" else [architecture]
+    rows = [measure(name, batch, pairs, False) for name in names]
+    rows += [measure(name, batch, pairs, True) for name in names if name == "topk"]
+    table = Table("architecture", "Γ", "parent, s", "weighted, s", "ratio", "quartiles", "added")
+    for row in rows:
+        low, high = row["ratio_quartiles"]
+        table.add_row(
+            row["architecture"],
+            row["gamma"],
+            f"{row['parent_median_s']:.3f}",
+            f"{row['weighted_median_s']:.3f}",
+            f"{row['ratio_median']:.3f}",
+            f"{low:.3f} to {high:.3f}",
+            f"{1e3 * row['added_s']:.1f} ms, {row['added_s'] / row['parent_median_s']:.2%}",
+        )
+    Console().print(table)
+    if output is not None:
+        about = {
+            "d_in": 768,
+            "d_sae": 24576,
+            "batch": batch,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "sae_lens": sae_lens.__version__,
+            "wsae_plugin": wsae_plugin.__version__,
+            "machine": platform.machine(),
+        }
+        output.write_text(json.dumps({**about, "steps": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
