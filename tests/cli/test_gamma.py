@@ -84,12 +84,30 @@ def test_a_proxy_that_needs_an_sae_is_explained(world: TinyWorld, config: Path) 
     assert "The config's own proxy, latent_variance, is made from the SAE's decoder" in stdout
 
 
-def test_what_is_not_one_hook_of_a_language_model_is_refused(
-    world: TinyWorld, tmp_path: Path
-) -> None:
-    for name, values in (("multi", world.multi()), ("synthetic", world.synthetic())):
-        with pytest.raises(BadInputError, match="looks at one hook of a language model"):
-            run(write_config(tmp_path / f"{name}.yaml", values))
+def test_one_sae_of_several(world: TinyWorld, tmp_path: Path) -> None:
+    hooks = {
+        "baseline": "blocks.0.hook_resid_post",
+        "alpha-0": "blocks.0.hook_resid_post",
+        "alpha-1": "blocks.1.hook_resid_post",
+    }
+    path = write_config(tmp_path / "multi.yaml", world.multi(hook_names=hooks))
+    first = json.loads(run(path, "--tokens", 256, "--json"))
+    assert first["hook_name"] == "blocks.0.hook_resid_post"
+    assert first["config"]["alpha"] is None
+    other = json.loads(run(path, "--sae", "alpha-1", "--tokens", 256, "--json"))
+    assert other["hook_name"] == "blocks.1.hook_resid_post"
+    assert other["config"]["alpha"] == 1
+    assert other["variance"] != first["variance"]
+    with pytest.raises(BadInputError, match="--sae alpha-2: no such SAE; did you mean 'alpha-"):
+        run(path, "--sae", "alpha-2")
+    one = write_config(tmp_path / "one.yaml", world.language_model())
+    with pytest.raises(BadInputError, match="the config has one SAE only"):
+        run(one, "--sae", "alpha-1")
+
+
+def test_what_is_no_hook_of_a_language_model_is_refused(world: TinyWorld, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="looks at a hook of a language model"):
+        run(write_config(tmp_path / "synthetic.yaml", world.synthetic()))
     with pytest.raises(BadInputError, match="no such hook"):
         run(write_config(tmp_path / "h.yaml", world.language_model(hook_name="blocks.7.nowhere")))
     (tmp_path / "file").write_text("")

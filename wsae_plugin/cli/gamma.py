@@ -41,8 +41,13 @@ _HELP = "\n\n".join(
 
 def gamma(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG.yaml", help="A config of `wsae train`, with `sae:`.")
+        Path,
+        typer.Argument(metavar="CONFIG.yaml", help="A config of `wsae train` on a model."),
     ],
+    sae: Annotated[
+        str | None,
+        typer.Option("--sae", metavar="NAME", help="Which of `saes`. By default the first."),
+    ] = None,
     alphas: Annotated[
         list[float] | None,
         typer.Option(
@@ -81,7 +86,7 @@ def gamma(
 
     if output is not None and output.exists() and not output.is_dir():
         raise BadInputError(f"--output {output}: is a file; give a folder")
-    result = _survey(load_run_config(config, overrides or []), alphas, proxies, tokens)
+    result = _survey(load_run_config(config, overrides or []), sae, alphas, proxies, tokens)
     if output is not None:
         _write(result, output)
     if as_json:
@@ -94,7 +99,11 @@ gamma.__doc__ = _HELP
 
 
 def _survey(
-    config: RunConfig, alphas: list[float] | None, proxies: list[str] | None, tokens: int | None
+    config: RunConfig,
+    name: str | None,
+    alphas: list[float] | None,
+    proxies: list[str] | None,
+    tokens: int | None,
 ) -> dict[str, Any]:
     from itertools import islice
 
@@ -105,11 +114,12 @@ def _survey(
     from wsae_plugin.gamma.spectrum import NEEDS_AN_SAE, check_needs_no_sae, halves_of, survey
     from wsae_plugin.training import activations_of
 
-    if config.is_multi or config.is_synthetic:
+    if config.is_synthetic:
         raise BadInputError(
-            f"{config.source}: wsae gamma looks at one hook of a language model; give a config "
-            "with 'sae:' and 'hook_name:'"
+            f"{config.source}: wsae gamma looks at a hook of a language model, and a synthetic run "
+            "has none; give a config with 'model_name:'"
         )
+    config = config.alone(name)
     for proxy in proxies or []:
         check_needs_no_sae(proxy)
     sae = config.values["sae"]

@@ -7,7 +7,7 @@ The file says which: `sae:` makes it a `LanguageModelSAERunnerConfig`, `saes:` a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from sae_lens.synthetic import SyntheticSAERunnerConfig
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training.checks import check
 from wsae_plugin.training.fields import convert, resolve_section
-from wsae_plugin.training.messages import naming, refusals_as_bad_input
+from wsae_plugin.training.messages import naming, nearest, refusals_as_bad_input
 from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.training.yaml_file import read_yaml, with_overrides
 
@@ -73,6 +73,33 @@ class RunConfig:
         if not self.is_multi:
             return {"sae": self.values["sae"]}
         return {f"saes.{name}": section for name, section in self.values["saes"].items()}
+
+    def alone(self, name: str | None = None) -> RunConfig:
+        """One SAE of several, on its own hook, as a config of its own; a config of one as it is.
+
+        Args:
+            name: Which of `saes`; None for the first.
+
+        Raises:
+            BadInputError: There is no such SAE.
+        """
+        if not self.is_multi:
+            if name is not None:
+                raise BadInputError(f"--sae {name}: the config has one SAE only; leave it out")
+            return self
+        saes, hooks = self.values["saes"], self.values["hook_names"]
+        name = next(iter(saes)) if name is None else name
+        if name not in saes:
+            raise BadInputError(f"--sae {name}: no such SAE; {nearest(name, saes)}")
+        heads = self.values["hook_head_indices"]
+        known = {field.name for field in fields(LanguageModelSAERunnerConfig)}
+        values = {key: value for key, value in self.values.items() if key in known} | {
+            "sae": saes[name],
+            "hook_name": hooks[name] if isinstance(hooks, dict) else hooks,
+            "hook_head_index": heads.get(name) if isinstance(heads, dict) else heads,
+        }
+        resolved = resolve_section(LanguageModelSAERunnerConfig, values)
+        return RunConfig(LanguageModelSAERunnerConfig, resolved, source=self.source)
 
     def sae_configs(self) -> dict[str, TrainingSAEConfig]:
         """SAE name (`sae` where there is one only) → a new SAELens config for it.
