@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 import wsae_plugin.training.demo as demo_module
 from wsae_plugin.cli.main import app
 from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.training.demo import ARMS, DemoSettings, run_demo
+from wsae_plugin.training.demo import run_demo
+from wsae_plugin.training.demo_arms import ARMS, DemoSettings
 
 TINY = DemoSettings(
     d_sae=160,

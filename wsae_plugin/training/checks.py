@@ -6,17 +6,15 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training.checkpoints import is_complete
+from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.ranges import check_range
-
-if TYPE_CHECKING:
-    from wsae_plugin.training.config import RunConfig
 
 logger = logging.getLogger(__name__)
 

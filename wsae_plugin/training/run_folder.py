@@ -19,7 +19,8 @@ import wsae_plugin
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic, write_text_atomic
 from wsae_plugin.training.checkpoints import newest_checkpoint
-from wsae_plugin.training.config import RunConfig, load_run_config
+from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.load import load_run_config
 from wsae_plugin.training.yaml_file import to_yaml
 
 Status = Literal["running", "finished", "interrupted", "failed"]
