@@ -244,7 +244,8 @@ class GammaScheduler(nn.Module):
             )
             return
         if packed is not None:
-            state_dict[f"{prefix}statistics"] = packed.to(torch.uint8)
+            # A copy, since a mapped file need not be aligned to the eight bytes of a float64.
+            state_dict[f"{prefix}statistics"] = packed.to(torch.uint8, copy=True)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
