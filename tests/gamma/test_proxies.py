@@ -25,7 +25,7 @@ def evidence(
     return ProxyEvidence(
         activations=moments_of(x),
         latents=moments_of(torch.ones(2, 3) if latents is None else latents),
-        decoder=torch.eye(3, 4, dtype=torch.float64) if decoder is None else decoder,
+        decoder=lambda: torch.eye(3, 4, dtype=torch.float64) if decoder is None else decoder,
         file=file,
         seed=seed,
     )

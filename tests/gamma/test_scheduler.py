@@ -96,6 +96,14 @@ def test_when_the_proxy_is_recomputed(
     assert calls == steps
 
 
+def test_the_decoder_is_asked_for_by_the_proxy_that_uses_it_only() -> None:
+    def refused() -> torch.Tensor:
+        raise AssertionError("a proxy of the input alone made the decoder be computed")
+
+    for proxy in ("variance", "kurtosis", "uniform", "shuffled_variance"):
+        GammaScheduler(D_IN, D_SAE, proxy=proxy).update(0, 1.0, batch(0), refused)
+
+
 def test_a_concentrated_gamma_is_frozen_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     x = torch.randn(50, 40)
     x[:, 7] *= 1000

@@ -384,7 +384,7 @@ def test_folding_the_activation_scale_carries_gamma_into_the_new_units(
     evidence = ProxyEvidence(
         activations=folded.activations,
         latents=folded.latents,
-        decoder=sae.effective_decoder().detach(),
+        decoder=lambda: sae.effective_decoder().detach(),
         file=None,
         seed=0,
     )

@@ -31,15 +31,15 @@ class ProxyEvidence:
         activations: moments of the SAE's input, d_in dimensions.
         latents: moments of the SAE's feature activations, d_sae dimensions; without a sample
             unless the proxy was registered with `needs_latents`.
-        decoder: what one unit of each latent adds to the reconstruction, shape (d_sae, d_in),
-            float64.
+        decoder: gives what one unit of each latent adds to the reconstruction, shape
+            (d_sae, d_in), float64; a function, since the largest tensor here is the least used.
         file: the config's `gamma_file`.
         seed: the config's `gamma_seed`.
     """
 
     activations: Moments
     latents: Moments
-    decoder: Tensor
+    decoder: Callable[[], Tensor]
     file: str | None
     seed: int
 
@@ -86,7 +86,7 @@ def latent_variance(evidence: ProxyEvidence) -> Tensor:
     The first version of arXiv 2506.15963 speaks of the variance of "latent dimension i"; this is
     what that becomes in input space, correlations between latents left out. Activation units².
     """
-    return evidence.latents.variance @ evidence.decoder.square()
+    return evidence.latents.variance @ evidence.decoder().square()
 
 
 def interference(evidence: ProxyEvidence) -> Tensor:
@@ -97,7 +97,7 @@ def interference(evidence: ProxyEvidence) -> Tensor:
     estimate Ŵ (d_in, d_sae) of W_p. With K = ŴŴᵀ the objective is gᵀ(K∘K)g − 2gᵀdiag(K) + const,
     a non-negative least squares problem in d_in unknowns.
     """
-    directions = torch.nn.functional.normalize(evidence.decoder, dim=-1)
+    directions = torch.nn.functional.normalize(evidence.decoder(), dim=-1)
     gram = directions.T @ directions
     eigenvalues, eigenvectors = torch.linalg.eigh(gram.square())
     root = eigenvalues.clamp(min=0).sqrt()

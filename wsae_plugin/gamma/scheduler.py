@@ -117,7 +117,7 @@ class GammaScheduler(nn.Module):
             step: training steps done so far.
             alpha: the exponent at this step, after warm-up.
             activations: the batch, shape (batch, d_in).
-            decoder: gives the effective decoder, shape (d_sae, d_in); called if s is recomputed.
+            decoder: gives the effective decoder, shape (d_sae, d_in); called if the proxy uses it.
 
         Raises:
             RunFailedError: the batch is not finite, while Γ is being estimated.
@@ -190,7 +190,7 @@ class GammaScheduler(nn.Module):
         evidence = ProxyEvidence(
             activations=now.activations,
             latents=now.latents,
-            decoder=as_float64(decoder()),
+            decoder=lambda: as_float64(decoder()),
             file=self.file,
             seed=self.seed,
         )

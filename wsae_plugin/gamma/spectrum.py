@@ -221,7 +221,7 @@ def _proxy(name: str, moments: Moments, file: str | None, seed: int) -> Tensor:
     evidence = ProxyEvidence(
         activations=moments,
         latents=no_samples(0),
-        decoder=torch.zeros(0, d_in, dtype=torch.float64),
+        decoder=lambda: torch.zeros(0, d_in, dtype=torch.float64),
         file=file,
         seed=seed,
     )
