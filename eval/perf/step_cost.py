@@ -1,7 +1,7 @@
 """What the weight costs: a training step of each weighted architecture against its parent's.
 
-    python eval/perf/step_cost.py                       # TopK at 768 -> 24,576
-    python eval/perf/step_cost.py --architecture all --pairs 4 --output eval/perf/step_cost.json
+    python eval/perf/step_cost.py --architecture all    # every architecture at 768 -> 24,576
+    python eval/perf/step_cost.py --pairs 8 --output eval/perf/step_cost.json
 
 A step is SAELens's own `SAETrainer.step`: forward, backward, clipping, Adam and statistics. The
 two SAEs start alike, see the same batches and take their steps in turn, the order swapped in every
@@ -110,13 +110,15 @@ def added_seconds(batch: int, estimating: bool) -> float:
     return median(weighted for weighted, _ in pairs) - median(plain for _, plain in pairs)
 
 
-def measure(architecture: str, batch: int, pairs: int, estimating: bool) -> dict[str, Any]:
+def measure(
+    architecture: str, batch: int, pairs: int, estimating: bool = False, alpha: float = 1.0
+) -> dict[str, Any]:
     """Paired step times of the parent and the weighted architecture."""
     fields = FIELDS[architecture]
     parent = trainer(architecture, batch, **fields)
     freeze = None if estimating else 1
     weighted = trainer(
-        f"weighted_{architecture}", batch, alpha=1.0, gamma_freeze_step=freeze, **fields
+        f"weighted_{architecture}", batch, alpha=alpha, gamma_freeze_step=freeze, **fields
     )
     generator = torch.Generator().manual_seed(0)
     scale = torch.logspace(-1, 1, 768)
@@ -133,11 +135,11 @@ def measure(architecture: str, batch: int, pairs: int, estimating: bool) -> dict
     ratios = sorted(w / p for w, p in zip(times["weighted"], times["parent"], strict=True))
     return {
         "architecture": architecture,
-        "gamma": "estimating" if estimating else "frozen",
+        "gamma": "I (α = 0, control)" if alpha == 0 else "estimating" if estimating else "frozen",
         "pairs": pairs,
         "parent_median_cpu_s": median(times["parent"]),
         "weighted_median_cpu_s": median(times["weighted"]),
-        "added_cpu_s": added_seconds(batch, estimating),
+        "added_cpu_s": added_seconds(batch, estimating) if alpha else 0.0,
         "ratio_median": median(ratios),
         "ratio_quartiles": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
     }
@@ -153,8 +155,11 @@ def main(
 ) -> None:
     """Time training steps of weighted SAEs against their parents, at 768 -> 24,576."""
     names = list(FIELDS) if architecture == "all" else [architecture]
-    rows = [measure(name, batch, pairs, False) for name in names]
-    rows += [measure(name, batch, pairs, True) for name in names if name == "topk"]
+    rows = [measure(name, batch, pairs) for name in names]
+    if "topk" in names:
+        rows.append(measure("topk", batch, pairs, estimating=True))
+        # α = 0 runs the parent's own code: how far from 1 this ratio is, is noise.
+        rows.append(measure("topk", batch, pairs, alpha=0.0))
     table = Table("architecture", "Γ", "parent", "weighted", "ratio", "quartiles", "added")
     for row in rows:
         low, high = row["ratio_quartiles"]
