@@ -107,11 +107,11 @@ def test_the_decoder_is_asked_for_by_the_proxy_that_uses_it_only() -> None:
 def test_a_concentrated_gamma_is_frozen_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     x = torch.randn(50, 40)
     x[:, 7] *= 1000
-    for clip, warned in ((None, True), (1.0, True)):
+    for clip in (None, 1.0):  # the variance alone is as concentrated
         scheduler = GammaScheduler(40, D_SAE, freeze_step=1, clip=clip)
         with caplog.at_level(logging.WARNING):
             scheduler.update(0, 1.0, x, decoder)
-        assert ("weighted variance on 1.0 of 40 dimensions" in caplog.text) == warned
+        assert "weighted variance on 1.0 of 40 dimensions" in caplog.text
         caplog.clear()
     with caplog.at_level(logging.WARNING):
         run(GammaScheduler(D_IN, D_SAE, freeze_step=1), range(3))
