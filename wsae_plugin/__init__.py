@@ -16,6 +16,7 @@ from wsae_plugin.saes import (
     WeightedTopKTrainingSAE,
     WeightedTopKTrainingSAEConfig,
 )
+from wsae_plugin.training.trainer import WeightedSAETrainer
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "WeightedJumpReLUTrainingSAEConfig",
     "WeightedMatryoshkaBatchTopKTrainingSAE",
     "WeightedMatryoshkaBatchTopKTrainingSAEConfig",
+    "WeightedSAETrainer",
     "WeightedStandardTrainingSAE",
     "WeightedStandardTrainingSAEConfig",
     "WeightedTopKTrainingSAE",

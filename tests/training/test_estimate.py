@@ -49,3 +49,10 @@ def test_a_model_that_is_not_here_is_unknown(world: TinyWorld, tmp_path: Path) -
     result = estimate(load_run_config(write_config(tmp_path / "a.yaml", values)))
     assert result.memory.language_model is None
     assert result.memory.total > 0
+
+
+def test_a_sparse_step_keeps_one_block_of_latents(world: TinyWorld, tmp_path: Path) -> None:
+    values = world.language_model(sae=sae(architecture="weighted_topk", kernel="cpu"))
+    memory = estimate(load_run_config(write_config(tmp_path / "a.yaml", values))).memory
+    numbers = BATCH * D_SAE + D_SAE * D_MODEL // 2 + 4 * BATCH * D_MODEL
+    assert memory.sae_activations == 4 * numbers

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from sae_lens import SAEConfig, TopKSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
 from typing_extensions import override
 
+from wsae_plugin.saes.sparse import SparseTrainingSAE, SparseTrainingSAEConfig
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
 
 @dataclass
-class WeightedTopKTrainingSAEConfig(WeightedTrainingSAEConfig, TopKTrainingSAEConfig):
+class WeightedTopKTrainingSAEConfig(
+    SparseTrainingSAEConfig, WeightedTrainingSAEConfig, TopKTrainingSAEConfig
+):
     """
     TopKTrainingSAE with a weight per input dimension in its loss, and in its loss for dead latents.
     """
@@ -26,10 +29,11 @@ class WeightedTopKTrainingSAEConfig(WeightedTrainingSAEConfig, TopKTrainingSAECo
         return TopKSAEConfig
 
 
-class WeightedTopKTrainingSAE(WeightedTrainingSAE, TopKTrainingSAE):
-    """TopKTrainingSAE with a weight per input dimension; the same bit for bit at α = 0.
+class WeightedTopKTrainingSAE(WeightedTrainingSAE, SparseTrainingSAE, TopKTrainingSAE):
+    """TopKTrainingSAE with a weight per input dimension, and a sparse training step.
 
-    Published as a plain `topk` SAE.
+    At α = 0 the same as its parent to rounding, with `kernel="eager"` bit for bit. Published as a
+    plain `topk` SAE.
     """
 
     cfg: WeightedTopKTrainingSAEConfig  # type: ignore[assignment]

@@ -102,6 +102,12 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
         loss = mse_loss(preds, target)
         return loss * self.gamma.square().to(loss.dtype)
 
+    def aux_mse_loss(self, preds: Tensor, target: Tensor) -> Tensor:
+        """The squared error of an auxiliary reconstruction, elementwise, (batch, d_in)."""
+        if self.is_weighted and self.cfg.weight_aux_loss:
+            return self.weighted_mse_loss(preds, target)
+        return mse_loss(preds, target)
+
     def effective_decoder(self) -> Tensor:
         """What one unit of each latent adds to the reconstruction, shape (d_sae, d_in)."""
         return (

@@ -13,6 +13,8 @@ from sae_lens import TrainingSAE
 from sae_lens.util import str_to_dtype
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from wsae_plugin.kernels.blocks import rows_a_block
+from wsae_plugin.saes.sparse import SparseTrainingSAE
 from wsae_plugin.training.checks import positions_per_context
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.messages import naming, refusals_as_bad_input
@@ -94,9 +96,7 @@ def _memory(config: RunConfig) -> MemoryEstimate:
         parameter_bytes = sum(p.nbytes for p in sae.parameters() if p.requires_grad)
         parameters += parameter_bytes
         weights += sum(tensor.nbytes for tensor in sae.state_dict().values())
-        numbers = _COPIES_OF_LATENTS * sae.cfg.d_sae + _COPIES_OF_INPUTS * sae.cfg.d_in
-        itemsize = str_to_dtype(sae.cfg.dtype).itemsize
-        activations = max(activations, config.batch_size * numbers * itemsize)
+        activations = max(activations, _activation_bytes(sae, config))
         logger.debug("%s: %d bytes of parameters", name, parameter_bytes)
     return MemoryEstimate(
         sae_weights=weights,
@@ -106,6 +106,18 @@ def _memory(config: RunConfig) -> MemoryEstimate:
         activation_buffer=0 if config.is_synthetic else _buffer_bytes(config),
         language_model=0 if config.is_synthetic else _language_model_bytes(config.values),
     )
+
+
+def _activation_bytes(sae: TrainingSAE[Any], config: RunConfig) -> int:
+    cfg, itemsize = sae.cfg, str_to_dtype(sae.cfg.dtype).itemsize
+    latents = _COPIES_OF_LATENTS * config.batch_size * cfg.d_sae
+    if isinstance(sae, SparseTrainingSAE):
+        device = torch.device(config.values["device"])
+        if sae.choose_kernel(config.batch_size, device) is not None:
+            # One block of the product, and the weights once more, in half the bits, to screen it.
+            rows = min(rows_a_block(cfg.d_sae), config.batch_size)
+            latents = rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2
+    return (latents + _COPIES_OF_INPUTS * config.batch_size * cfg.d_in) * itemsize
 
 
 def _saes_on_meta(config: RunConfig) -> dict[str, TrainingSAE[Any]]:

@@ -1,4 +1,7 @@
-"""SAELens's three runners, with `TrainingWatch` in charge of the training loop."""
+"""SAELens's three runners, with our trainer, and `TrainingWatch` in charge of the training loop.
+
+SAELens's runners build their trainers inside `run`, out of reach; `run` is given another class.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import sae_lens.llm_sae_training_runner as language_model_module
 import sae_lens.synthetic.synthetic_sae_runner as synthetic_module
+import sae_lens.training.multi_sae_trainer as multi_module
 from sae_lens import TrainingSAE
 from sae_lens.llm_sae_training_runner import LanguageModelSAETrainingRunner
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunner
@@ -16,6 +21,7 @@ from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 from sae_lens.training.sae_trainer import SAETrainer
 from typing_extensions import override
 
+from wsae_plugin.training.trainer import WeightedSAETrainer
 from wsae_plugin.training.watch import TrainingWatch
 
 
@@ -32,6 +38,11 @@ class WatchedLanguageModelRunner(LanguageModelSAETrainingRunner):
         self._watch = watch
 
     @override
+    def run(self) -> TrainingSAE[Any]:
+        with _trainer_class(language_model_module, WeightedSAETrainer):
+            return super().run()
+
+    @override
     def run_trainer_with_interruption_handling(
         self, trainer: SAETrainer[Any, Any]
     ) -> TrainingSAE[Any]:
@@ -46,6 +57,11 @@ class WatchedMultiRunner(MultiSAETrainingRunner):
         self._watch = watch
 
     @override
+    def run(self) -> dict[str, TrainingSAE[Any]]:
+        with _trainer_class(multi_module, WeightedSAETrainer):
+            return super().run()
+
+    @override
     def _run_with_interruption_handling(
         self, trainer: MultiSAETrainer
     ) -> dict[str, TrainingSAE[Any]]:
@@ -54,8 +70,6 @@ class WatchedMultiRunner(MultiSAETrainingRunner):
 
 class WatchedSyntheticRunner(SyntheticSAERunner[Any]):
     """SAELens's runner on a synthetic model, watched, and resumable.
-
-    SAELens's builds its trainer inside `run`, out of reach; `run` is given another trainer class.
 
     Args:
         watch: What carries the training loop through.
@@ -72,7 +86,7 @@ class WatchedSyntheticRunner(SyntheticSAERunner[Any]):
     def run(self) -> Any:
         watch, checkpoint = self._watch, self._checkpoint
 
-        class WatchedTrainer(SAETrainer[Any, Any]):
+        class WatchedTrainer(WeightedSAETrainer):
             @override
             def fit(self) -> TrainingSAE[Any]:
                 if checkpoint is not None:
@@ -80,15 +94,15 @@ class WatchedSyntheticRunner(SyntheticSAERunner[Any]):
                     self.sae.load_weights_from_checkpoint(checkpoint)
                 return watch.fit(self, super().fit)
 
-        with _trainer_class(WatchedTrainer):
+        with _trainer_class(synthetic_module, WatchedTrainer):
             return super().run()
 
 
 @contextmanager
-def _trainer_class(cls: type[SAETrainer[Any, Any]]) -> Generator[None]:
-    original = synthetic_module.SAETrainer
-    synthetic_module.SAETrainer = cls
+def _trainer_class(module: Any, trainer_class: type[SAETrainer[Any, Any]]) -> Generator[None]:
+    original = module.SAETrainer
+    module.SAETrainer = trainer_class
     try:
         yield
     finally:
-        synthetic_module.SAETrainer = original
+        module.SAETrainer = original

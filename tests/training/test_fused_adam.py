@@ -1,0 +1,85 @@
+"""The same numbers as PyTorch's Adam, whatever the memory layout, and the same checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import Adam
+
+from wsae_plugin.kernels import buffers
+from wsae_plugin.training.fused_adam import FusedAdam
+
+
+def parameters() -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(0)
+    plain, transposed = (torch.randn(6, 4, generator=generator) for _ in range(2))
+    bias = torch.randn(5, generator=generator)
+    return [torch.nn.Parameter(t) for t in (plain, transposed.T, bias)]
+
+
+def steps(optimizer: Adam, first: int, n: int) -> None:
+    for step in range(first, first + n):
+        generator = torch.Generator().manual_seed(step)
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def assert_close(a: list[torch.nn.Parameter], b: list[torch.nn.Parameter]) -> None:
+    for p, q in zip(a, b, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+def test_the_same_numbers() -> None:
+    expected, ours = parameters(), parameters()
+    steps(Adam(expected, lr=0.1, betas=(0.5, 0.9)), 0, 20)
+    steps(FusedAdam(ours, lr=0.1, betas=(0.5, 0.9)), 0, 20)
+    assert_close(ours, expected)
+    assert [p.stride() for p in ours] == [p.stride() for p in parameters()]
+
+
+def transposed_moments(optimizer: Adam) -> dict[str, Any]:
+    """A checkpoint of the same numbers in other layouts."""
+    written = optimizer.state_dict()
+    for state in written["state"].values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if state[name].ndim == 2:
+                state[name] = state[name].T.contiguous().T
+    return written
+
+
+@pytest.mark.parametrize("first_class", [Adam, FusedAdam])
+@pytest.mark.parametrize("second_class", [Adam, FusedAdam])
+@pytest.mark.parametrize("write", [lambda o: o.state_dict(), transposed_moments])
+def test_each_goes_on_from_the_others_checkpoint(
+    first_class: type[Adam], second_class: type[Adam], write: Any
+) -> None:
+    expected, ours = parameters(), parameters()
+    steps(Adam(expected, lr=0.1), 0, 10)
+    first = first_class(ours, lr=0.1)
+    steps(first, 0, 6)
+    second = second_class(ours, lr=0.5)
+    second.load_state_dict(write(first))
+    assert second.param_groups[0]["fused"] == (True if second_class is FusedAdam else None)
+    steps(second, 6, 4)
+    assert_close(ours, expected)
+
+
+def test_the_memory_of_gradients_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "_LEAST_BYTES", 1)
+    monkeypatch.setattr(buffers, "_free", {})
+    ours = parameters()
+    for parameter in ours:
+        parameter.grad = torch.ones_like(parameter)
+    places = [p.grad.data_ptr() for p in ours if p.grad is not None]
+    optimizer = FusedAdam(ours)
+    optimizer.zero_grad(set_to_none=False)
+    assert buffers._free == {}
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in ours)
+    shapes = [(6, 4), (6, 4), (5,)]
+    taken = [buffers.take(shape, torch.float32, torch.device("cpu")) for shape in shapes]
+    assert {t.data_ptr() for t in taken} == set(places)

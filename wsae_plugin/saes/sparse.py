@@ -1,0 +1,213 @@
+"""A training step of the Top-k family that reads active latents only.
+
+The losses, their gradients and the latents chosen are those of SAELens's dense step, to rounding.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sae_lens import TrainingSAE, TrainingSAEConfig
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+from torch import Tensor
+from typing_extensions import override
+
+from wsae_plugin.compilation import not_compiled
+from wsae_plugin.kernels import (
+    Encoder,
+    Kernel,
+    Pattern,
+    choose_kernel,
+    decode,
+    encode,
+    kernel_name,
+    top_k,
+)
+
+logger = logging.getLogger(__name__)
+
+_SPARSE_AUX_FROM = 8  # times k_aux: with more dead latents than that, sparse products are faster
+
+
+@dataclass(kw_only=True)
+class SparseTrainingSAEConfig(TrainingSAEConfig):
+    """
+    The field that the Top-k family adds.
+
+    Args:
+        kernel (Literal["auto", "eager", "reference", "cpu", "triton"]): What carries out the training step. auto takes the fastest for the device and the shape; eager is SAELens's own dense step, bit for bit. The environment variable WSAE_KERNEL stands above it.
+    """  # noqa: E501
+
+    kernel: str = "auto"
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kernel_name(self.kernel)
+
+
+class SparseTrainingSAE(TrainingSAE[Any]):
+    """The sparse step in place of SAELens's dense one, for the class that stands after it.
+
+    With the first sparse step W_enc becomes latent-major in memory: its shape stays (d_in, d_sae).
+    `feature_acts` and `hidden_pre` of the step's output are sparse COO tensors (batch, d_sae) of
+    the active latents.
+    """
+
+    W_enc: torch.nn.Parameter
+    b_enc: torch.nn.Parameter
+    aux_mse_loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __init__(self, cfg: SparseTrainingSAEConfig, use_error_term: bool = False) -> None:
+        super().__init__(cfg, use_error_term)
+        self._reported: str | None = None
+
+    @override
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        kernel = self._kernel(step_input.sae_in)
+        if kernel is None:
+            return super().training_forward_pass(step_input)
+        return self._sparse_forward_pass(step_input, kernel)
+
+    def choose_kernel(
+        self, batch: int, device: torch.device, autocast: bool = False
+    ) -> Kernel | None:
+        """What will carry out a step of so many activations; None is SAELens's dense step."""
+        return choose_kernel(
+            kernel_name(self.cfg.kernel),
+            device,
+            self.dtype,
+            (batch, self.cfg.d_in, self.cfg.d_sae),
+            self.cfg.k,
+            autocast,
+        )
+
+    def _kernel(self, sae_in: Tensor) -> Kernel | None:
+        kernel = None
+        if not self._needs_dense_step(sae_in):
+            autocast = torch.is_autocast_enabled(sae_in.device.type)
+            kernel = self.choose_kernel(len(sae_in), sae_in.device, autocast)
+        self._report("eager" if kernel is None else str(kernel))
+        return kernel
+
+    def _needs_dense_step(self, sae_in: Tensor) -> bool:
+        """Whether somebody wants to see what the sparse step does not compute."""
+        hooks = (self.hook_sae_acts_pre, self.hook_sae_acts_post)
+        return (
+            sae_in.ndim != 2
+            or self.cfg.normalize_activations in ("layer_norm", "constant_norm_rescale")
+            or any(hook.has_hooks() for hook in hooks)
+        )
+
+    def _report(self, kernel: str) -> None:
+        if kernel != self._reported:
+            logger.info("kernel of the training step: %s", kernel)
+            self._reported = kernel
+
+    @not_compiled
+    def _sparse_forward_pass(self, step_input: TrainStepInput, kernel: Kernel) -> TrainStepOutput:
+        with torch.autocast(step_input.sae_in.device.type, enabled=False):
+            return self._forward_in_own_dtype(step_input, kernel)
+
+    def _forward_in_own_dtype(self, step_input: TrainStepInput, kernel: Kernel) -> TrainStepOutput:
+        sae_in, backend = step_input.sae_in, kernel.backend
+        self.W_enc.data = self.W_enc.data.T.contiguous().T  # a copy the first time only
+        x = self.process_sae_in(sae_in)
+        norms = self.W_dec.norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else None
+        encoder = Encoder.of(self.W_enc, self.b_enc, norms)
+        pattern = self._active_latents(x.detach(), encoder, kernel)
+
+        dead = _indices(step_input.dead_neuron_mask, x.device)
+        is_few = len(dead) <= _SPARSE_AUX_FROM * self._k_aux
+        everywhere = dead if is_few else dead[:0]
+        pre_acts, dead_pre_acts = encode(x, self.W_enc, self.b_enc, pattern, backend, everywhere)
+        # A decoder norm multiplies the pre-activation and divides the activation in the decoder:
+        # only the choice of latents, and what is reported of them, depend on it.
+        acts = pre_acts.relu()
+        aux_acts = _only_top_k(
+            dead_pre_acts, encoder.scaled(dead_pre_acts, everywhere), self._k_aux
+        )
+        by_level, order = self._levels(pattern)
+        decoded, aux_out = decode(acts[order], self.W_dec, by_level, backend, everywhere, aux_acts)
+        levels = decoded.view(-1, *sae_in.shape).cumsum(0) + self.b_dec
+        sae_out = self.hook_sae_recons(levels[-1])
+
+        losses = {"mse_loss": self._mean(self.mse_loss_fn(sae_out, sae_in))}
+        residual = (sae_in - sae_out).detach()
+        if len(dead) == 0:
+            aux_loss = torch.zeros_like(losses["mse_loss"])
+        else:
+            if not is_few:
+                aux_out = self._sparse_aux_out(x, encoder, dead, kernel)
+            scale = self.cfg.aux_loss_coefficient * min(len(dead) / self._k_aux, 1.0)
+            aux_loss = scale * self._mean(self.aux_mse_loss(aux_out, residual))
+        losses["auxiliary_reconstruction_loss"] = aux_loss
+        for width, level in zip(self._inner_widths, levels, strict=False):
+            losses[f"inner_mse_loss_{width}"] = self._mean(self.mse_loss_fn(level, sae_in))
+        return TrainStepOutput(
+            sae_in=sae_in,
+            sae_out=sae_out,
+            feature_acts=pattern.coo(_scaled(acts, norms, pattern)),
+            hidden_pre=pattern.coo(_scaled(pre_acts, norms, pattern)),
+            loss=torch.stack(list(losses.values())).sum(),
+            losses=losses,
+        )
+
+    def _active_latents(self, x: Tensor, encoder: Encoder, kernel: Kernel) -> Pattern:
+        return top_k(x, encoder, self.cfg.k, kernel.backend, kernel.product)
+
+    def _levels(self, pattern: Pattern) -> tuple[Pattern, Tensor | slice]:
+        """A pattern (levels · batch, d_sae) that sorts the active latents into levels.
+
+        Returns:
+            The pattern, and where its entries stand in `pattern`.
+        """
+        return pattern, slice(None)
+
+    @property
+    def _inner_widths(self) -> list[int]:
+        return []
+
+    @property
+    def _k_aux(self) -> int:
+        return self.cfg.d_in // 2
+
+    def _sparse_aux_out(self, x: Tensor, encoder: Encoder, dead: Tensor, kernel: Kernel) -> Tensor:
+        """What the top k_aux dead latents of every row add up to, (batch, d_in)."""
+        among_dead = top_k(
+            x.detach(), encoder.only(dead), self._k_aux, kernel.backend, kernel.product
+        )
+        pattern = Pattern(among_dead.offsets, dead[among_dead.columns], encoder.d_sae)
+        pre_acts, _ = encode(x, self.W_enc, self.b_enc, pattern, kernel.backend)
+        return decode(pre_acts, self.W_dec, pattern, kernel.backend)[0]
+
+    @staticmethod
+    def _mean(squared_error: Tensor) -> Tensor:
+        return squared_error.sum(dim=-1).mean()
+
+    @override
+    def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_saving(state_dict)
+        state_dict["W_enc"] = state_dict["W_enc"].contiguous()
+
+
+def _indices(mask: Tensor | None, device: torch.device) -> Tensor:
+    if mask is None:
+        return torch.empty(0, dtype=torch.int64, device=device)
+    return mask.nonzero().flatten()
+
+
+def _scaled(values: Tensor, norms: Tensor | None, pattern: Pattern) -> Tensor:
+    return values if norms is None else values * norms[pattern.columns]
+
+
+def _only_top_k(values: Tensor, scores: Tensor, k: int) -> Tensor:
+    """`values` (batch, n) where `scores` are among the k highest of their row, 0 elsewhere."""
+    if values.shape[1] <= k:
+        return values
+    places = scores.topk(k, dim=-1, sorted=False).indices
+    return torch.zeros_like(values).scatter(1, places, values.gather(1, places))
