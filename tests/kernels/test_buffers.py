@@ -1,4 +1,4 @@
-"""Memory is handed on once, and only such as is worth it."""
+"""Memory is used again, but never while somebody can still see it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,65 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def nothing_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_kept_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffers, "_LEAST_BYTES", 16)
     monkeypatch.setattr(buffers, "_free", {})
 
 
-def test_each_piece_of_memory_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "_LEAST_BYTES", 1)
-    tensor = torch.ones(4, 3)
-    buffers.hand_on(tensor)
-    assert buffers.take((3, 4), torch.float32, CPU).data_ptr() != tensor.data_ptr()
-    assert buffers.take((4, 3), torch.float64, CPU).data_ptr() != tensor.data_ptr()
-    assert buffers.take((4, 3), torch.float32, CPU).data_ptr() == tensor.data_ptr()
-    assert buffers.take((4, 3), torch.float32, CPU).data_ptr() != tensor.data_ptr()
+def take(shape: tuple[int, ...] = (6, 8), dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return buffers.take(shape, dtype, CPU)
 
 
-def test_small_or_strided_tensors_are_not_kept() -> None:
-    small = torch.ones(4, 3)
-    strided = torch.ones(2**13, 2**11)[:, ::2]
-    buffers.hand_on(small)
-    buffers.hand_on(strided)
+def test_shape_dtype_and_alignment() -> None:
+    for shape, dtype in (((6, 8), torch.float32), ((5, 32), torch.bfloat16)):
+        tensor = take(shape, dtype)
+        assert (tensor.shape, tensor.dtype, tensor.device) == (shape, dtype, CPU)
+        assert tensor.is_contiguous() and tensor.data_ptr() % 64 == 0
+        assert torch.equal(tensor.fill_(2), torch.full(shape, 2, dtype=dtype))
+
+
+def test_memory_is_used_again_when_the_tensor_is_gone() -> None:
+    first = take()
+    place = first.data_ptr()
+    assert take().data_ptr() != place
+    del first
+    again = take((8, 3), torch.float64)  # as many bytes
+    assert again.data_ptr() == place
+
+
+def test_whoever_sees_the_memory_keeps_it() -> None:
+    first = take()
+    place = first.data_ptr()
+    views = [first.T[2:3], first.detach(), first.untyped_storage()]
+    del first
+    while views:
+        assert take().data_ptr() != place
+        views.pop()
+    both = [take(), take()]
+    assert place in [tensor.data_ptr() for tensor in both]
+
+
+def test_gradients_that_somebody_keeps_are_not_overwritten() -> None:
+    class Gradient(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, parameter: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+            return parameter.sum()
+
+        @staticmethod
+        def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+            return take().fill_(float(grad))
+
+    parameter = torch.zeros(6, 8, requires_grad=True)
+    Gradient.apply(parameter).backward()
+    kept = parameter.grad
+    assert kept is not None
+    parameter.grad = None
+    (2 * Gradient.apply(parameter)).backward()
+    assert (kept == 1).all() and (parameter.grad == 2).all()
+    (3 * Gradient.apply(parameter)).backward()  # adds to the gradient that is there
+    assert (parameter.grad == 5).all()
+
+
+def test_small_tensors_are_left_to_the_allocator() -> None:
+    take((1, 3))
     assert buffers._free == {}

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.optim import Adam
 
-from wsae_plugin.kernels import buffers
 from wsae_plugin.training.fused_adam import FusedAdam
 
 
@@ -66,20 +65,3 @@ def test_each_goes_on_from_the_others_checkpoint(
     assert second.param_groups[0]["fused"] == (True if second_class is FusedAdam else None)
     steps(second, 6, 4)
     assert_close(ours, expected)
-
-
-def test_the_memory_of_gradients_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffers, "_LEAST_BYTES", 1)
-    monkeypatch.setattr(buffers, "_free", {})
-    ours = parameters()
-    for parameter in ours:
-        parameter.grad = torch.ones_like(parameter)
-    places = [p.grad.data_ptr() for p in ours if p.grad is not None]
-    optimizer = FusedAdam(ours)
-    optimizer.zero_grad(set_to_none=False)
-    assert buffers._free == {}
-    optimizer.zero_grad()
-    assert all(p.grad is None for p in ours)
-    shapes = [(6, 4), (6, 4), (5,)]
-    taken = [buffers.take(shape, torch.float32, torch.device("cpu")) for shape in shapes]
-    assert {t.data_ptr() for t in taken} == set(places)

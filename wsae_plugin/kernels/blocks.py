@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from wsae_plugin.kernels.buffers import take
+
 # Of 16-bit numbers 32 MiB: a block that was just written is still in a processor's last cache, and
 # a GPU has enough to do.
 _ELEMENTS_A_BLOCK = 2**24
@@ -26,7 +28,7 @@ def row_blocks(x: Tensor, weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
         weight: (d_sae, d_in), contiguous, of the same dtype.
     """
     size = min(rows_a_block(len(weight)), len(x))
-    product = x.new_empty(size, len(weight))
+    product = take((size, len(weight)), x.dtype, x.device)
     for start in range(0, len(x), max(size, 1)):
         rows = slice(start, min(start + size, len(x)))
         out = product[: rows.stop - start]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wsae_plugin.kernels.backend import Backend
 from wsae_plugin.kernels.blocks import row_blocks
-from wsae_plugin.kernels.buffers import hand_on, take
+from wsae_plugin.kernels.buffers import take
 from wsae_plugin.kernels.encoder import Encoder
 
 # Relative error allowed to a term of a float32 sum: four roundings, twice what adding the screen's
@@ -64,7 +64,6 @@ def screen(x: Tensor, encoder: Encoder, m: int, backend: Backend) -> Candidates:
         for rows, product in row_blocks(bounding_x, bounding_weight):
             bounds, latents[rows] = backend.row_top_k(product, m)
             lowest[rows] = bounds.amin(dim=-1).float()
-    hand_on(bounding_weight)
     return Candidates(latents, lowest + lowest.abs() * _OUTPUT_ROUNDING + _UNDERFLOW)
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 from torch.optim import Adam
 from typing_extensions import override
 
-from wsae_plugin.kernels.buffers import hand_on
-
 FUSED_DEVICES = ("cpu", "cuda")
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -50,16 +48,6 @@ class FusedAdam(Adam):
             for tensors in lists:
                 tensors[i] = _in_memory_order(tensors[i])
         return has_complex
-
-    @override
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Let go of the gradients, whose memory serves the next step's."""
-        if set_to_none:
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is not None:
-                        hand_on(_in_memory_order(parameter.grad))
-        super().zero_grad(set_to_none)
 
     @override
     def state_dict(self) -> dict[str, Any]:
