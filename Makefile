@@ -23,8 +23,9 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed  ## what the weight costs in a training step
-	$(BIN)/python eval/perf/step_cost.py
+bench: $(VENV)/installed  ## what a training step costs, beside SAELens's and sparsify's
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python eval/perf/train_step.py --d-sae 24576 --batch 2048 --memory
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,8 @@
 """What the weight costs: a training step of each weighted architecture against its parent's.
 
+Both are SAELens's dense step (`kernel="eager"` for the Top-k family); train_step.py measures what
+the sparse one saves.
+
     python eval/perf/step_cost.py --architecture all    # every architecture at 768 -> 24,576
     python eval/perf/step_cost.py --pairs 8 --output eval/perf/step_cost.json
 
@@ -117,8 +120,9 @@ def measure(
     fields = FIELDS[architecture]
     parent = trainer(architecture, batch, **fields)
     freeze = None if estimating else 1
+    dense = {"kernel": "eager"} if "topk" in architecture else {}
     weighted = trainer(
-        f"weighted_{architecture}", batch, alpha=alpha, gamma_freeze_step=freeze, **fields
+        f"weighted_{architecture}", batch, alpha=alpha, gamma_freeze_step=freeze, **fields, **dense
     )
     generator = torch.Generator().manual_seed(0)
     scale = torch.logspace(-1, 1, 768)

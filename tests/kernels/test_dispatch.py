@@ -34,6 +34,7 @@ def test_large_shapes_are_sparse_and_screened_where_that_is_fast(fast_bfloat16: 
     screened = "cpu, top k screened in bfloat16"
     assert choose() == (screened if fast_bfloat16 else "cpu")
     assert choose(dtype=torch.float64) == "cpu"
+    assert choose(shape=(2048, 2**14 + 1, 24576)) == "cpu"
     assert choose(autocast=True) == "cpu, bfloat16"
 
 
@@ -98,3 +99,15 @@ def test_has_fast_bfloat16_by_the_processors_word(monkeypatch: pytest.MonkeyPatc
             expected and torch.backends.mkldnn.is_available()
         )
     dispatch._processor_has_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_products_are_not_screened(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        assert dispatch.has_fast_bfloat16(CUDA) != tf32
+    finally:
+        torch.set_float32_matmul_precision(before)

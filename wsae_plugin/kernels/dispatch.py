@@ -13,6 +13,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.kernels.backend import Backend
 from wsae_plugin.kernels.cpu import CPUBackend
 from wsae_plugin.kernels.reference import ReferenceBackend
+from wsae_plugin.kernels.screen import WIDEST
 from wsae_plugin.kernels.selection import Product
 
 KERNELS = ("auto", "eager", "reference", "cpu", "triton")
@@ -85,10 +86,10 @@ def choose_kernel(
     backend = _backend(name, device)
     if autocast:
         product: Product = "bfloat16"
-    elif name != "reference" and dtype == torch.float32 and has_fast_bfloat16(device):
-        product = "screened"
-    else:
+    elif name == "reference" or dtype != torch.float32 or shape[1] > WIDEST:
         product = "exact"
+    else:
+        product = "screened" if has_fast_bfloat16(device) else "exact"
     return Kernel(backend, product)
 
 
@@ -127,10 +128,17 @@ def _has_triton() -> bool:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether a bfloat16 product is far faster than a float32 one, and adds up in float32."""
     if device.type == "cuda":
-        if torch.backends.cuda.matmul.allow_tf32 or not torch.cuda.is_available():
+        if not torch.cuda.is_available() or _allows_tf32():
             return False
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and _processor_has_bfloat16()
+
+
+def _allows_tf32() -> bool:
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9; the older name must then not be read
+        return matmul.fp32_precision == "tf32"
+    return bool(matmul.allow_tf32)
 
 
 @cache

@@ -32,6 +32,8 @@ _UP = 1 + 2.0**-7  # bfloat16 rounds by 2**-9 at most: this much above is above 
 _OUTPUT_ROUNDING = 2.0**-8
 _UNDERFLOW = 1e-30  # bfloat16 products may flush subnormal numbers to zero
 _EXTRA_COLUMNS = 5
+WIDEST = 2**14
+"""The largest d_in for which `_UP` also covers what float32 sums of so many terms lose."""
 _ALIGNMENT = 32  # of the inner dimension, which matrix units read in tiles
 _ROWS_AT_A_TIME = 512  # of the weight: what stays in the cache from one pass to the next
 
