@@ -136,16 +136,14 @@ class SparseTrainingSAE(TrainingSAE[Any]):
         levels = decoded.view(-1, *sae_in.shape).cumsum(0) + self.b_dec
         sae_out = self.hook_sae_recons(levels[-1])
 
-        losses = {"mse_loss": self._mean(self.mse_loss_fn(sae_out, sae_in))}
-        residual = (sae_in - sae_out).detach()
-        if len(dead) == 0:
-            aux_loss = torch.zeros_like(losses["mse_loss"])
-        else:
-            if not is_few:
-                aux_out = self._sparse_aux_out(x, encoder, dead, kernel)
-            scale = self.cfg.aux_loss_coefficient * min(len(dead) / self._k_aux, 1.0)
-            aux_loss = scale * self._mean(self.aux_mse_loss(aux_out, residual))
-        losses["auxiliary_reconstruction_loss"] = aux_loss
+        if not is_few:
+            aux_out = self._sparse_aux_out(x, encoder, dead, kernel)
+        losses = {
+            "mse_loss": self._mean(self.mse_loss_fn(sae_out, sae_in)),
+            "auxiliary_reconstruction_loss": self._aux_loss(
+                aux_out, (sae_in - sae_out).detach(), len(dead)
+            ),
+        }
         for width, level in zip(self._inner_widths, levels, strict=False):
             losses[f"inner_mse_loss_{width}"] = self._mean(self.mse_loss_fn(level, sae_in))
         return TrainStepOutput(
@@ -184,6 +182,12 @@ class SparseTrainingSAE(TrainingSAE[Any]):
         pattern = Pattern(among_dead.offsets, dead[among_dead.columns], encoder.d_sae)
         pre_acts, _ = encode(x, self.W_enc, self.b_enc, pattern, kernel.backend)
         return decode(pre_acts, self.W_dec, pattern, kernel.backend)[0]
+
+    def _aux_loss(self, aux_out: Tensor, residual: Tensor, n_dead: int) -> Tensor:
+        if n_dead == 0:
+            return residual.new_zeros(())
+        scale = self.cfg.aux_loss_coefficient * min(n_dead / self._k_aux, 1.0)
+        return scale * self._mean(self.aux_mse_loss(aux_out, residual))
 
     @staticmethod
     def _mean(squared_error: Tensor) -> Tensor:
