@@ -1,8 +1,11 @@
 """What a Top-k training step costs: SAELens's, sparsify's and this package's, on the same work.
 
-    python eval/perf/train_step.py --memory --output eval/perf/train_step.json
-    python eval/perf/train_step.py --sweep --output step.json --plot step.png  # and the growth
-    python eval/perf/train_step.py --device cuda --bf16                        # on a GPU
+    python eval/perf/train_step.py --memory --sweep --rounds 4 --sweep-rounds 2 \\
+        --output eval/perf/train_step.json --plot eval/perf/train_step.png
+    OMP_NUM_THREADS=1 python eval/perf/train_step.py --d-in 128 --d-sae 512 --d-sae 1024 \\
+        --d-sae 2048 --d-sae 4096 --batch 512 --k 16 --rounds 15 \\
+        --output eval/perf/train_step_small.json
+    python eval/perf/train_step.py --device cuda --bf16    # on a GPU
 
 A step is forward, backward, gradient clipping at norm 1, Adam and zeroing the gradients. All
 contenders start from the weights of one SAELens Top-k SAE and see the same batches. They take their

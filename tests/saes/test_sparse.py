@@ -23,6 +23,7 @@ from tests.architectures import (
     trainer,
 )
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.kernels import dispatch
 from wsae_plugin.saes import sparse
 
 # Matryoshka's own auxiliary loss is left to SAELens.
@@ -93,7 +94,12 @@ def test_losses_and_gradients_through_triton(arch: Architecture, dtype: str) -> 
 
 @every_architecture
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
-def test_losses_and_gradients_in_float32(arch: Architecture, alpha: float) -> None:
+@pytest.mark.parametrize("screened", [True, False])
+def test_losses_and_gradients_in_float32(
+    arch: Architecture, alpha: float, screened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "has_fast_bfloat16", lambda _: screened)
+    monkeypatch.setattr(dispatch, "_WORTH_SCREENING", 0)
     assert_same_step(*pair(arch, alpha), 2e-5)
 
 

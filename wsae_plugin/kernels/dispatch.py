@@ -21,8 +21,9 @@ ENVIRONMENT_VARIABLE = "WSAE_KERNEL"
 
 # Below this many multiplications of the encoder a step, SAELens's dense products are faster than
 # the bookkeeping of sparse ones: on processors measured, on GPUs estimated from launch times.
-_WORTHWHILE = {"cpu": 2**27, "cuda": 2**32}
+_WORTHWHILE = {"cpu": 2**26, "cuda": 2**32}
 _LEAST_LATENTS_PER_K = 16
+_WORTH_SCREENING = 2**28  # the same, below which the float32 product is over before the screen
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,16 @@ def choose_kernel(
     backend = _backend(name, device)
     if autocast:
         product: Product = "bfloat16"
-    elif name == "reference" or dtype != torch.float32 or shape[1] > WIDEST:
+    elif name == "reference" or dtype != torch.float32 or not _is_worth_screening(shape):
         product = "exact"
     else:
         product = "screened" if has_fast_bfloat16(device) else "exact"
     return Kernel(backend, product)
+
+
+def _is_worth_screening(shape: tuple[int, int, int]) -> bool:
+    batch, d_in, d_sae = shape
+    return d_in <= WIDEST and batch * d_in * d_sae >= _WORTH_SCREENING
 
 
 def _fastest(
