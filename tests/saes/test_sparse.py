@@ -227,6 +227,7 @@ def test_run_time_normalization_is_left_to_saelens(normalization: str) -> None:
 
 
 def test_the_kernel_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    sparse._report.cache_clear()
     _, sae = pair(FAMILY[0], kernel="reference")
     with caplog.at_level(logging.INFO):
         forward(sae)

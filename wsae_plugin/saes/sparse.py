@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -62,10 +63,6 @@ class SparseTrainingSAE(TrainingSAE[Any]):
     b_enc: torch.nn.Parameter
     aux_mse_loss: Callable[[Tensor, Tensor], Tensor]
 
-    def __init__(self, cfg: SparseTrainingSAEConfig, use_error_term: bool = False) -> None:
-        super().__init__(cfg, use_error_term)
-        self._reported: str | None = None
-
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         kernel = self._kernel(step_input.sae_in)
@@ -91,7 +88,7 @@ class SparseTrainingSAE(TrainingSAE[Any]):
         if not self._needs_dense_step(sae_in):
             autocast = torch.is_autocast_enabled(sae_in.device.type)
             kernel = self.choose_kernel(len(sae_in), sae_in.device, autocast)
-        self._report("eager" if kernel is None else str(kernel))
+        _report("eager" if kernel is None else str(kernel))
         return kernel
 
     def _needs_dense_step(self, sae_in: Tensor) -> bool:
@@ -102,11 +99,6 @@ class SparseTrainingSAE(TrainingSAE[Any]):
             or self.cfg.normalize_activations in ("layer_norm", "constant_norm_rescale")
             or any(hook.has_hooks() for hook in hooks)
         )
-
-    def _report(self, kernel: str) -> None:
-        if kernel != self._reported:
-            logger.info("kernel of the training step: %s", kernel)
-            self._reported = kernel
 
     @not_compiled
     def _sparse_forward_pass(self, step_input: TrainStepInput, kernel: Kernel) -> TrainStepOutput:
@@ -197,6 +189,11 @@ class SparseTrainingSAE(TrainingSAE[Any]):
     def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
         super().process_state_dict_for_saving(state_dict)
         state_dict["W_enc"] = state_dict["W_enc"].contiguous()
+
+
+@cache
+def _report(kernel: str) -> None:
+    logger.info("kernel of the training step: %s", kernel)
 
 
 def _indices(mask: Tensor | None, device: torch.device) -> Tensor:
