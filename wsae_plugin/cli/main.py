@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from wsae_plugin.cli.demo import demo
 from wsae_plugin.cli.gamma import gamma
+from wsae_plugin.cli.identify import identify
 from wsae_plugin.cli.saelens import saelens
 from wsae_plugin.cli.train import train
 from wsae_plugin.errors import BadInputError, RunFailedError
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(gamma)
 app.command()(train)
+app.command()(identify)
 app.command(
     context_settings={
         "allow_extra_args": True,

@@ -1,0 +1,168 @@
+"""`wsae identify`: do two or more SAEs have the same latents?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from wsae_plugin.cli.train import print_json
+
+# Paragraphs on one line each: the help is wrapped to the terminal's width.
+_HELP = "\n\n".join(
+    (
+        "Ask whether SAEs trained apart, say with different seeds, found the same directions.",
+        "Each RUN is a run folder of `wsae train` or a folder in which SAELens saved one SAE. Runs "
+        "of several SAEs are compared name by name. d_in has to be the same, d_sae need not be.",
+        "\b\n  wsae train topk.yaml --set seed=0 --output runs/seed-0\n"
+        "  wsae train topk.yaml --set seed=1 --output runs/seed-1\n"
+        "  wsae identify runs/seed-0 runs/seed-1 --plot agreement.png",
+        '"same" is the share of latents whose one-to-one partner (the assignment with the largest '
+        'sum of |cosine|) exceeds the threshold, "|cos|" the mean over the partners. "best" and '
+        '"MMCS" let several latents share a partner, from the first run to the second and back: '
+        "the share above the threshold, and the mean, of the largest cosine.",
+        'Chance is no zero: "random" is the same measured against random directions, "rotated" '
+        "against a rotated copy of the second SAE, which keeps the angles between its latents.",
+        "Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.",
+    )
+)
+
+
+def identify(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more, as said above.")
+    ],
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="The cosine above which latents are the same.")
+    ] = 0.9,
+    largest_assignment: Annotated[
+        int,
+        typer.Option(
+            "--assign-up-to",
+            metavar="LATENTS",
+            min=1,
+            help="Match one to one up to this width: time grows as its cube, memory as its square "
+            "(24,576: 5 GB). Beyond it, best matches alone.",
+        ),
+    ] = 4096,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="JSON", help="Write the result there.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="PNG", help="Draw the pairs and the sorted matches there."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result on stdout as JSON.")
+    ] = False,
+) -> None:
+    # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from wsae_plugin.errors import BadInputError
+    from wsae_plugin.files import write_json_atomic
+    from wsae_plugin.toy.identify import identify as compare
+
+    for option, path in (("--output", output), ("--plot", plot)):
+        if path is not None and path.is_dir():
+            raise BadInputError(f"{option} {path}: is a folder; give a file")
+    result = compare(runs, threshold, largest_assignment)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(output, result)
+    if plot is not None:
+        _draw(result, plot)
+    if as_json:
+        print_json(result)
+    else:
+        _show(result)
+
+
+identify.__doc__ = _HELP
+
+
+def _draw(result: dict[str, Any], path: Path) -> None:
+    from wsae_plugin.plots.identify import agreement_figure
+    from wsae_plugin.plots.style import save_png
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_png(agreement_figure(result), path)
+
+
+def _show(result: dict[str, Any]) -> None:
+    console = Console()
+    for sae in result["saes"]:
+        console.print(_table(sae, result["threshold"]))
+    for line in _notes(result):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(sae: dict[str, Any], threshold: float) -> Table:
+    table = Table(
+        title=f"{sae['name']}: latents that agree (d_in = {sae['d_in']}, same: > {threshold:g})",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("runs", no_wrap=True)
+    for heading in ("d_sae", "same", "|cos|", "best", "MMCS"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    members = sae["members"]
+    for pair in sae["pairs"]:
+        first, second = members[pair["first"]], members[pair["second"]]
+        widths = f"{first['d_sae']}"
+        if second["d_sae"] != first["d_sae"]:
+            widths += f", {second['d_sae']}"
+        table.add_row(f"{first['run']}, {second['run']}", widths, *_cells(pair["agreement"]))
+        for control in ("random", "rotated"):
+            table.add_row(f"  {control}", "", *_cells(pair[control]), style="dim")
+    if len(sae["pairs"]) > 1:
+        table.add_section()
+        for label, key in (("mean", "agreement"), ("  random", "random"), ("  rotated", "rotated")):
+            mean = sae["mean"][key]
+            columns = ("share", "mean_cosine", "best_match_share", "mmcs")
+            table.add_row(label, "", *(_number(mean[column]) for column in columns))
+    return table
+
+
+def _cells(agreement: dict[str, Any]) -> list[str]:
+    assignment = agreement["assignment"] or {"share": None, "mean_cosine": None}
+    return [
+        _number(assignment["share"]),
+        _number(assignment["mean_cosine"]),
+        *(
+            f"{_number(agreement['forward'][key])} → {_number(agreement['backward'][key])} ←"
+            for key in ("share", "mmcs")
+        ),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    """Which number is which run, and what is to be said beside the table."""
+    runs = result["runs"]
+    notes = [
+        f"run {index}: {run['path']}" + ("" if run["seed"] is None else f" (seed {run['seed']})")
+        for index, run in enumerate(runs)
+    ]
+    seeds = [run["seed"] for run in runs if run["seed"] is not None]
+    if len(set(seeds)) < len(seeds):
+        notes.append(
+            "WARNING runs of the same seed may share their initial weights and batches: their "
+            "agreement does not say that the data determines the latents"
+        )
+    for sae in result["saes"]:
+        if any(pair["agreement"]["assignment"] is None for pair in sae["pairs"]):
+            notes.append(
+                f"{sae['name']}: more than {result['largest_assignment']:,} latents, so no "
+                "one-to-one assignment; --assign-up-to allows it"
+            )
+    for left_out in result["left_out"]:
+        notes.append(f"left out: {left_out['name']} is in run {left_out['run']} only")
+    return notes

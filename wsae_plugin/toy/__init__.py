@@ -1,0 +1,1 @@
+"""Worlds with a known truth, the theory as checkable claims, metrics, experiments."""

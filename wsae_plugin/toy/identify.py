@@ -1,0 +1,220 @@
+"""Two or more saved SAEs → how far their latents agree, beside chance, as JSON-able numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from safetensors import SafetensorError
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.toy.metrics.identifiability import Agreement, agreement, random_like, rotated
+
+LARGEST_ASSIGNMENT = 4096
+"""Up to this many latents a one-to-one assignment takes seconds."""
+
+# The number matters only in that no SAE is likely to have been initialised from it.
+_CONTROL_SEED = 2505_20254
+
+
+@dataclass(frozen=True)
+class SavedSAEs:
+    """What one argument of `wsae identify` holds.
+
+    Attributes:
+        path: as given.
+        exports: SAE name → the folder that plain SAELens loads.
+        seed: the run's, where a run folder says so.
+    """
+
+    path: Path
+    exports: dict[str, Path]
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class _Member:
+    run: int
+    path: Path
+
+
+def find_saes(path: Path) -> SavedSAEs:
+    """The SAEs in a run folder of `wsae train`, or the one that SAELens saved in `path`.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    if (path / "cfg.json").is_file():
+        exports = {path.resolve().name: path}
+    else:
+        configs = [*path.glob("sae/cfg.json"), *sorted(path.glob("saes/*/cfg.json"))]
+        exports = {config.parent.name: config.parent for config in configs}
+    if not exports:
+        raise BadInputError(
+            f"{path}: holds no SAE; give a folder in which SAELens saved one (with cfg.json), or a "
+            "finished run folder of 'wsae train' (with sae/ or saes/)"
+        )
+    return SavedSAEs(path, exports, _seed(path / "run.json"))
+
+
+def identify(
+    paths: Sequence[Path], threshold: float = 0.9, largest_assignment: int = LARGEST_ASSIGNMENT
+) -> dict[str, Any]:
+    """Compare every two of the runs, SAE by SAE: those of one name belong together.
+
+    Where each path holds one SAE only, names do not matter. Each pair is measured three times: as
+    it is, and with its second decoder replaced by random directions, and by a rotated copy of
+    itself. Both of these are chance, the second for a dictionary of just this shape.
+
+    Args:
+        paths: two or more, each as `find_saes` takes it.
+        threshold: the cosine above which two latents count as the same.
+        largest_assignment: pairs in which both SAEs have more latents are compared by best matches
+            alone, and their "assignment" is None.
+
+    Returns:
+        {"threshold", "largest_assignment", "runs": [{"path", "seed"}], "saes": [{"name", "d_in",
+        "members": [{"run", "path", "architecture", "d_sae"}], "pairs": [{"first", "second",
+        "agreement", "random", "rotated"}], "mean": {"agreement", "random", "rotated"}}],
+        "left_out": [{"run", "name"}]}. "first" and "second" index "members", "run" indexes "runs".
+        The measures of a pair are `Agreement`s; those of the mean over the pairs, and over both
+        directions, are {"share", "mean_cosine", "best_match_share", "mmcs"}. "left_out" are the
+        SAEs that no other run has a namesake of.
+
+    Raises:
+        BadInputError: fewer than two paths, a path without an SAE, no name that two runs share, a
+            file that cannot be loaded, different d_in, a threshold out of range.
+    """
+    if not 0 < threshold < 1:
+        raise BadInputError(f"threshold is {threshold}; it is a cosine between 0 and 1.")
+    if len(paths) < 2:
+        raise BadInputError(
+            f"{len(paths)} run is given; two or more are compared, such as a config trained with "
+            "two seeds: wsae identify runs/seed-0 runs/seed-1"
+        )
+    runs = [find_saes(path) for path in paths]
+    groups = _by_name(runs)
+    shared = {name: members for name, members in groups.items() if len(members) > 1}
+    if not shared:
+        raise BadInputError(
+            "no SAE is in two runs under one name: "
+            + "; ".join(f"{run.path} has {', '.join(run.exports)}" for run in runs)
+            + "; name the folders of single SAEs instead, such as RUN/saes/NAME"
+        )
+    return {
+        "threshold": threshold,
+        "largest_assignment": largest_assignment,
+        "runs": [{"path": str(run.path), "seed": run.seed} for run in runs],
+        "saes": [
+            _compare(name, members, threshold, largest_assignment)
+            for name, members in shared.items()
+        ],
+        "left_out": [
+            {"run": members[0].run, "name": name}
+            for name, members in groups.items()
+            if len(members) == 1
+        ],
+    }
+
+
+def _by_name(runs: list[SavedSAEs]) -> dict[str, list[_Member]]:
+    names = list(dict.fromkeys(name for run in runs for name in run.exports))
+    if all(len(run.exports) == 1 for run in runs):
+        name = names[0] if len(names) == 1 else "sae"
+        return {name: [_Member(i, *run.exports.values()) for i, run in enumerate(runs)]}
+    return {
+        name: [_Member(i, run.exports[name]) for i, run in enumerate(runs) if name in run.exports]
+        for name in names
+    }
+
+
+def _compare(
+    name: str, members: list[_Member], threshold: float, largest_assignment: int
+) -> dict[str, Any]:
+    architectures, decoders = zip(*(_load(member.path) for member in members), strict=True)
+    for member, decoder in zip(members, decoders, strict=True):
+        if decoder.shape[1] != decoders[0].shape[1]:
+            raise BadInputError(
+                f"d_in is {decoders[0].shape[1]} in {members[0].path} and {decoder.shape[1]} in "
+                f"{member.path}; only SAEs of the same activations have latents to compare"
+            )
+
+    def measure(first: Tensor, second: Tensor) -> Agreement:
+        return agreement(first, second, threshold, largest_assignment)
+
+    pairs: list[dict[str, Any]] = []
+    measures: list[dict[str, Agreement]] = []
+    numbers = list(combinations(range(len(members)), 2))
+    for first, second in tqdm(numbers, f"Comparing {name}", unit="pair"):
+        ours, theirs = decoders[first], decoders[second]
+        measured = {
+            "agreement": measure(ours, theirs),
+            "random": measure(ours, random_like(theirs, _CONTROL_SEED)),
+            "rotated": measure(ours, rotated(theirs, _CONTROL_SEED)),
+        }
+        measures.append(measured)
+        pairs.append(
+            {"first": first, "second": second}
+            | {key: asdict(value) for key, value in measured.items()}
+        )
+    return {
+        "name": name,
+        "d_in": decoders[0].shape[1],
+        "members": [
+            {
+                "run": member.run,
+                "path": str(member.path),
+                "architecture": architecture,
+                "d_sae": decoder.shape[0],
+            }
+            for member, architecture, decoder in zip(members, architectures, decoders, strict=True)
+        ],
+        "pairs": pairs,
+        "mean": {key: _mean([measured[key] for measured in measures]) for key in measures[0]},
+    }
+
+
+def _mean(agreements: list[Agreement]) -> dict[str, float | None]:
+    one_to_one = [a.assignment for a in agreements if a.assignment is not None]
+    one_sided = [side for a in agreements for side in (a.forward, a.backward)]
+    complete = len(one_to_one) == len(agreements)
+    return {
+        "share": _average([a.share for a in one_to_one]) if complete else None,
+        "mean_cosine": _average([a.mean_cosine for a in one_to_one]) if complete else None,
+        "best_match_share": _average([side.share for side in one_sided]),
+        "mmcs": _average([side.mmcs for side in one_sided]),
+    }
+
+
+def _average(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _load(path: Path) -> tuple[str, Tensor]:
+    """Architecture and decoder, shape (d_sae, d_in)."""
+    try:
+        sae = SAE.load_from_disk(path)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BadInputError(f"{path}: SAELens cannot load this SAE: {error}") from error
+    decoder = sae.W_dec.detach()
+    if not torch.isfinite(decoder).all():
+        raise BadInputError(
+            f"{path}: W_dec holds values that are not finite, so its training diverged; leave it "
+            "out, or train it again with a smaller lr"
+        )
+    return sae.cfg.architecture(), decoder
+
+
+def _seed(run_file: Path) -> int | None:
+    try:
+        return json.loads(run_file.read_text(encoding="utf-8"))["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
