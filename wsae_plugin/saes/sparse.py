@@ -83,6 +83,7 @@ class SparseTrainingSAE(TrainingSAE[Any]):
             autocast,
         )
 
+    @not_compiled
     def _kernel(self, sae_in: Tensor) -> Kernel | None:
         kernel = None
         if not self._needs_dense_step(sae_in):
