@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from tqdm import tqdm
 
+from wsae_plugin.cli.claims import claims
 from wsae_plugin.cli.demo import demo
 from wsae_plugin.cli.gamma import gamma
 from wsae_plugin.cli.identify import identify
@@ -33,6 +34,7 @@ app.command()(demo)
 app.command()(gamma)
 app.command()(train)
 app.command()(identify)
+app.command()(claims)
 app.command(
     context_settings={
         "allow_extra_args": True,

@@ -1,0 +1,133 @@
+"""Searches: many starts of Levenberg–Marquardt, and all assignments where there are few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+import numpy as np
+import torch
+from scipy.optimize import least_squares
+from torch import Tensor
+
+from wsae_plugin.toy.batched.activation import top_k
+from wsae_plugin.toy.theory import reconstruction_loss
+
+ZERO = 1e-16
+"""A loss that counts as none: where the search converges to one it reaches 1e-25."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where one start ended.
+
+    Attributes:
+        loss: the sum of the squared residuals.
+        matrix: what was searched for, float64.
+    """
+
+    loss: float
+    matrix: Tensor
+
+
+def minimise(
+    residuals: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int],
+    n_starts: int,
+    seed: int = 0,
+) -> list[Found]:
+    """Minima of Σ residuals(matrix)² from Gaussian starts, the best first.
+
+    Args:
+        residuals: matrix of `shape` → at least as many residuals as the matrix has entries.
+        shape: of the matrix.
+        n_starts: how many.
+        seed: of the starts.
+    """
+    generator = np.random.default_rng(seed)
+
+    def flat(entries: np.ndarray) -> np.ndarray:
+        return residuals(entries.reshape(shape)).ravel()
+
+    found: list[Found] = []
+    for _ in range(n_starts):
+        start = generator.normal(size=shape).ravel()
+        end = least_squares(flat, start, method="lm", xtol=1e-14, ftol=1e-14, max_nfev=4000)
+        found.append(Found(2 * float(end.cost), torch.from_numpy(end.x.reshape(shape))))
+    return sorted(found, key=lambda one: one.loss)
+
+
+def best_encoders(
+    activations: Tensor,
+    d_sae: int,
+    n_starts: int,
+    *,
+    gamma: Tensor | None = None,
+    probabilities: Tensor | None = None,
+    seed: int = 0,
+) -> list[Found]:
+    """Minima of the ReLU SAE's loss over W_m, shape (d_sae, d_in), the best first.
+
+    Args:
+        activations: x_p, shape (n_samples, d_in); the feature vectors themselves for the limit
+            S → 1, in which each sample holds one feature.
+        d_sae: n_m.
+        n_starts: how many.
+        gamma: γ, shape (d_in,); None is Γ = I.
+        probabilities: of the samples; None gives each the weight 1, not 1/n_samples.
+        seed: of the starts.
+    """
+    inputs = activations.double().numpy()
+    d_in = inputs.shape[1]
+    scale = np.ones(d_in) if gamma is None else gamma.double().numpy()
+    if probabilities is not None:
+        scale = scale * probabilities.double().sqrt().unsqueeze(1).numpy()
+
+    def residuals(encoder: np.ndarray) -> np.ndarray:
+        return (inputs - np.maximum(inputs @ encoder.T, 0) @ encoder) * scale
+
+    return minimise(residuals, (d_sae, d_in), n_starts, seed)
+
+
+def limit_loss(
+    encoder: Tensor, feature_vectors: Tensor, activation: Callable[[Tensor], Tensor] = torch.relu
+) -> float:
+    """Σ_u ‖p_u − W_mᵀσ(W_m p_u)‖², the limit S → 1 of L_SAE / ((1 − S) E[x_u² | x_u > 0])."""
+    loss = reconstruction_loss(encoder, feature_vectors, activation=activation)
+    return loss * len(feature_vectors)
+
+
+@cache
+def superposed_features(n_features: int, d_in: int) -> Tensor:
+    """W_p* of eq. 3 in the limit S → 1, where L_Sup is ‖ReLU(W_pᵀW_p) − I‖_F².
+
+    Returns:
+        W_p*ᵀ, the best of ten starts, shape (n_features, d_in), float64.
+    """
+
+    def residuals(vectors: np.ndarray) -> np.ndarray:
+        return np.maximum(vectors @ vectors.T, 0) - np.eye(n_features)
+
+    return minimise(residuals, (n_features, d_in), n_starts=10)[0].matrix
+
+
+def top_one_solutions(feature_vectors: Tensor) -> list[Tensor]:
+    """All W_m with n_m = n that Top-1 (and ReLU) gives no loss at one feature at a time.
+
+    Exhaustive over which latent answers which feature: w_jw_jᵀp_u = p_u with w_j·p_u > 0 forces
+    w_j = p_u for unit p_u, so latent j can answer two features only if they are the same. Rows
+    that answer nothing are zero here.
+
+    Args:
+        feature_vectors: W_pᵀ, shape (n_features, d_in), rows of unit norm.
+    """
+    n_features = len(feature_vectors)
+    solutions: list[Tensor] = []
+    for latents in product(range(n_features), repeat=n_features):
+        encoder = torch.zeros_like(feature_vectors)
+        encoder[list(latents)] = feature_vectors
+        if limit_loss(encoder, feature_vectors, top_k(1)) < ZERO:
+            solutions.append(encoder)
+    return solutions

@@ -1,0 +1,50 @@
+"""Random dictionaries: X = HV with Gaussian rows V and exactly sparse H."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.toy.worlds.world import World, make_world
+
+
+def random_dictionary(
+    n_features: int,
+    d_in: int,
+    n_active: Sequence[int],
+    *,
+    name: str = "dictionary",
+    seed: int = 0,
+) -> World:
+    """The data of arXiv 2506.14002: a row of H has s nonzeros, uniform on [0, 1], s from a list.
+
+    Args:
+        n_features: rows of V.
+        d_in: columns of V.
+        n_active: the values of s, each used for the same share of the samples: (3, 20) is that
+            paper's mixture.
+        name: in files and figures.
+        seed: of V, whose entries are Gaussian with variance 1 / d_in, so that rows have length
+            about 1.
+
+    Raises:
+        BadInputError: an s is below 1 or above n_features.
+    """
+    if not n_active or any(not 1 <= s <= n_features for s in n_active):
+        raise BadInputError(
+            f"n_active is {list(n_active)}; each is a number of features from 1 to {n_features}."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    feature_vectors = torch.randn(n_features, d_in, generator=generator) / d_in**0.5
+    choices = torch.tensor(n_active)
+
+    def keep_exactly_s(activations: Tensor) -> Tensor:
+        s = choices[torch.randint(len(choices), (len(activations), 1))]
+        rank = torch.rand_like(activations).argsort(dim=1).argsort(dim=1)
+        return activations * (rank < s)
+
+    description = {"kind": "random_dictionary", "n_active": list(n_active), "seed": seed}
+    return make_world(name, feature_vectors, 1.0, description, [keep_exactly_s])

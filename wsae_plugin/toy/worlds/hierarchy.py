@@ -1,0 +1,64 @@
+"""Parents and children: features that fire only where another does."""
+
+from __future__ import annotations
+
+import torch
+from sae_lens.synthetic import FeatureDictionary, HierarchyNode, hierarchy_modifier
+
+from wsae_plugin.toy.worlds.world import World, make_world
+
+
+def parents_and_children(
+    n_parents: int,
+    children_per_parent: int,
+    d_in: int,
+    *,
+    parent_probability: float = 0.1,
+    child_probability: float = 0.3,
+    mutually_exclusive: bool = False,
+    name: str = "hierarchy",
+    seed: int = 0,
+) -> World:
+    """Parents fire independently, a child only where its parent does (SAELens's hierarchy).
+
+    Features 0 … n_parents − 1 are the parents; the children of parent p follow in a run.
+
+    Args:
+        n_parents: how many trees.
+        children_per_parent: how many children each has.
+        d_in: input dimensions; SAELens makes the directions as orthogonal as they fit.
+        parent_probability: how often a parent fires.
+        child_probability: how often a child fires where its parent does.
+        mutually_exclusive: whether at most one child of a parent fires.
+        name: in files and figures.
+        seed: of the directions.
+    """
+    n_children = n_parents * children_per_parent
+    nodes = [
+        HierarchyNode(
+            feature_index=parent,
+            mutually_exclusive_children=mutually_exclusive,
+            children=[
+                HierarchyNode(feature_index=n_parents + parent * children_per_parent + child)
+                for child in range(children_per_parent)
+            ],
+        )
+        for parent in range(n_parents)
+    ]
+    probabilities = torch.cat(
+        [
+            torch.full((n_parents,), parent_probability),
+            torch.full((n_children,), child_probability),
+        ]
+    )
+    directions = FeatureDictionary(n_parents + n_children, d_in, seed=seed).feature_vectors
+    description = {
+        "kind": "parents_and_children",
+        "n_parents": n_parents,
+        "children_per_parent": children_per_parent,
+        "parent_probability": parent_probability,
+        "child_probability": child_probability,
+        "mutually_exclusive": mutually_exclusive,
+        "seed": seed,
+    }
+    return make_world(name, directions, probabilities, description, [hierarchy_modifier(nodes)])

@@ -1,0 +1,122 @@
+"""What every world offers: its feature vectors, samples of both sides, batches for a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sae_lens.synthetic import (
+    ActivationGenerator,
+    ActivationsModifier,
+    FeatureDictionary,
+    SyntheticActivationIterator,
+)
+from sae_lens.util import temporary_seed
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class World:
+    """Activations x_p = x @ feature_vectors of features x ≥ 0 that are known.
+
+    `feature_dict` and `activation_generator` are SAELens's, so all of `sae_lens.synthetic` works
+    with them: `train_toy_sae`, `eval_sae_on_synthetic_data`, `init_sae_to_match_feature_dict`.
+
+    Attributes:
+        name: in files and figures.
+        feature_dict: SAELens's dictionary, without a bias.
+        activation_generator: SAELens's generator of x.
+        description: what the world was made from, plain values for JSON.
+        is_independent: whether the features fire independently of each other.
+    """
+
+    name: str
+    feature_dict: FeatureDictionary
+    activation_generator: ActivationGenerator
+    description: dict[str, Any]
+    is_independent: bool
+
+    @property
+    def feature_vectors(self) -> Tensor:
+        """Row i is the direction of feature i, shape (n_features, d_in)."""
+        return self.feature_dict.feature_vectors.detach()
+
+    @property
+    def firing_probabilities(self) -> Tensor:
+        """How often each feature fires where nothing but chance decides, shape (n_features,)."""
+        return self.activation_generator.firing_probabilities
+
+    @torch.no_grad()
+    def sample(
+        self, n_samples: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw features and the activations that they make.
+
+        Args:
+            n_samples: how many.
+            generator: what decides them; None is torch's own global one.
+
+        Returns:
+            features (n_samples, n_features) and activations (n_samples, d_in).
+        """
+        # SAELens draws from the global generator, which is put back where it was.
+        seed = int(torch.randint(2**62, (), generator=generator)) if generator else None
+        with temporary_seed(seed):
+            features = self.activation_generator.sample(n_samples)
+        return features, self.feature_dict(features)
+
+    def batches(self, batch_size: int) -> SyntheticActivationIterator:
+        """An endless iterator of (batch_size, d_in), a `data_provider` of SAELens's trainer."""
+        return SyntheticActivationIterator(self.feature_dict, self.activation_generator, batch_size)
+
+
+def make_world(
+    name: str,
+    feature_vectors: Tensor,
+    firing_probabilities: Tensor | float,
+    description: dict[str, Any],
+    modifiers: Sequence[ActivationsModifier] = (),
+) -> World:
+    """A world of these directions; a feature that fires is uniform on [0, 1] (Elhage et al. 2022).
+
+    Args:
+        name: in files and figures.
+        feature_vectors: shape (n_features, d_in), of any length.
+        firing_probabilities: one number, or shape (n_features,), in (0, 1].
+        description: what it was made from; the name, the sizes are added.
+        modifiers: SAELens's, applied to the features after the magnitudes; none means that the
+            features are independent.
+
+    Raises:
+        BadInputError: a firing probability is not in (0, 1].
+    """
+    n_features, d_in = feature_vectors.shape
+    probabilities = torch.as_tensor(firing_probabilities, dtype=torch.float32)
+    if not ((probabilities > 0) & (probabilities <= 1)).all():
+        raise BadInputError(
+            f"firing_probabilities of world {name!r} go from {float(probabilities.min()):g} to "
+            f"{float(probabilities.max()):g}; each is above 0 and at most 1."
+        )
+    feature_dict = FeatureDictionary(n_features, d_in, initializer=None, seed=0)
+    feature_dict.feature_vectors = torch.nn.Parameter(
+        feature_vectors.detach().float().clone(), requires_grad=False
+    )
+    return World(
+        name=name,
+        feature_dict=feature_dict,
+        activation_generator=ActivationGenerator(
+            n_features,
+            probabilities.expand(n_features).clone(),
+            modify_activations=[_with_uniform_magnitudes, *modifiers],
+        ),
+        description={"name": name, "n_features": n_features, "d_in": d_in, **description},
+        is_independent=not modifiers,
+    )
+
+
+def _with_uniform_magnitudes(activations: Tensor) -> Tensor:
+    return activations * torch.rand_like(activations)
