@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick check format bench clean
+.PHONY: demo test quick check format bench toy clean
 
 demo: $(VENV)/installed  ## train an SAE and two weighted SAEs on the bundled model, and report
 	$(BIN)/wsae demo
@@ -26,6 +26,9 @@ format: $(VENV)/installed
 bench: $(VENV)/installed  ## what a training step costs, beside SAELens's and sparsify's
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python eval/perf/train_step.py --d-sae 24576 --batch 2048 --memory
+
+toy: $(VENV)/installed  ## the paper's toy figures and the studies of Γ again, into eval/toy/
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh eval/toy/run.sh
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

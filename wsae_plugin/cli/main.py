@@ -16,6 +16,7 @@ from wsae_plugin.cli.demo import demo
 from wsae_plugin.cli.gamma import gamma
 from wsae_plugin.cli.identify import identify
 from wsae_plugin.cli.saelens import saelens
+from wsae_plugin.cli.toy import toy
 from wsae_plugin.cli.train import train
 from wsae_plugin.errors import BadInputError, RunFailedError
 
@@ -35,6 +36,7 @@ app.command()(gamma)
 app.command()(train)
 app.command()(identify)
 app.command()(claims)
+app.add_typer(toy)
 app.command(
     context_settings={
         "allow_extra_args": True,

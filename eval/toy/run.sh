@@ -1,0 +1,8 @@
+#!/bin/sh
+# The ledger and the toy experiments at the paper's size (n = 200, n_p = 20, 8 seeds): `make toy`.
+# An experiment goes on where it was interrupted; remove its folder to start it afresh.
+set -e
+wsae claims --output eval/toy/claims.json --markdown docs/claims.md
+for experiment in fig2 fig3 proxies alpha; do
+    wsae toy "$experiment" --threads 1 --output "eval/toy/$experiment"
+done

@@ -1,0 +1,59 @@
+"""`wsae toy`: what the commands write, say and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from wsae_plugin.cli.toy import toy
+from wsae_plugin.errors import BadInputError
+
+SMALL = ["--seeds", "2", "--steps", "2", "--n-features", "14", "--d-in", "4", "--threads", "1"]
+FIGURES = {
+    "fig2": {"fig2.png"},
+    "fig3": {"fig3.png", "fig3_difference.png"},
+    "proxies": {"proxies.png"},
+    "alpha": {"alpha.png"},
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_command_writes_json_and_figures_and_gives_a_verdict(name: str, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    folder = tmp_path / "out"
+    result = CliRunner().invoke(toy, [name, "--output", str(folder), *SMALL])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in folder.iterdir()} == {
+        "cells",
+        "config.json",
+        f"{name}.json",
+        *FIGURES[name],
+    }
+    assert all((folder / figure).stat().st_size > 10_000 for figure in FIGURES[name])
+    written = json.loads((folder / f"{name}.json").read_text())
+    assert written["title"] in result.stdout.replace("\n", " ")
+    assert "• " in result.stdout and f"folder: {folder}" in result.stdout
+    assert torch.get_num_threads() == threads
+
+
+def test_json_on_stdout_is_the_file(tmp_path: Path) -> None:
+    arguments = ["fig2", "--output", str(tmp_path / "out"), "--json", *SMALL]
+    result = CliRunner().invoke(toy, arguments, catch_exceptions=False)
+    assert json.loads(result.stdout) == json.loads((tmp_path / "out" / "fig2.json").read_text())
+
+
+def test_a_wrong_request_writes_nothing(tmp_path: Path) -> None:
+    arguments = ["fig2", "--output", str(tmp_path / "out"), "--n-features", "4", "--d-in", "4"]
+    with pytest.raises(BadInputError, match="nothing is superposed"):
+        CliRunner().invoke(toy, arguments, catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_help_teaches(name: str) -> None:
+    shown = " ".join(CliRunner().invoke(toy, [name, "--help"]).stdout.split())
+    assert "Exit codes" in shown and "--n-features" in shown

@@ -1,0 +1,96 @@
+"""The folder of an experiment: finished cells stay, and a changed config is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_json_atomic, write_text_atomic
+
+CONFIG_FILENAME = "config.json"
+
+
+class ExperimentFolder:
+    """config.json, cells/ with one file for each finished cell, and <name>.json in the end.
+
+    Args:
+        path: the folder; it is made if it is missing.
+        config: what decides every number, plain values for JSON.
+
+    Raises:
+        BadInputError: the folder holds something else, or cells of another config.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.cells = path / "cells"
+        self.config = json.loads(json.dumps(config))
+        self._refuse_unless_ours()
+        self.cells.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(path / CONFIG_FILENAME, self.config)
+
+    def read_cell(self, key: str) -> Any | None:
+        """The result of a finished cell, else None."""
+        path = self.cells / f"{key}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def write_cell(self, key: str, result: object) -> None:
+        """Keep the result of a cell."""
+        write_json_atomic(self.cells / f"{key}.json", result)
+
+    def read_tensors(self, key: str) -> dict[str, Tensor] | None:
+        """Tensors that were kept, else None."""
+        path = self.cells / f"{key}.safetensors"
+        return load_file(path) if path.is_file() else None
+
+    def write_tensors(self, key: str, tensors: dict[str, Tensor]) -> None:
+        """Keep tensors, whole or not at all."""
+        temporary = self.cells / f".{key}.tmp"
+        temporary.write_bytes(save(tensors))
+        os.replace(temporary, self.cells / f"{key}.safetensors")
+
+    def write_result(self, name: str, result: dict[str, Any]) -> Path:
+        """<name>.json with one line for each entry of a list, for readers and for diffs."""
+        path = self.path / f"{name}.json"
+        fields = [f"{json.dumps(key)}: {_lines(value)}" for key, value in result.items()]
+        write_text_atomic(path, "{\n" + ",\n".join(fields) + "\n}\n")
+        return path
+
+    def _refuse_unless_ours(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise BadInputError(f"--output {self.path}: is a file; give a folder")
+        config_file = self.path / CONFIG_FILENAME
+        if not config_file.is_file():
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise BadInputError(
+                    f"--output {self.path}: is not empty and holds no {CONFIG_FILENAME} of an "
+                    "experiment; choose another folder"
+                )
+            return
+        there = json.loads(config_file.read_text(encoding="utf-8"))
+        changed = [
+            f"{name} was {there.get(name)!r}, now {self.config.get(name)!r}"
+            for name in sorted(there.keys() | self.config.keys())
+            if there.get(name) != self.config.get(name)
+        ]
+        if changed:
+            raise BadInputError(
+                f"--output {self.path}: holds cells of another config ({'; '.join(changed)}); use "
+                "the same options to go on, or another folder"
+            )
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        return "[\n" + ",\n".join(_strict(entry) for entry in value) + "\n]"
+    return _strict(value)
+
+
+def _strict(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)

@@ -1,0 +1,57 @@
+"""Sentences from comparisons, the same for every experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+Result = dict[str, Any]
+
+HOW_TO_READ = (
+    "'lower' and 'higher' count the cells with a clear paired difference to the plain SAE (Γ = I): "
+    "Holm-corrected p < 0.05 and a bootstrap interval without 0; the other cells show no "
+    "difference. In brackets the smallest and the largest mean difference."
+)
+
+
+def rows_of(result: Result, arm: str, measure: str, cells: Iterable[int]) -> list[Result]:
+    """The comparisons of an arm with the plain SAE in some cells."""
+    wanted = set(cells)
+    return [
+        row
+        for row in result["comparisons"]
+        if row["arm"] == arm and row["measure"] == measure and row["cell"] in wanted
+    ]
+
+
+def cells_where(result: Result, **facts: Any) -> list[int]:
+    """The numbers of the cells with these facts."""
+    return [
+        number
+        for number, cell in enumerate(result["cells"])
+        if all(cell[name] == value for name, value in facts.items())
+    ]
+
+
+def tally(rows: list[Result]) -> str:
+    """`lower in 2, higher in 1 of 6 cells [−0.02, +0.01]`."""
+    if not rows:
+        return "not compared"
+    lower = sum(row["clear"] and row["mean"] < 0 for row in rows)
+    higher = sum(row["clear"] and row["mean"] > 0 for row in rows)
+    means = [row["mean"] for row in rows]
+    return (
+        f"lower in {lower}, higher in {higher} of {len(rows)} cells "
+        f"[{signed(min(means))}, {signed(max(means))}]"
+    )
+
+
+def signed(value: float) -> str:
+    """`+0.0123`, with a true minus."""
+    return f"{value:+.3g}".replace("-", "−")
+
+
+def score(result: Result, cell: int, arm: str, measure: str) -> str:
+    """`0.62 [0.61, 0.63]`."""
+    found = result["cells"][cell]["scores"][arm][measure]
+    return f"{found['mean']:.3g} [{found['low']:.3g}, {found['high']:.3g}]"
