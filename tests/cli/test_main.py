@@ -60,7 +60,7 @@ def test_quiet_silences_every_bar() -> None:
         "except SystemExit: pass\n"
         "from tqdm.auto import tqdm\n"
         "from sae_lens.training.sae_trainer import tqdm as saelens_tqdm\n"
-        "for _ in saelens_tqdm(tqdm(range(3))): pass\n"
+        "for _ in saelens_tqdm(tqdm(range(3), disable=False)): pass\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True

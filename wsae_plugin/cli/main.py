@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from functools import partialmethod
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -60,7 +60,14 @@ def _settings(
     )
     if quiet:
         # SAELens draws its bars without asking, and tqdm's own switch is read at import only.
-        tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)  # pyright: ignore[reportAttributeAccessIssue]
+        tqdm.__init__ = _disabled(tqdm.__init__)
+
+
+def _disabled(draw: Callable[..., None]) -> Callable[..., None]:
+    def draw_nothing(*args: Any, **kwargs: Any) -> None:
+        draw(*args, **kwargs | {"disable": True})
+
+    return draw_nothing
 
 
 def main() -> None:
