@@ -16,6 +16,7 @@ from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, write_config
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
+from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.train import TrainedRun, train
 from wsae_plugin.training.watch import TrainingWatch
 
@@ -206,21 +207,51 @@ def test_an_interrupted_run_goes_on(
         run(tmp_path, values, resume=True)
 
 
-def test_a_resumed_run_keeps_what_was_learned(
-    world: TinyWorld, tmp_path: Path, stop_after: Any
+@pytest.mark.parametrize("kind", ["language_model", "multi", "two_hooks", "synthetic"])
+@pytest.mark.parametrize("stops", [(1,), (4,), (3, 5), (9,)], ids=str)
+def test_a_resumed_run_ends_as_if_it_had_never_stopped(
+    world: TinyWorld, tmp_path: Path, stop_after: Any, kind: str, stops: tuple[int, ...]
 ) -> None:
-    stop_after(8)
-    with pytest.raises(TrainingInterruptedError):
-        run(tmp_path, world.language_model())
-    resumed = run(tmp_path, world.language_model(), resume=True).exports["sae"]
-    whole = run(tmp_path, world.language_model(), output="whole").exports["sae"]
-    short = run(tmp_path, world.language_model(training_tokens=2 * BATCH), output="short")
+    """Also where it stops again with batches of the first checkpoint's buffer still waiting."""
+    values = _awkward_data(world, kind)
+    whole = run(tmp_path, values, output="whole")
+    for number, stop in enumerate(stops):
+        stop_after(stop)
+        with pytest.raises(TrainingInterruptedError):
+            run(tmp_path, values, resume=number > 0)
+    resumed = run(tmp_path, values, resume=True)
+    for name, path in whole.exports.items():
+        expected = weights(path)
+        found = weights(resumed.exports[name])
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected), name
+    assert metrics(resumed.folder) == metrics(whole.folder)
 
-    def distance(one: Path, other: Path) -> float:
-        return float((weights(one)["W_dec"] - weights(other)["W_dec"]).norm())
 
-    # Two of its ten steps saw other batches than the unbroken run's: near it, far from a start.
-    assert 0 < distance(resumed, whole) < 0.5 * distance(short.exports["sae"], whole)
+def _awkward_data(world: TinyWorld, kind: str) -> dict[str, Any]:
+    """Batches that do not divide the buffer, several of them waiting in it."""
+    if kind == "synthetic":
+        return world.synthetic()
+    irregular = {"n_batches_in_buffer": 25, "exclude_special_tokens": True}
+    if kind == "two_hooks":
+        hooks = {
+            "baseline": "blocks.0.hook_resid_post",
+            "alpha-0": "blocks.1.hook_resid_post",
+            "alpha-1": "blocks.1.hook_resid_post",
+        }
+        return world.multi(hook_names=hooks, **irregular)
+    return getattr(world, kind)(**irregular)
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_starts_again(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    values = world.language_model()
+    whole = run(tmp_path, values, output="whole").exports["sae"]
+    config = load_run_config(write_config(tmp_path / "killed.yaml", values))
+    RunFolder(tmp_path / "run").start(config, "", None)
+    resumed = run(tmp_path, values, resume=True).exports["sae"]
+    assert torch.equal(weights(resumed)["W_dec"], weights(whole)["W_dec"])
 
 
 def test_a_checkpoint_is_taken_between_steps(world: TinyWorld, tmp_path: Path) -> None:

@@ -11,16 +11,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from sae_lens.constants import RUNNER_CFG_FILENAME, SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME
 from sae_lens.synthetic.synthetic_sae_runner import RUNNER_CONFIG_FILENAME
 from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 from sae_lens.training.sae_trainer import SAETrainer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+RANDOM_STATE_FILENAME = "random_state.safetensors"
 _PARTIAL = ".partial-"
 
 
 def save_checkpoint(trainer: SAETrainer[Any, Any] | MultiSAETrainer, folder: Path) -> Path:
-    """Save weights, trainer state, position in the data and runner config.
+    """Save weights, trainer state, position in the data, random state and runner config.
 
     Args:
         trainer: A trainer between two steps whose `cfg.checkpoint_path` is `folder`.
@@ -35,8 +39,21 @@ def save_checkpoint(trainer: SAETrainer[Any, Any] | MultiSAETrainer, folder: Pat
         return final
     shutil.rmtree(partial, ignore_errors=True)
     trainer.save_checkpoint(checkpoint_name=partial.name)
+    save_file(_random_state(), partial / RANDOM_STATE_FILENAME)
     partial.rename(final)
     return final
+
+
+def restore_random_state(checkpoint: Path) -> None:
+    """Put torch's generators where they were at a checkpoint; SAELens's own do not say where."""
+    file = checkpoint / RANDOM_STATE_FILENAME
+    if not file.is_file():
+        return
+    states = load_file(file)
+    torch.set_rng_state(states.pop("cpu"))
+    for device, state in states.items():
+        if torch.cuda.is_available() and int(device) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state, int(device))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -56,6 +73,11 @@ def is_complete(checkpoint: Path) -> bool:
         return False
     saes = [checkpoint] if (checkpoint / SAE_WEIGHTS_FILENAME).is_file() else _folders(checkpoint)
     return bool(saes) and all((sae / name).is_file() for sae in saes for name in _OF_EACH_SAE)
+
+
+def _random_state() -> dict[str, Tensor]:
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state()} | {str(n): state for n, state in enumerate(on_gpus)}
 
 
 _LAST_WRITTEN = (RUNNER_CFG_FILENAME, RUNNER_CONFIG_FILENAME)

@@ -91,6 +91,10 @@ class RunFolder:
             return {"sae": export}
         return {name: export / name for name in config.values["saes"]}
 
+    def is_finished(self) -> bool:
+        """Whether it holds a run that went to its end."""
+        return self.run_file.is_file() and self._read_run()["status"] == "finished"
+
     def refuse_if_used(self) -> None:
         """Refuse a folder that a new run would mix with something else.
 
@@ -111,12 +115,12 @@ class RunFolder:
         if any(self.path.iterdir()):
             raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
 
-    def checkpoint_to_resume(self, config: RunConfig) -> Path:
-        """The checkpoint from which the run in this folder goes on.
+    def checkpoint_to_resume(self, config: RunConfig) -> Path | None:
+        """The checkpoint from which the run in this folder goes on; None if it made none yet.
 
         Raises:
-            BadInputError: There is no run, it is finished, it has no complete checkpoint, or
-                `config` differs from the run's in what the run computes.
+            BadInputError: There is no run, it is finished, or `config` differs from the run's in
+                what the run computes.
         """
         if not self.run_file.is_file() or not self.config_file.is_file():
             raise BadInputError(
@@ -125,19 +129,13 @@ class RunFolder:
             )
         if self._read_run()["status"] == "finished":
             raise BadInputError(f"--resume: the run in {self.path} is finished; nothing is left")
-        differences = _differences(load_run_config(self.config_file).values, config.values)
+        differences = config_differences(load_run_config(self.config_file).values, config.values)
         if differences:
             raise BadInputError(
                 f"--resume: the run in {self.path} was started with another config: "
                 f"{', '.join(differences)}; give its own config, {self.config_file}"
             )
-        checkpoint = newest_checkpoint(self.checkpoints)
-        if checkpoint is None:
-            raise BadInputError(
-                f"--resume: {self.checkpoints} holds no complete checkpoint; start again in "
-                "another folder"
-            )
-        return checkpoint
+        return newest_checkpoint(self.checkpoints)
 
     def start(self, config: RunConfig, command: str, resumed_from: Path | None) -> None:
         """Write down what is about to be run; the folder's first files."""
@@ -147,8 +145,8 @@ class RunFolder:
             "status": "running",
             "command": command,
             "seed": config.seed,
-            "versions": _versions(),
-            "git_revision": _git_revision(),
+            "versions": versions(),
+            "git_revision": git_revision(),
             "started": before.get("started", _now()),
             "ended": None,
             "resumed_from": resumptions + ([resumed_from.name] if resumed_from else []),
@@ -189,7 +187,8 @@ class RunFolder:
         return cast("dict[str, Any]", run)
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two configs would compute differently, a phrase a field; how and where may differ."""
     old, new = _flat(before), _flat(now)
     return [
         f"{path} was {old.get(path)!r} and is now {new.get(path)!r}"
@@ -208,7 +207,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of everything that the numbers of a run depend on."""
     return {
         "wsae-plugin": wsae_plugin.__version__,
         "sae-lens": sae_lens.__version__,
@@ -218,7 +218,8 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
+    """Of the working folder, with `-dirty` where it applies; None outside a repository."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -1,6 +1,7 @@
 """SAELens's three runners, with our trainer, and `TrainingWatch` in charge of the training loop.
 
-SAELens's runners build their trainers inside `run`, out of reach; `run` is given another class.
+SAELens's runners build their trainers inside `run`, and their activation stores inside `__init__`,
+out of reach; both are given other classes.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import sae_lens.llm_sae_training_runner as language_model_module
+import sae_lens.multi_sae_training_runner as multi_module
 import sae_lens.synthetic.synthetic_sae_runner as synthetic_module
-import sae_lens.training.multi_sae_trainer as multi_module
+import sae_lens.training.multi_sae_trainer as multi_trainer_module
 from sae_lens import TrainingSAE
 from sae_lens.llm_sae_training_runner import LanguageModelSAETrainingRunner
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunner
@@ -21,6 +23,7 @@ from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 from sae_lens.training.sae_trainer import SAETrainer
 from typing_extensions import override
 
+from wsae_plugin.training.data_position import ResumableActivationsStore
 from wsae_plugin.training.trainer import WeightedSAETrainer
 from wsae_plugin.training.watch import TrainingWatch
 
@@ -34,12 +37,14 @@ class WatchedLanguageModelRunner(LanguageModelSAETrainingRunner):
     """
 
     def __init__(self, watch: TrainingWatch, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        with _replaced(language_model_module, ActivationsStore=ResumableActivationsStore):
+            super().__init__(**kwargs)
+        _tell_whether_prefetched(self)
         self._watch = watch
 
     @override
     def run(self) -> TrainingSAE[Any]:
-        with _trainer_class(language_model_module, WeightedSAETrainer):
+        with _replaced(language_model_module, SAETrainer=WeightedSAETrainer):
             return super().run()
 
     @override
@@ -53,12 +58,14 @@ class WatchedMultiRunner(MultiSAETrainingRunner):
     """SAELens's runner of several SAEs in one pass, watched as `WatchedLanguageModelRunner` is."""
 
     def __init__(self, watch: TrainingWatch, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        with _replaced(multi_module, ActivationsStore=ResumableActivationsStore):
+            super().__init__(**kwargs)
+        _tell_whether_prefetched(self)
         self._watch = watch
 
     @override
     def run(self) -> dict[str, TrainingSAE[Any]]:
-        with _trainer_class(multi_module, WeightedSAETrainer):
+        with _replaced(multi_trainer_module, SAETrainer=WeightedSAETrainer):
             return super().run()
 
     @override
@@ -94,15 +101,22 @@ class WatchedSyntheticRunner(SyntheticSAERunner[Any]):
                     self.sae.load_weights_from_checkpoint(checkpoint)
                 return watch.fit(self, super().fit)
 
-        with _trainer_class(synthetic_module, WatchedTrainer):
+        with _replaced(synthetic_module, SAETrainer=WatchedTrainer):
             return super().run()
 
 
+def _tell_whether_prefetched(
+    runner: LanguageModelSAETrainingRunner | MultiSAETrainingRunner,
+) -> None:
+    store: Any = runner.activations_store
+    store.prefetched = bool(runner.cfg.prefetch_llm_batches)
+
+
 @contextmanager
-def _trainer_class(module: Any, trainer_class: type[SAETrainer[Any, Any]]) -> Generator[None]:
-    original = module.SAETrainer
-    module.SAETrainer = trainer_class
+def _replaced(module: Any, **classes: type[Any]) -> Generator[None]:
+    originals = {name: getattr(module, name) for name in classes}
+    vars(module).update(classes)
     try:
         yield
     finally:
-        module.SAETrainer = original
+        vars(module).update(originals)

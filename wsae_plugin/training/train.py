@@ -14,6 +14,7 @@ import torch
 from sae_lens.synthetic import SyntheticModel, SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.training.checkpoints import restore_random_state
 from wsae_plugin.training.checks import warn
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
@@ -47,22 +48,28 @@ class TrainedRun:
 
 
 def train(
-    config: RunConfig, output: Path, *, resume: bool = False, command: str = ""
+    config: RunConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    command: str = "",
+    resume_command: str | None = None,
 ) -> TrainedRun:
     """Train what `config` asks for.
 
     The same config gives the same numbers on the same machine: torch is seeded before the SAEs are
     built and again before the first batch, so runs that differ in the SAE alone also see the same
-    batches. A resumed run goes on from the weights, optimizer and schedules of its checkpoint, but
-    only near the place in the data: SAELens does not save its mixing buffer, and the text already
-    read is skipped, not read again. Its numbers are therefore close to, not equal to, those of a
-    run that was never stopped.
+    batches. A resumed run goes on from the checkpoint with the very next batch and ends with the
+    same weights, bit for bit on one machine with one number of threads, as a run that was never
+    stopped. Where SAELens draws batches ahead of their use (`prefetch_llm_batches`), and from
+    checkpoints of SAELens's own runners, it goes on near the place only.
 
     Args:
         config: From `load_run_config`.
         output: The run folder, made if need be.
         resume: Go on from the newest complete checkpoint in `output`.
         command: The command line, for the run's record.
+        resume_command: What an interrupted user is told to run; None for `wsae train`'s own.
 
     Returns:
         Where the SAEs are and how good they were at the last step.
@@ -78,16 +85,20 @@ def train(
         folder.refuse_if_used()
     checkpoint = folder.checkpoint_to_resume(config) if resume else None
     start_from = checkpoint or _path_or_none(config.values.get("resume_from_checkpoint"))
-    resume_command = shlex.join(
-        ["wsae", "train", str(folder.config_file), "--output", str(output), "--resume"]
+    watch = TrainingWatch(
+        folder,
+        resume_command
+        or shlex.join(
+            ["wsae", "train", str(folder.config_file), "--output", str(output), "--resume"]
+        ),
     )
-    watch = TrainingWatch(folder, resume_command)
     with naming(config.source):
         run = _prepare(config, folder, watch, start_from)
     warn(config)
     folder.start(config, command, checkpoint)
-    n_done = int(start_from.name) if start_from is not None and start_from.name.isdecimal() else 0
-    torch.manual_seed(config.seed + n_done)
+    torch.manual_seed(config.seed)
+    if start_from is not None:
+        restore_random_state(start_from)
     try:
         run()
     except BaseException as error:
