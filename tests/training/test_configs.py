@@ -26,7 +26,11 @@ def load(path: Path, *overrides: str) -> RunConfig:
     return load_run_config(path, ("device=cpu", *overrides))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(CONFIGS.rglob("*.yaml")) if "arms:" not in path.read_text()],
+    ids=lambda path: path.stem,
+)
 def test_every_config_is_one(path: Path) -> None:
     assert load(path).n_steps > 100
 

@@ -38,6 +38,30 @@ def test_several_saes_share_the_buffer(world: TinyWorld, tmp_path: Path) -> None
     assert two_hooks.memory.activation_buffer == 2 * one.memory.activation_buffer
 
 
+def test_the_outputs_of_all_saes_wait_for_the_last(world: TinyWorld, tmp_path: Path) -> None:
+    one = estimate(load_run_config(write_config(tmp_path / "a.yaml", world.language_model())))
+    three = estimate(load_run_config(write_config(tmp_path / "b.yaml", world.multi())))
+    # Pre-activations, activations and reconstructions of the other two.
+    outputs = 4 * BATCH * (2 * D_SAE + D_MODEL)
+    assert three.memory.sae_activations == one.memory.sae_activations + 2 * outputs
+    sparse = {name: sae(kernel="cpu") for name in ("a", "b")}
+    two = estimate(load_run_config(write_config(tmp_path / "c.yaml", world.multi(saes=sparse))))
+    alone = world.language_model(sae=sae(kernel="cpu"))
+    single = estimate(load_run_config(write_config(tmp_path / "d.yaml", alone)))
+    # Each active latent, k = 4 a row, twice: a float, a row and a column.
+    outputs = BATCH * (2 * 4 * (4 + 16) + 4 * D_MODEL)
+    assert two.memory.sae_activations == single.memory.sae_activations + outputs
+
+
+def test_batches_kept_for_norms_are_counted(world: TinyWorld, tmp_path: Path) -> None:
+    scaled = {"a": sae(normalize_activations="expected_average_only_in"), "b": sae()}
+    values = world.multi(saes=scaled, n_batches_for_norm_estimate=7)
+    result = estimate(load_run_config(write_config(tmp_path / "a.yaml", values)))
+    assert result.memory.norm_batches == 7 * BATCH * D_MODEL * 4
+    plain = estimate(load_run_config(write_config(tmp_path / "b.yaml", world.multi())))
+    assert plain.memory.norm_batches == 0
+
+
 def test_synthetic_data_needs_no_buffer_and_no_model(world: TinyWorld, tmp_path: Path) -> None:
     result = estimate(load_run_config(write_config(tmp_path / "a.yaml", world.synthetic())))
     assert (result.n_steps, result.buffer_tokens) == (10, 0)

@@ -20,11 +20,16 @@ from wsae_plugin.training.evaluation import (
     HeldOutSums,
     ce_loss_recovered,
     ce_loss_with_sae,
+    cosine_similarity,
     explained_variance,
     explained_variance_per_dimension,
     held_out_batches,
+    kl_divergence,
+    kl_recovered,
     l0,
     measure,
+    norm_ratio,
+    quarters_by_weight,
     summarize,
     variance_per_dimension,
 )
@@ -97,6 +102,12 @@ def sums_of(batches: list[tuple[Tensor, Tensor]]) -> HeldOutSums:
         ce_loss=torch.full((n,), 20.0, dtype=torch.float64),
         ce_loss_with_sae=torch.full((n,), 25.0, dtype=torch.float64),
         ce_loss_with_ablation=torch.full((n,), 70.0, dtype=torch.float64),
+        kl_divergence=torch.tensor([0.5 * len(x) for x, _ in batches], dtype=torch.float64),
+        kl_divergence_with_ablation=torch.tensor(
+            [2.0 * len(x) for x, _ in batches], dtype=torch.float64
+        ),
+        norm_ratio=torch.tensor([0.75 * len(x) for x, _ in batches], dtype=torch.float64),
+        cosine_similarity=torch.tensor([0.25 * len(x) for x, _ in batches], dtype=torch.float64),
         firings=torch.tensor([3.0, 0.0], dtype=torch.float64),
     )
 
@@ -122,6 +133,10 @@ def test_scores_by_hand() -> None:
     assert l0(sums, once(sums)) == 4
     assert ce_loss_with_sae(sums, once(sums)) == 2.5
     assert ce_loss_recovered(sums, once(sums)) == pytest.approx((70 - 25) / (70 - 20))
+    assert kl_divergence(sums, once(sums)) == 0.5
+    assert kl_recovered(sums, once(sums)) == pytest.approx(1 - 0.5 / 2)
+    assert norm_ratio(sums, once(sums)) == 0.75
+    assert cosine_similarity(sums, once(sums)) == 0.25
 
 
 def test_scores_count_batches_as_often_as_asked() -> None:
@@ -129,7 +144,7 @@ def test_scores_count_batches_as_often_as_asked() -> None:
     halves = [(x[:5], x_hat[:5]), (x[5:], x_hat[5:])]
     drawn = sums_of([halves[0], halves[0], halves[1]])
     counts = torch.tensor([2.0, 1.0], dtype=torch.float64)
-    for score in (explained_variance(torch.rand(3)), l0, ce_loss_recovered):
+    for score in (explained_variance(torch.rand(3)), l0, ce_loss_recovered, kl_recovered):
         torch.testing.assert_close(score(sums_of(halves), counts), score(drawn, once(drawn)))
 
 
@@ -155,7 +170,9 @@ def test_measure_agrees_with_run_evals(model: HookedProxyLM, batches: list[Tenso
     config = EvalConfig(
         n_eval_reconstruction_batches=len(batches),
         n_eval_sparsity_variance_batches=len(batches),
+        compute_kl=True,
         compute_ce_loss=True,
+        compute_l2_norms=True,
         compute_sparsity_metrics=True,
         compute_variance_metrics=True,
         compute_featurewise_density_statistics=True,
@@ -175,6 +192,10 @@ def test_measure_agrees_with_run_evals(model: HookedProxyLM, batches: list[Tenso
             "ce_loss_score": ce_loss_recovered,
             "ce_loss_with_sae": ce_loss_with_sae,
             "l0": l0,
+            "kl_div_with_sae": kl_divergence,
+            "kl_div_score": kl_recovered,
+            "l2_ratio": norm_ratio,
+            "cossim": cosine_similarity,
         }
         flat = {key: value for group in theirs.values() for key, value in group.items()}
         for key, score in ours.items():
@@ -192,6 +213,43 @@ def test_excluded_tokens_are_in_no_sum(model: HookedProxyLM, batches: list[Tenso
     # 3 contexts of 8 with one BOS each, and one special token more in the first batch
     assert sums.tokens.tolist() == [20, 21, 21, 21]
     assert sums.predictions.tolist() == [17, 18, 18, 18]
+
+
+def test_a_watch_sees_the_tokens_that_count(model: HookedProxyLM, batches: list[Tensor]) -> None:
+    saes = {"first": random_sae(0), "deeper": random_sae(1, HOOKS[1])}
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in saes}
+
+    def watch(name: str, x: Tensor, feature_acts: Tensor) -> None:
+        seen[name].append((x, feature_acts))
+
+    measured = measure(saes, model, batches, [SPECIAL], watch)
+    _, cache = model.run_with_cache(batches[0], names_filter=list(HOOKS), prepend_bos=False)
+    for (name, sae), hook in zip(saes.items(), HOOKS, strict=True):
+        x = cache[hook][batches[0] != SPECIAL]
+        torch.testing.assert_close(seen[name][0], (x, sae.encode(x)))
+        firings = sum(((acts != 0).sum(dim=0) for _, acts in seen[name]), torch.zeros(D_SAE))
+        assert measured[name].firings.tolist() == firings.tolist()
+
+
+def test_a_perfect_sae_costs_nothing(model: HookedProxyLM, batches: list[Tensor]) -> None:
+    identity = TopKSAE(TopKSAEConfig(d_in=D_IN, d_sae=2 * D_IN, k=2 * D_IN))
+    identity.cfg.metadata.hook_name = HOOKS[0]
+    eye = torch.eye(D_IN)
+    with torch.no_grad():
+        identity.W_enc.copy_(torch.cat([eye, -eye], dim=1))
+        identity.W_dec.copy_(torch.cat([eye, -eye]))
+    sums = measure({"identity": identity}, model, batches, exclude_tokens=[SPECIAL])["identity"]
+    assert explained_variance()(sums, once(sums)).item() == pytest.approx(1, abs=1e-6)
+    assert kl_divergence(sums, once(sums)).item() == pytest.approx(0, abs=1e-6)
+    assert ce_loss_recovered(sums, once(sums)).item() == pytest.approx(1, abs=1e-5)
+    assert norm_ratio(sums, once(sums)).item() == pytest.approx(1, abs=1e-6)
+    assert cosine_similarity(sums, once(sums)).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_quarters_by_weight() -> None:
+    quarters = quarters_by_weight(torch.tensor([3.0, 1.0, 8.0, 2.0, 5.0, 4.0, 7.0, 6.0]))
+    assert quarters["largest_quarter"].nonzero().flatten().tolist() == [2, 6]
+    assert quarters["smallest_quarter"].nonzero().flatten().tolist() == [1, 3]
 
 
 def test_summary_is_json_and_paired() -> None:

@@ -12,9 +12,12 @@ from rich.console import Console
 from tqdm import tqdm
 
 from wsae_plugin.cli.claims import claims
+from wsae_plugin.cli.compare import compare
 from wsae_plugin.cli.demo import demo
+from wsae_plugin.cli.eval import eval_
 from wsae_plugin.cli.gamma import gamma
 from wsae_plugin.cli.identify import identify
+from wsae_plugin.cli.report import report
 from wsae_plugin.cli.saelens import saelens
 from wsae_plugin.cli.toy import toy
 from wsae_plugin.cli.train import train
@@ -34,6 +37,9 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(gamma)
 app.command()(train)
+app.command()(compare)
+app.command(name="eval")(eval_)
+app.command()(report)
 app.command()(identify)
 app.command()(claims)
 app.add_typer(toy)

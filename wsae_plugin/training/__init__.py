@@ -1,6 +1,9 @@
 """YAML → SAELens runner configs, and the runs they describe."""
 
 from wsae_plugin.training.activations import activations_of
+from wsae_plugin.training.compare import run_comparison
+from wsae_plugin.training.compare_config import ComparisonConfig
+from wsae_plugin.training.compare_plan import load_comparison_config
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.estimate import Estimate, MemoryEstimate, estimate
 from wsae_plugin.training.load import load_run_config
@@ -9,6 +12,7 @@ from wsae_plugin.training.train import TrainedRun, train
 from wsae_plugin.training.watch import TrainingInterruptedError
 
 __all__ = [
+    "ComparisonConfig",
     "Estimate",
     "MemoryEstimate",
     "RunConfig",
@@ -17,6 +21,8 @@ __all__ = [
     "TrainingInterruptedError",
     "activations_of",
     "estimate",
+    "load_comparison_config",
     "load_run_config",
+    "run_comparison",
     "train",
 ]

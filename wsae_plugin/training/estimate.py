@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 _FLOAT32_BYTES = 4
 _ADAM_MOMENTS = 2
 _COPIES_OF_LATENTS = 3  # pre-activations, activations, and the gradient of either
+_OUTPUTS_OF_LATENTS = 2  # pre-activations and activations
+_COO_INDEX_BYTES = 16  # row and column of an active latent
 _COPIES_OF_INPUTS = 4  # input, reconstruction, error and its gradient
 _COPIES_OF_BUFFER = 2  # shuffling the mixing buffer makes a second one
 
@@ -37,8 +39,11 @@ class MemoryEstimate:
         sae_weights: Parameters and buffers of all SAEs.
         gradients: One for each parameter.
         adam: Adam's two moments of each parameter.
-        sae_activations: What one batch leaves in one SAE; SAEs of a run take turns.
+        sae_activations: What one batch leaves in the SAEs: they take turns, but SAELens keeps the
+            outputs of each until all have made the step.
         activation_buffer: SAELens's mixing buffer while it is shuffled; 0 for synthetic data.
+        norm_batches: What SAELens keeps while it estimates norms or a whitening for several SAEs; 0
+            where none is normalised so.
         language_model: Its weights in float32; None if its config is not on this machine.
     """
 
@@ -47,6 +52,7 @@ class MemoryEstimate:
     adam: int
     sae_activations: int
     activation_buffer: int
+    norm_batches: int
     language_model: int | None
 
     @property
@@ -91,33 +97,55 @@ def _buffer_tokens(values: dict[str, Any]) -> int:
 
 
 def _memory(config: RunConfig) -> MemoryEstimate:
-    weights = parameters = activations = 0
+    weights = parameters = kept = passing = 0
     for name, sae in _saes_on_meta(config).items():
         parameter_bytes = sum(p.nbytes for p in sae.parameters() if p.requires_grad)
         parameters += parameter_bytes
         weights += sum(tensor.nbytes for tensor in sae.state_dict().values())
-        activations = max(activations, _activation_bytes(sae, config))
+        outputs = _output_bytes(sae, config)
+        kept += outputs
+        passing = max(passing, _activation_bytes(sae, config) - outputs)
         logger.debug("%s: %d bytes of parameters", name, parameter_bytes)
     return MemoryEstimate(
         sae_weights=weights,
         gradients=parameters,
         adam=_ADAM_MOMENTS * parameters,
-        sae_activations=activations,
+        sae_activations=kept + passing,
         activation_buffer=0 if config.is_synthetic else _buffer_bytes(config),
+        norm_batches=_norm_bytes(config),
         language_model=0 if config.is_synthetic else _language_model_bytes(config.values),
     )
 
 
 def _activation_bytes(sae: TrainingSAE[Any], config: RunConfig) -> int:
-    cfg, itemsize = sae.cfg, str_to_dtype(sae.cfg.dtype).itemsize
+    cfg = sae.cfg
     latents = _COPIES_OF_LATENTS * config.batch_size * cfg.d_sae
-    if isinstance(sae, SparseTrainingSAE):
-        device = torch.device(config.values["device"])
-        if sae.choose_kernel(config.batch_size, device) is not None:
-            # One block of the product, and the weights once more, in half the bits, to screen it.
-            rows = min(rows_a_block(cfg.d_sae), config.batch_size)
-            latents = rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2
-    return (latents + _COPIES_OF_INPUTS * config.batch_size * cfg.d_in) * itemsize
+    if _is_sparse(sae, config):
+        # One block of the product, and the weights once more, in half the bits, to screen it.
+        rows = min(rows_a_block(cfg.d_sae), config.batch_size)
+        latents = rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2
+    return (latents + _COPIES_OF_INPUTS * config.batch_size * cfg.d_in) * _itemsize(sae)
+
+
+def _output_bytes(sae: TrainingSAE[Any], config: RunConfig) -> int:
+    """Pre-activations, activations and reconstruction; the input is the buffer's."""
+    cfg, batch = sae.cfg, config.batch_size
+    latents = _OUTPUTS_OF_LATENTS * batch * cfg.d_sae * _itemsize(sae)
+    if _is_sparse(sae, config):
+        latents = _OUTPUTS_OF_LATENTS * int(batch * cfg.k) * (_itemsize(sae) + _COO_INDEX_BYTES)
+    return latents + batch * cfg.d_in * _itemsize(sae)
+
+
+def _is_sparse(sae: TrainingSAE[Any], config: RunConfig) -> bool:
+    device = torch.device(config.values["device"])
+    return (
+        isinstance(sae, SparseTrainingSAE)
+        and sae.choose_kernel(config.batch_size, device) is not None
+    )
+
+
+def _itemsize(sae: TrainingSAE[Any]) -> int:
+    return str_to_dtype(sae.cfg.dtype).itemsize
 
 
 def _saes_on_meta(config: RunConfig) -> dict[str, TrainingSAE[Any]]:
@@ -133,6 +161,16 @@ def _buffer_bytes(config: RunConfig) -> int:
     batch_of_contexts = values["store_batch_size_prompts"] * positions_per_context(values)
     tokens = _buffer_tokens(values) + batch_of_contexts
     return _COPIES_OF_BUFFER * tokens * _width_of_hooks(config) * _FLOAT32_BYTES
+
+
+def _norm_bytes(config: RunConfig) -> int:
+    """SAELens's run of several SAEs caches the batches; the others read them one by one."""
+    normalized = {"expected_average_only_in", "covariance_whitening"}
+    sections = config.sae_sections.values()
+    if not config.is_multi or not any(s["normalize_activations"] in normalized for s in sections):
+        return 0
+    samples = config.values["n_batches_for_norm_estimate"] * config.batch_size
+    return samples * _width_of_hooks(config) * _FLOAT32_BYTES
 
 
 def _width_of_hooks(config: RunConfig) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.training.model_run import ModelRun
 
 N_RESAMPLES = 1000
 _INTERVAL = (0.025, 0.975)
@@ -39,6 +40,10 @@ class HeldOutSums:
         ce_loss: Σ of the model's own cross-entropy, shape (n_batches,), nats.
         ce_loss_with_sae: the same with x̂ in place of x.
         ce_loss_with_ablation: the same with 0 in place of x.
+        kl_divergence: Σ KL(model ‖ model with x̂ in place of x), shape (n_batches,), nats.
+        kl_divergence_with_ablation: the same with 0 in place of x.
+        norm_ratio: Σ‖x̂‖ / ‖x‖, shape (n_batches,).
+        cosine_similarity: Σ cosine of x and x̂, shape (n_batches,).
         firings: tokens on which each latent was not 0, shape (d_sae,).
     """
 
@@ -51,11 +56,19 @@ class HeldOutSums:
     ce_loss: Tensor
     ce_loss_with_sae: Tensor
     ce_loss_with_ablation: Tensor
+    kl_divergence: Tensor
+    kl_divergence_with_ablation: Tensor
+    norm_ratio: Tensor
+    cosine_similarity: Tensor
     firings: Tensor
 
 
 Score = Callable[[HeldOutSums, Tensor], Tensor]
 """(sums, counts (..., n_batches)) → the score with batch b counted counts[..., b] times, (...,)."""
+
+
+Watch = Callable[[str, Tensor, Tensor], None]
+"""(name of an SAE, x (n_tokens, d_in), feature_acts (n_tokens, d_sae)), of tokens that count."""
 
 
 def explained_variance(gamma: Tensor | None = None) -> Score:
@@ -89,6 +102,26 @@ def l0(sums: HeldOutSums, counts: Tensor) -> Tensor:
     return counts @ sums.active_latents / (counts @ sums.tokens)
 
 
+def kl_divergence(sums: HeldOutSums, counts: Tensor) -> Tensor:
+    """KL(model ‖ model with x̂ in place of x), nats per token; SAELens's `kl_div_with_sae`."""
+    return counts @ sums.kl_divergence / (counts @ sums.tokens)
+
+
+def kl_recovered(sums: HeldOutSums, counts: Tensor) -> Tensor:
+    """1 − KL with SAE / KL ablated, SAELens's `kl_div_score`."""
+    return 1 - counts @ sums.kl_divergence / (counts @ sums.kl_divergence_with_ablation)
+
+
+def norm_ratio(sums: HeldOutSums, counts: Tensor) -> Tensor:
+    """E ‖x̂‖ / ‖x‖, SAELens's `l2_ratio`; below 1 the SAE shrinks."""
+    return counts @ sums.norm_ratio / (counts @ sums.tokens)
+
+
+def cosine_similarity(sums: HeldOutSums, counts: Tensor) -> Tensor:
+    """E cos(x, x̂), SAELens's `cossim`."""
+    return counts @ sums.cosine_similarity / (counts @ sums.tokens)
+
+
 def explained_variance_per_dimension(sums: HeldOutSums) -> Tensor:
     """1 − E(x_q − x̂_q)² / Var x_q, shape (d_in,); NaN where x_q is constant."""
     deviation = _squared_deviation(sums, torch.ones_like(sums.tokens))
@@ -98,6 +131,13 @@ def explained_variance_per_dimension(sums: HeldOutSums) -> Tensor:
 def variance_per_dimension(sums: HeldOutSums) -> Tensor:
     """Var x_q over the held-out tokens, shape (d_in,), activation units²."""
     return _squared_deviation(sums, torch.ones_like(sums.tokens)) / sums.tokens.sum()
+
+
+def quarters_by_weight(gamma: Tensor) -> dict[str, Tensor]:
+    """Which dimensions have the largest and the smallest quarter of the weights, (d_in,) bool."""
+    rank = gamma.argsort().argsort()
+    quarter = len(gamma) // 4
+    return {"largest_quarter": rank >= len(gamma) - quarter, "smallest_quarter": rank < quarter}
 
 
 def held_out_batches(
@@ -130,6 +170,7 @@ def measure(
     model: Any,
     batches: Sequence[Tensor],
     exclude_tokens: Iterable[int] = (),
+    watch: Watch | None = None,
 ) -> dict[str, HeldOutSums]:
     """Run the language model over the batches once, and once more for each substitute of x.
 
@@ -139,6 +180,7 @@ def measure(
         batches: tokens, each (batch, context), integer.
         exclude_tokens: ids that count in no score and whose activations no SAE replaces, as
             `exclude_special_tokens` in SAELens's training and `run_evals`.
+        watch: sees the activations of every SAE on every batch, in the order of `batches[keep]`.
 
     Returns:
         name → sums, for the functions of this module.
@@ -151,9 +193,12 @@ def measure(
     rows: dict[str, list[dict[str, Tensor]]] = {name: [] for name in saes}
     for tokens in tqdm(batches, desc="Held-out batches", unit="batch"):
         keep = ~torch.isin(tokens, excluded.to(tokens.device))
-        run = _ModelRun(model, tokens, keep, sorted(set(hooks.values())))
+        run = ModelRun(model, tokens, keep, sorted(set(hooks.values())))
         for name, sae in saes.items():
-            rows[name].append(_sums_of_batch(sae, run, hooks[name]))
+            sums, x, feature_acts = _sums_of_batch(sae, run, hooks[name])
+            rows[name].append(sums)
+            if watch is not None:
+                watch(name, x, feature_acts)
     return {name: _stack(row) for name, row in rows.items()}
 
 
@@ -205,70 +250,39 @@ def summarize(
     }
 
 
-class _ModelRun:
-    """The language model on one batch: x at each hook, and its loss with x replaced.
-
-    Args:
-        model: the model as SAELens wraps it.
-        tokens: shape (batch, context).
-        keep: where tokens count, shape (batch, context), bool.
-        hooks: names of the hooks.
-    """
-
-    def __init__(self, model: Any, tokens: Tensor, keep: Tensor, hooks: list[str]) -> None:
-        self.model, self.tokens, self.keep = model, tokens, keep
-        output, cache = model.run_with_cache(
-            tokens, names_filter=hooks, return_type="both", loss_per_token=True, prepend_bos=False
-        )
-        self.activations: dict[str, Tensor] = {hook: cache[hook] for hook in hooks}
-        self.ce_loss = self._summed(output[1])
-        self.ce_loss_with_ablation = {
-            hook: self.ce_loss_with(hook, torch.zeros_like(x), where=torch.ones_like(keep))
-            for hook, x in self.activations.items()
-        }
-
-    def ce_loss_with(self, hook_name: str, substitute: Tensor, where: Tensor) -> Tensor:
-        """Σ cross-entropy, nats, with `substitute` (batch, context, ...) in place of x."""
-
-        def replace(activations: Tensor, hook: Any) -> Tensor:  # noqa: ARG001 - called by name
-            mask = where.reshape(*where.shape, *[1] * (activations.ndim - where.ndim))
-            return torch.where(mask, substitute.reshape(activations.shape), activations)
-
-        output = self.model.run_with_hooks(
-            self.tokens,
-            return_type="both",
-            loss_per_token=True,
-            fwd_hooks=[(hook_name, replace)],
-            prepend_bos=False,
-        )
-        return self._summed(output[1])
-
-    def _summed(self, ce_loss: Tensor) -> Tensor:
-        return ce_loss[self.keep[:, :-1].to(ce_loss.device)].double().sum().cpu()
-
-
-def _sums_of_batch(sae: SAE[Any], run: _ModelRun, hook_name: str) -> dict[str, Tensor]:
+def _sums_of_batch(
+    sae: SAE[Any], run: ModelRun, hook_name: str
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """The sums, and what a `Watch` sees."""
     x = run.activations[hook_name].flatten(start_dim=2)
-    feature_acts = sae.encode(x.to(sae.device))
-    x_hat = sae.decode(feature_acts).to(x)
-    acts = feature_acts.to_dense() if feature_acts.is_sparse else feature_acts
+    encoded = sae.encode(x.to(sae.device))
+    x_hat = sae.decode(encoded).to(x)
+    acts = encoded.to_dense() if encoded.is_sparse else encoded
     keep = run.keep
-    kept = x[keep.to(x.device)].double()
-    error = kept - x_hat[keep.to(x.device)].double()
-    active = acts[keep.to(acts.device)] != 0
+    where = keep.to(x.device)
+    kept, kept_hat = x[where].double(), x_hat[where].double()
+    feature_acts = acts[keep.to(acts.device)]
+    active = feature_acts != 0
+    with_sae, ablated = run.loss_with(hook_name, x_hat, where=where), run.ablated[hook_name]
+    norm = kept.norm(dim=1)
     sums = {
         "tokens": keep.sum(),
         "x": kept.sum(dim=0),
         "x_squared": kept.square().sum(dim=0),
-        "squared_error": error.square().sum(dim=0),
+        "squared_error": (kept - kept_hat).square().sum(dim=0),
         "active_latents": active.sum(),
         "predictions": keep[:, :-1].sum(),
         "ce_loss": run.ce_loss,
-        "ce_loss_with_sae": run.ce_loss_with(hook_name, x_hat, where=keep.to(x.device)),
-        "ce_loss_with_ablation": run.ce_loss_with_ablation[hook_name],
+        "ce_loss_with_sae": with_sae.ce_loss,
+        "ce_loss_with_ablation": ablated.ce_loss,
+        "kl_divergence": with_sae.kl_divergence,
+        "kl_divergence_with_ablation": ablated.kl_divergence,
+        # As SAELens does, ‖x̂‖ alone where x is 0.
+        "norm_ratio": (kept_hat.norm(dim=1) / norm.where(norm >= 1e-4, 1)).sum(),
+        "cosine_similarity": torch.cosine_similarity(kept, kept_hat).sum(),
         "firings": active.sum(dim=0),
     }
-    return {name: value.double().cpu() for name, value in sums.items()}
+    return {name: value.double().cpu() for name, value in sums.items()}, x[where], feature_acts
 
 
 def _stack(rows: Sequence[dict[str, Tensor]]) -> HeldOutSums:

@@ -27,6 +27,7 @@ Trainer = SAETrainer[Any, Any] | MultiSAETrainer
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_DESCRIPTIONS = 0.5
+_LOSSES_SHOWN = 3
 
 
 class TrainingInterruptedError(RunFailedError):
@@ -102,7 +103,9 @@ class TrainingWatch:
         now = time.monotonic()
         if now - self._described_at > _SECONDS_BETWEEN_DESCRIPTIONS and not pbar.disable:
             self._described_at = now
-            losses = " ".join(f"{name} {out.loss.item():.4g}" for name, out in outputs.items())
+            shown = list(outputs.items())[:_LOSSES_SHOWN]
+            losses = " ".join(f"{name} {out.loss.item():.4g}" for name, out in shown)
+            losses += " …" if len(outputs) > len(shown) else ""
             pbar.set_description(f"step {self._trainer.n_training_steps} loss {losses}", False)
         pbar.update(min(self._trainer.n_training_samples, pbar.total) - pbar.n)
 

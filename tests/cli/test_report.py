@@ -1,0 +1,67 @@
+"""`wsae report`: the files, what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tests.comparison.made_up import Plan, write_comparison
+from wsae_plugin.cli.report import report
+from wsae_plugin.errors import BadInputError
+
+app = typer.Typer()
+app.command()(report)
+
+PLAN = Plan({"alpha-1": {"ce_loss_score": 0.02}}, layers=(1,))
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(
+        app, list(map(str, arguments)), catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_the_files_lie_in_the_comparison(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN, bench=True)
+    stdout = run(folder)
+    for name in ("report.html", "report.md", "report.json"):
+        assert (folder / name).is_file()
+        assert str(folder / name) in stdout
+    assert "WSAE, α = 1: of 3 metrics, clearly better in 1 (CE loss score +0.02" in stdout
+    before = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    run(folder)
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_json_goes_elsewhere_and_is_the_file(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+    output = tmp_path / "new" / "site"
+    printed = json.loads(run(folder, "--output", output, "--json"))
+    assert printed == json.loads((output / "report.json").read_text(encoding="utf-8"))
+    assert {file.name for file in output.iterdir()} == {"report.html", "report.md", "report.json"}
+    assert not (folder / "report.json").exists()
+
+
+def test_gaps_are_said_aloud(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN, bench=False)
+    sae = folder / "runs" / "layer-1-k-32-alpha-1-seed-0" / "sae" / "cfg.json"
+    sae.write_text(json.dumps({"d_sae": 128}))
+    stdout = run(folder)
+    assert "not paired: layer-1-k-32-alpha-1-seed-0: d_sae: 128 against 64" in stdout
+    assert "missing: all runs: no saebench/scores.json: `wsae bench` has not been run" in stdout
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInputError, match="no such file; `wsae compare` makes it"):
+        run(tmp_path / "nothing")
+    folder = write_comparison(tmp_path / "c", PLAN)
+    with pytest.raises(BadInputError, match="is a file; give a folder"):
+        run(folder, "--output", tmp_path / "file")
+    assert not (folder / "report.json").exists()

@@ -1,0 +1,306 @@
+"""The statistics of a comparison: pairing, the seed as the unit, and what is left out aloud."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import wsae_plugin.saebench.summary as summary_module
+from tests.comparison.made_up import METRICS, Plan, change_json, write_comparison
+from wsae_plugin.comparison import ComparedRun
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.saebench.summary import _COVERAGE, summarize  # pyright: ignore[reportPrivateUsage]
+from wsae_plugin.saebench.summary_inference import against_control, sds_to_be_clear
+from wsae_plugin.saebench.summary_inputs import Score, read_inputs
+from wsae_plugin.saebench.summary_metrics import metric_entry, seed_means
+from wsae_plugin.saebench.summary_pairs import Pair, pair_runs
+from wsae_plugin.statistics import bootstrap_interval, compare
+
+PLAN = Plan({"alpha-1": {"ce_loss_score": 0.02}})
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return summarize(read_inputs(folder))
+
+
+def metric_of(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(metric for metric in summary["metrics"] if metric["metric"] == name)
+
+
+def run_of(arm: str, seed: int, layer: int = 1, k: float = 32) -> ComparedRun:
+    return ComparedRun(
+        run=f"{arm}-{layer}-{seed}",
+        path=Path("x"),
+        arm=arm,
+        role="baseline" if arm == "sae" else "weighted",
+        hook_name=f"blocks.{layer}.hook_resid_post",
+        layer=layer,
+        sparsity={"k": k},
+        seed=seed,
+        pair=f"{layer}-{seed}",
+    )
+
+
+def score_of(run: ComparedRun, value: float | None, direction: Any = "down") -> Score:
+    return Score(
+        run.run, "held_out", "m", "m", value, direction, True, None, None, 0.5, "" if value else "x"
+    )
+
+
+def pairs_of(values: dict[tuple[int, int], tuple[float, float]]) -> tuple[list[Score], list[Pair]]:
+    """(layer, seed) → (baseline, arm)."""
+    scores: list[Score] = []
+    pairs: list[Pair] = []
+    for (layer, seed), (before, after) in values.items():
+        pair = Pair(run_of("alpha-1", seed, layer), run_of("sae", seed, layer))
+        pairs.append(pair)
+        scores += [score_of(pair.baseline, before), score_of(pair.run, after)]
+    return scores, pairs
+
+
+def test_a_metric_by_hand() -> None:
+    values = {(1, 0): (10, 9), (1, 1): (20, 20.25), (3, 0): (30, 26), (3, 1): (40, 42)}
+    entry = metric_entry(*pairs_of(values))
+    # baseline: seeds 20 and 30; arm: 17.5 and 31.125
+    assert entry["baseline"]["mean"] == 25
+    assert entry["baseline"]["sd"] == pytest.approx(7.071)
+    arm = entry["arms"]["alpha-1"]
+    assert arm["per_seed"] == [-2.5, 1.125]
+    # lower is better, noise 0.5: −1 and −4 win, 0.25 is a tie, 2 loses
+    assert (arm["wins"], arm["ties"], arm["losses"]) == (2, 1, 1)
+    assert [row["difference"] for row in arm["per_layer"]] == [-0.375, -1.0]
+    assert [row["layer"] for row in arm["per_layer"]] == [1, 3]
+    assert entry["noise"] == 0.5
+
+
+def test_a_number_that_seeds_share_is_one_observation() -> None:
+    values = {(layer, seed): (0.5, 0.6 + layer) for layer in (1, 3) for seed in (0, 1, 2)}
+    scores, pairs = pairs_of(values)
+    entry = metric_entry(scores, pairs)
+    assert entry["shared_over_seeds"]
+    assert entry["arms"]["alpha-1"]["n_pairs"] == 2
+    assert len(entry["arms"]["alpha-1"]["per_seed"]) == 1
+    same, _ = pairs_of({key: (0.5, 0.5) for key in values})
+    assert not metric_entry(same, pairs)["shared_over_seeds"]
+
+
+def test_what_was_not_measured_is_named() -> None:
+    scores, pairs = pairs_of({(1, 0): (1, 2), (1, 1): (1, 2.5), (1, 2): (1, 2.6)})
+    scores[1] = score_of(pairs[0].run, None)
+    entry = metric_entry(scores, pairs)
+    assert entry["unmeasured"] == ["alpha-1-1-0"]
+    assert entry["notes"] == ["x"]
+    assert entry["arms"]["alpha-1"]["seeds"] == [1, 2]
+    assert entry["baseline"]["n_seeds"] == 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-5, 5), st.floats(-5, 5), st.floats(-100, 100)), min_size=2, max_size=6
+    )
+)
+def test_what_a_pair_shares_cancels(draws: list[tuple[float, float, float]]) -> None:
+    plain = {(1, seed): (before, after) for seed, (before, after, _) in enumerate(draws)}
+    shifted = {(1, seed): (b + both, a + both) for seed, (b, a, both) in enumerate(draws)}
+    differences = [
+        metric_entry(*pairs_of(values))["arms"]["alpha-1"]["per_seed"]
+        for values in (plain, shifted)
+    ]
+    assert np.allclose(np.mean(differences[0]), np.mean(differences[1]), atol=2e-2)
+
+
+def test_layers_are_averaged_before_seeds_are_counted() -> None:
+    assert seed_means([(1, 1.0), (0, 5.0), (1, 3.0)]) == {0: 5.0, 1: 2.0}
+
+
+def test_runs_that_differ_are_refused_and_named() -> None:
+    baseline, same, other = run_of("sae", 0), run_of("a", 0), run_of("b", 0)
+    fact = {"d_sae": 64, "held-out text": {"tokens": 1, "seed": 0}, "model": None}
+    facts = {run.run: dict(fact) for run in (baseline, same, other)}
+    facts[other.run] |= {"d_sae": 32, "held-out text": {"tokens": 2, "seed": 0}, "model": "m"}
+    pairs, (refused,) = pair_runs([baseline, same, other], facts)
+    assert [pair.run for pair in pairs] == [same]
+    assert refused.run == other.run
+    assert refused.reason == "d_sae: 32 against 64; held-out text: tokens 2 against 1"
+
+
+@pytest.mark.parametrize("sparsity", [{"k": 16.0}, {"k": 32.0}])
+def test_another_sparsity_is_refused(sparsity: dict[str, float], tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["runs"][1]["sparsity"] = sparsity
+
+    change_json(folder / "manifest.json", change)
+    refused = summary_of(folder)["refused_pairs"]
+    assert len(refused) == (sparsity["k"] != 32)
+
+
+def test_a_folder_from_end_to_end(tmp_path: Path) -> None:
+    summary = summary_of(write_comparison(tmp_path / "c", PLAN))
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert [metric["metric"] for metric in summary["metrics"]] == [m[1] for m in METRICS]
+    found = summary["statistics"]
+    # 3 headline metrics with a direction, one weighted arm, one control
+    assert found["n_tests"] == {"weighted": 3, "control": 3, "against controls": 3}
+    assert (found["n_seeds"], found["n_pairs"], found["coverage"]) == (5, 20, 0.83)
+    assert summary["compared"]["layers"] == [1, 3]
+    assert summary["compared"]["training_tokens"] == 1000
+    assert summary["missing"] == summary["refused_pairs"] == []
+
+    score = metric_of(summary, "ce_loss_score")
+    arm = score["arms"]["alpha-1"]
+    assert arm["difference"]["outcome"] == "better"
+    assert arm["difference"]["mean"] == pytest.approx(0.02, abs=0.002)
+    assert (arm["wins"], arm["losses"]) == (10, 0)
+    assert len(arm["per_seed"]) == 5
+    assert arm["against_controls"]["shuffled"]["outcome"] == "beyond"
+    assert score["chance"] == 0.5
+    # neither descriptive nor secondary metrics are tested
+    for name in ("l0", "cosine_similarity"):
+        assert "outcome" not in metric_of(summary, name)["arms"]["alpha-1"]["difference"]
+    assert metric_of(summary, "l0")["arms"]["alpha-1"]["wins"] is None
+    weighted = summary["arms"][1]
+    assert weighted["controls"] == ["shuffled"]
+    assert not weighted["l0"]["mismatch"]
+
+
+def test_a_difference_within_the_noise_is_none(tmp_path: Path) -> None:
+    plan = Plan({"alpha-1": {"absorption": -0.003}}, scatter=0.0001)
+    arm = metric_of(summary_of(write_comparison(tmp_path / "c", plan)), "absorption")["arms"]
+    assert arm["alpha-1"]["difference"]["clear"]
+    assert arm["alpha-1"]["difference"]["outcome"] == "same"
+    assert arm["alpha-1"]["ties"] == 10
+
+
+def test_what_was_traded(tmp_path: Path) -> None:
+    trade = summary_of(write_comparison(tmp_path / "c", PLAN))["trade"]
+    assert set(trade) == {"alpha-1", "shuffled"}
+    # 11 dimensions with a variance, 10 pairs, ΔEV = 0.01 (γ − 1)
+    assert len(trade["alpha-1"]["dots"]) == 110
+    assert all(
+        change == pytest.approx(0.01 * (gamma - 1), abs=1e-6)
+        for gamma, change in trade["alpha-1"]["dots"]
+    )
+    gammas = [group["gamma"] for group in trade["alpha-1"]["groups"]]
+    assert gammas == sorted(gammas)
+
+
+@pytest.mark.parametrize(
+    ("present", "missing", "metrics"),
+    [({"bench": False}, "saebench/scores.json", 3), ({"evals": False}, "no eval.json", 2)],
+)
+def test_either_source_is_enough(
+    present: dict[str, bool], missing: str, metrics: int, tmp_path: Path
+) -> None:
+    summary = summary_of(write_comparison(tmp_path / "c", PLAN, **present))
+    assert len(summary["metrics"]) == metrics
+    (gap,) = summary["missing"]
+    assert gap["what"] == "all runs"
+    assert missing in gap["reason"]
+
+
+def test_missing_runs_and_scores_are_named(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+    without = "layer-1-k-32-alpha-1-seed-0"
+    (folder / "runs" / without / "eval.json").unlink()
+
+    def drop(document: dict[str, Any]) -> None:
+        document["scores"] = [
+            s for s in document["scores"] if (s["run"], s["eval"]) != (without, "saebench/core")
+        ]
+        document["evals"]["tpp"] = {"status": "failed", "error": "disk full"}
+
+    change_json(folder / "saebench" / "scores.json", drop)
+    change_json(folder / "manifest.json", lambda manifest: manifest["seeds"].append(9))
+    summary = summary_of(folder)
+    assert summary["missing"] == [
+        {"what": "seed 9", "reason": "not trained"},
+        {"what": without, "reason": "no score of held_out"},
+        {"what": without, "reason": "no score of saebench/core"},
+        {"what": "saebench/tpp", "reason": "failed: disk full"},
+    ]
+    assert metric_of(summary, "ce_loss_score")["arms"]["alpha-1"]["n_pairs"] == 9
+
+
+def test_no_scores_and_scores_of_others_are_refused(tmp_path: Path) -> None:
+    bare = write_comparison(tmp_path / "bare", PLAN, bench=False, evals=False)
+    with pytest.raises(BadInputError, match="has no scores.*wsae eval"):
+        read_inputs(bare)
+    folder = write_comparison(tmp_path / "c", PLAN)
+
+    def rename(document: dict[str, Any]) -> None:
+        document["scores"][0]["run"] = "another"
+
+    change_json(folder / "saebench" / "scores.json", rename)
+    with pytest.raises(BadInputError, match=r"scores\[0\]: run = 'another'"):
+        read_inputs(folder)
+
+
+def test_other_sparsity_than_the_baseline_is_flagged(tmp_path: Path) -> None:
+    plan = Plan({"alpha-1": {"l0": 3.2}})
+    arm = summary_of(write_comparison(tmp_path / "c", plan))["arms"][1]
+    assert arm["l0"]["relative_difference"] == pytest.approx(0.1)
+    assert arm["l0"]["mismatch"]
+
+
+def test_one_seed_has_no_intervals(tmp_path: Path) -> None:
+    summary = summary_of(write_comparison(tmp_path / "c", Plan(PLAN.effects, seeds=(0,))))
+    for metric in summary["metrics"]:
+        for arm in metric["arms"].values():
+            assert set(arm["difference"]) == {"mean"}
+    assert summary["statistics"]["n_tests"] == {"against controls": 0}
+
+
+@pytest.mark.parametrize(
+    ("effect", "control", "contrast", "counts", "expected"),
+    [
+        (0.10, 0.01, 0.09, True, "beyond"),
+        (-0.10, -0.01, -0.09, True, "beyond"),
+        (0.10, 0.30, -0.20, True, "more"),
+        (0.10, 0.09, 0.01, False, "as much"),
+        (-0.10, -0.06, -0.04, False, "as much"),
+        (0.10, 0.02, 0.08, False, "undecided"),
+        (0.10, -0.09, 0.19, False, "undecided"),
+    ],
+)
+def test_an_effect_beside_its_control(
+    effect: float, control: float, contrast: float, counts: bool, expected: str
+) -> None:
+    assert against_control(effect, control, {"mean": contrast}, counts) == expected
+
+
+def test_how_large_a_difference_has_to_be() -> None:
+    # Student's t of 4 degrees of freedom at 0.975 is 2.776, over √5
+    assert sds_to_be_clear(5, 1) == pytest.approx(1.2415, abs=1e-3)
+    assert sds_to_be_clear(1, 10) is None
+    assert sds_to_be_clear(3, 0) is None
+
+
+@pytest.mark.parametrize("n_seeds", [3, 5, 8])
+def test_the_stated_coverage_is_the_intervals(n_seeds: int) -> None:
+    draw = np.random.default_rng(n_seeds)
+    intervals = [bootstrap_interval(draw.normal(size=n_seeds)) for _ in range(1200)]
+    held = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
+    # 1200 draws: standard error 0.011
+    assert held == pytest.approx(_COVERAGE[n_seeds], abs=0.033)
+
+
+def test_clear_differences_are_rare_where_there_is_none() -> None:
+    draw = np.random.default_rng(0)
+    families = [compare(draw.normal(size=(15, 5)).tolist()) for _ in range(150)]
+    any_clear = np.mean([any(cell["clear"] for cell in family) for family in families])
+    # Holm: at most 0.05; standard error 0.018
+    assert any_clear <= 0.05 + 3 * 0.018
+
+
+def test_no_file_of_the_summary_needs_sae_bench() -> None:
+    folder = Path(summary_module.__file__).parent
+    for file in (*folder.glob("summary*.py"), folder / "verdict.py"):
+        assert "sae_bench" not in file.read_text(encoding="utf-8")

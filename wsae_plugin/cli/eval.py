@@ -1,0 +1,145 @@
+"""`wsae eval`: what trained SAEs are worth on held-out text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from wsae_plugin.cli.train import print_json
+
+# Paragraphs on one line each: the help is wrapped to the terminal's width.
+_HELP = "\n\n".join(
+    (
+        "Measure trained SAEs on text that none of them has seen.",
+        "Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. All "
+        "SAEs of one language model are measured on the same tokens, and every run folder gets "
+        "eval.json. Runs that have been measured with the same settings are left alone.",
+        "\b\n  wsae eval comparison\n"
+        "  wsae eval runs/seed-0 runs/seed-1 --batches 64\n"
+        "  wsae eval runs/mine --dataset my-held-out.jsonl --json",
+        "Unweighted explained variance comes first: a weighted SAE must answer for it too. Beside "
+        "it are explained variance under Γ, what the language model loses when it reads the "
+        "reconstruction (cross-entropy recovered, KL divergence), L0, dead latents, the agreement "
+        "between seeds, and how consistent the tokens are that excite a latent most.",
+        "Chance is no zero: eval.json has beside each score what a random answer would get "
+        "(chance), and what the same measure says of activations shuffled over the tokens of "
+        "each context, or of rotated decoders (control). The token scores of random directions of "
+        "the activations are there too, far above chance: a latent must exceed those. All token "
+        "scores grow with the amount of text, so compare runs on equally much.",
+        "Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.",
+    )
+)
+
+
+def eval_(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="One or more, as said above.")
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="PATH|bundled-held-out",
+            help="The held-out text: a folder, a file, or a name on the Hub. By default the "
+            "held-out split of what a run was trained on.",
+        ),
+    ] = None,
+    batches: Annotated[
+        int, typer.Option("--batches", min=2, help="Batches; the spread is taken over them.")
+    ] = 32,
+    batch_size_prompts: Annotated[
+        int, typer.Option("--batch-size-prompts", min=1, help="Contexts in a batch.")
+    ] = 8,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", min=0, help="Of the order of the text and the shuffled control."),
+    ] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Measure again what has been measured.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every eval.json on stdout, as one list.")
+    ] = False,
+) -> None:
+    # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from wsae_plugin.training.evaluate_runs import EvalSettings, evaluate_runs
+
+    settings = EvalSettings(dataset, batches, batch_size_prompts, seed)
+    documents = evaluate_runs(runs, settings, force)
+    if as_json:
+        print_json(documents)
+    else:
+        _show(documents)
+
+
+eval_.__doc__ = _HELP
+
+
+# What the table shows, in its order: heading and legend. All that is measured is in eval.json.
+_COLUMNS = {
+    "explained_variance": ("EV", "explained variance, unweighted"),
+    "weighted_explained_variance": ("EV, Γ", "under the strongest Γ of the pair"),
+    "ce_loss_recovered": ("CE", "cross-entropy recovered"),
+    "kl_divergence": ("KL", "nats per token"),
+    "l0": ("L0", "active latents"),
+    "dead_share": ("dead", "share of latents"),
+    "token_consistency": ("token", "how often two of a latent's top tokens are the same"),
+    "seed_consistency": ("seeds", "|cosine| of matched latents of two seeds"),
+}
+_RANDOM_DIRECTIONS = "_of_random_directions"
+
+
+def _show(documents: list[dict[str, Any]]) -> None:
+    scores = [{score["metric"]: score for score in document["scores"]} for document in documents]
+
+    def mean(metric: str, field: str) -> float | None:
+        values = [of_run.get(metric, {}).get(field) for of_run in scores]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    shown = [metric for metric in _COLUMNS if mean(metric, "value") is not None]
+    table = Table(
+        title="On held-out text",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("run", overflow="fold")
+    for metric in shown:
+        table.add_column(_COLUMNS[metric][0], justify="right", no_wrap=True)
+    for document, of_run in zip(documents, scores, strict=True):
+        table.add_row(document["run"], *(_cell(of_run.get(metric)) for metric in shown))
+    table.add_section()
+    levels = {
+        "chance": [mean(metric, "chance") for metric in shown],
+        "control": [mean(metric, "control") for metric in shown],
+        "directions": [mean(metric + _RANDOM_DIRECTIONS, "value") for metric in shown],
+    }
+    for level, values in levels.items():
+        table.add_row(level, *map(_number, values), style="dim")
+    console = Console()
+    console.print(table)
+    legend = [": ".join(_COLUMNS[metric]) for metric in shown]
+    legend += [
+        "±: half the 95 % interval over held-out batches",
+        "chance, control, directions (random directions of the activations): means over the runs",
+        "more: eval.json in each run folder",
+    ]
+    console.print("; ".join(legend) + ".", style="dim", highlight=False, markup=False)
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    spread = f"\n±{score['spread']:.2g}" if score["spread"] else ""
+    return _number(score["value"]) + spread
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

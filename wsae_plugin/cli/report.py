@@ -1,0 +1,73 @@
+"""`wsae report`: what a comparison found, as a page, a Markdown table and JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from wsae_plugin.cli.train import print_json
+
+# Paragraphs on one line each: the help is wrapped to the terminal's width.
+_HELP = "\n\n".join(
+    (
+        "Say what weighting did: a comparison folder's scores, paired, tested and drawn.",
+        "Reads manifest.json, runs/*/eval.json (of `wsae eval`) and saebench/scores.json (of "
+        "`wsae bench`); one of the two is enough, and what is missing is named. Every arm is "
+        "compared with the baseline that saw the same data from the same initial weights. The seed "
+        "is the unit: layers are averaged within it. Pairs that differ in model, hook, d_sae, "
+        "sparsity or held-out text are refused and listed.",
+        "\b\n  wsae report comparison\n  wsae report comparison --output site --json",
+        "Writes report.html (one file, opens offline, prints, dark and light), report.md and "
+        "report.json (every number); former ones are replaced.",
+        "Exit codes: 0 done, whatever was found; 1 failed; 2 no comparison folder, or no scores.",
+    )
+)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `wsae compare` made.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Where the report goes; default: into DIR."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
+    ] = False,
+) -> None:
+    from wsae_plugin.errors import BadInputError
+    from wsae_plugin.files import write_json_atomic
+    from wsae_plugin.plots.comparison import write_comparison_report
+    from wsae_plugin.saebench.summary import summarize
+    from wsae_plugin.saebench.summary_inputs import read_inputs
+
+    target = output or (folder.parent if folder.is_file() else folder)
+    if target.exists() and not target.is_dir():
+        raise BadInputError(f"--output {target}: is a file; give a folder")
+    summary = summarize(read_inputs(folder))
+    target.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(target / "report.json", summary)
+    files = write_comparison_report(target)
+    if as_json:
+        print_json(summary)
+    else:
+        _show(summary, [*files, target / "report.json"])
+
+
+report.__doc__ = _HELP
+
+
+def _show(summary: dict[str, Any], files: list[Path]) -> None:
+    console = Console()
+    for sentence in summary["verdict"]:
+        console.print(f"• {sentence}", markup=False, highlight=False)
+    for name, entries in (("not paired", "refused_pairs"), ("missing", "missing")):
+        for entry in summary[entries]:
+            what = entry.get("run") or entry["what"]
+            console.print(f"{name}: {what}: {entry['reason']}", markup=False, highlight=False)
+    for file in files:
+        console.print(str(file), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,162 @@
+"""Intervals and tests over seeds, and what they entitle a report to say of one number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from wsae_plugin.saebench.summary_inputs import Score
+from wsae_plugin.saebench.summary_metrics import contrast
+from wsae_plugin.saebench.summary_pairs import Pair
+from wsae_plugin.statistics import CONFIDENCE, bootstrap_interval, compare, rounded
+
+Metric = dict[str, Any]
+Cell = Mapping[str, float | bool]
+Outcome = Literal["better", "worse", "same"]
+Lean = Literal["better", "worse", ""]
+AgainstControl = Literal["beyond", "as much", "more", "undecided"]
+
+# A control with this share of an arm's effect that is not told apart from it "moves as much".
+_AS_MUCH = 0.5
+
+
+def add_tests(metrics: list[Metric], roles: Mapping[str, str]) -> dict[str, int]:
+    """Give every arm of every metric its `difference`, in place.
+
+    With one seed it has a `mean` alone; with more, an interval too; a headline metric with a
+    direction also `p`, `p_holm`, `clear`, `outcome` and `lean`. Holm's adjustment goes over all
+    metrics and arms of one role: what is claimed of the weighted arms does not get weaker with
+    every control that is trained beside them.
+
+    Args:
+        metrics: As `metric_entry` makes them.
+        roles: Arm → its role.
+
+    Returns:
+        Role → the number of tests.
+    """
+    families: dict[str, list[tuple[Metric, Metric]]] = {}
+    for metric in metrics:
+        for name, arm in metric["arms"].items():
+            values = arm["per_seed"]
+            arm["difference"] = {"mean": rounded(float(np.mean(values)))}
+            if len(values) < 2:
+                continue
+            if metric["headline"] and metric["direction"] != "none":
+                families.setdefault(roles[name], []).append((metric, arm))
+            else:
+                interval = bootstrap_interval(values)
+                arm["difference"] |= {"low": rounded(interval.low), "high": rounded(interval.high)}
+    for family in families.values():
+        cells = compare([arm["per_seed"] for _, arm in family])
+        for (metric, arm), cell in zip(family, cells, strict=True):
+            arm["difference"] = _rounded(cell) | {
+                "outcome": outcome(metric, cell),
+                "lean": lean(metric, cell),
+            }
+    return {role: len(family) for role, family in families.items()}
+
+
+def outcome(metric: Metric, cell: Cell) -> Outcome:
+    """Better or worse if the difference is clear and larger than the measurement's noise."""
+    return _way(metric, cell) if _counts(metric, cell) else "same"
+
+
+def lean(metric: Metric, cell: Cell) -> Lean:
+    """Better or worse if the outcome would be, were this the only test; otherwise empty."""
+    alone = cell["p"] < 1 - CONFIDENCE and cell["low"] * cell["high"] > 0
+    is_small = abs(cell["mean"]) <= (metric["noise"] or 0)
+    return _way(metric, cell) if alone and not is_small and not cell["clear"] else ""
+
+
+def _way(metric: Metric, cell: Cell) -> Literal["better", "worse"]:
+    return "better" if (cell["mean"] > 0) == (metric["direction"] == "up") else "worse"
+
+
+def add_contrasts(
+    metrics: list[Metric],
+    scores: Sequence[Score],
+    pairs: Sequence[Pair],
+    controls: Mapping[str, Sequence[str]],
+) -> int:
+    """Give the weighted arms of tested metrics `against_controls`, in place.
+
+    An effect that is clear in the arm and not in its control can still be the same in both, so the
+    two are subtracted and the difference is tested.
+
+    Args:
+        metrics: After `add_tests`.
+        scores: Of all runs.
+        pairs: Those that may be compared.
+        controls: Weighted arm → those of its controls that an effect should exceed.
+
+    Returns:
+        The number of tests, Holm-adjusted among themselves.
+    """
+    tested: list[tuple[Metric, str, str, list[float]]] = []
+    for metric in metrics:
+        values = {
+            score.run: score.value
+            for score in scores
+            if (score.eval, score.metric) == (metric["eval"], metric["metric"])
+            and score.value is not None
+        }
+        for arm, entry in metric["arms"].items():
+            entry["against_controls"] = {}
+            if "outcome" not in entry["difference"]:
+                continue
+            for control in controls.get(arm, ()):
+                differences = contrast(
+                    values,
+                    [pair for pair in pairs if pair.run.arm == arm],
+                    [pair for pair in pairs if pair.run.arm == control],
+                )
+                if len(differences) > 1:
+                    tested.append((metric, arm, control, differences))
+    if tested:
+        cells = compare([differences for *_, differences in tested])
+        for (metric, arm, control, _), cell in zip(tested, cells, strict=True):
+            mine, theirs = (metric["arms"][each]["difference"]["mean"] for each in (arm, control))
+            metric["arms"][arm]["against_controls"][control] = _rounded(cell) | {
+                "outcome": against_control(mine, theirs, cell, _counts(metric, cell))
+            }
+    return len(tested)
+
+
+def sds_to_be_clear(n_seeds: int, n_tests: int) -> float | None:
+    """How many standard deviations over seeds the surest difference of its family needs.
+
+    None where nothing is tested.
+    """
+    if n_seeds < 2 or n_tests == 0:
+        return None
+    level = (1 - CONFIDENCE) / n_tests
+    critical = float(stats.t.isf(level / 2, n_seeds - 1))
+    return rounded(critical / n_seeds**0.5)
+
+
+def against_control(
+    effect: float, controls_effect: float, cell: Cell, counts: bool
+) -> AgainstControl:
+    """How an arm's effect stands to a control's.
+
+    Args:
+        effect: The arm's mean difference to the baseline.
+        controls_effect: The control's.
+        cell: The arm minus the control.
+        counts: Whether that is clear and larger than the measurement's noise.
+    """
+    if counts:
+        return "beyond" if cell["mean"] * effect > 0 else "more"
+    return "as much" if controls_effect * effect >= _AS_MUCH * effect**2 > 0 else "undecided"
+
+
+def _counts(metric: Metric, cell: Cell) -> bool:
+    return bool(cell["clear"]) and abs(cell["mean"]) > (metric["noise"] or 0)
+
+
+def _rounded(cell: Cell) -> Metric:
+    return {k: v if isinstance(v, bool) else rounded(v) for k, v in cell.items()}
