@@ -3,6 +3,8 @@
 from wsae_plugin.gamma import GammaScheduler, gamma_from_proxy, register_proxy
 from wsae_plugin.registration import register_all
 from wsae_plugin.saes import (
+    GBATrainingSAE,
+    GBATrainingSAEConfig,
     WeightedBatchTopKTrainingSAE,
     WeightedBatchTopKTrainingSAEConfig,
     WeightedGatedTrainingSAE,
@@ -21,6 +23,8 @@ from wsae_plugin.training.trainer import WeightedSAETrainer
 __version__ = "0.1.0"
 
 __all__ = [
+    "GBATrainingSAE",
+    "GBATrainingSAEConfig",
     "GammaScheduler",
     "WeightedBatchTopKTrainingSAE",
     "WeightedBatchTopKTrainingSAEConfig",

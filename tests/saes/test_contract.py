@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE, TrainingSAE, TrainingSAEConfig
+from sae_lens import (
+    SAE,
+    JumpReLUTrainingSAE,
+    JumpReLUTrainingSAEConfig,
+    TrainingSAE,
+    TrainingSAEConfig,
+)
 from safetensors.torch import load_file, save_file
 
 from tests.architectures import (
@@ -24,9 +30,22 @@ from tests.architectures import (
     trainer,
 )
 from wsae_plugin.gamma import PROXIES, ProxyEvidence, gamma_from_proxy, moments_of
-from wsae_plugin.saes import GAMMA_FILENAME
+from wsae_plugin.saes import GAMMA_FILENAME, GBATrainingSAE, GBATrainingSAEConfig
+
+# No SAELens class trains like it (test_gba.py has its recipe); its "parent" is what it is published
+# as. Scaling by the trainer is a test of its own.
+GBA = Architecture(
+    name="gba",
+    parent_class=JumpReLUTrainingSAE,
+    parent_config=JumpReLUTrainingSAEConfig,
+    weighted_class=GBATrainingSAE,
+    weighted_config=GBATrainingSAEConfig,
+    fields={"normalize_activations": "none"},
+)
+WITH_GBA = [*ARCHITECTURES, GBA]
 
 every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda a: a.name)
+every_architecture_and_gba = pytest.mark.parametrize("arch", WITH_GBA, ids=lambda a: a.name)
 only_with_aux_loss = pytest.mark.parametrize(
     "arch",
     [a for a in ARCHITECTURES if a.name not in ("standard", "jumprelu")],
@@ -130,7 +149,7 @@ def naive_losses(
     return losses
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_losses_and_gradients_are_those_of_the_naive_formula(arch: Architecture) -> None:
     sae = arch.weighted(alpha=0.7, dtype="float64")
     with torch.no_grad():  # away from the symmetric start, where ties decide
@@ -185,13 +204,13 @@ def test_an_aux_loss_that_escapes_the_weight_is_an_error(
         forward(sae)
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_no_dead_latents_no_auxiliary_weight(arch: Architecture) -> None:
     output = forward(arch.weighted(alpha=1.0), dead=False)
     assert torch.isfinite(output.loss)
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_unweighted_loss_and_gamma_are_logged(arch: Architecture) -> None:
     sae = arch.weighted(alpha=1.0)
     output = forward(sae)
@@ -214,7 +233,7 @@ def test_unweighted_loss_and_gamma_are_logged(arch: Architecture) -> None:
 # --- configs, checkpoints, exports ---------------------------------------------------------------
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_config_round_trips_through_json(arch: Architecture) -> None:
     cfg = arch.weighted(alpha=-0.5, gamma_clip=3.0, gamma_freeze_step=None, gamma_seed=7).cfg
     again = TrainingSAEConfig.from_dict(json.loads(json.dumps(cfg.to_dict())))
@@ -222,7 +241,7 @@ def test_config_round_trips_through_json(arch: Architecture) -> None:
     assert again.to_dict() == cfg.to_dict()
 
 
-@every_architecture
+@every_architecture_and_gba
 @pytest.mark.parametrize("proxy", sorted(set(PROXIES) - {"file"}))
 def test_checkpoint_comes_back_whole(arch: Architecture, proxy: str, tmp_path: Path) -> None:
     sae = arch.weighted(alpha=0.5, gamma_proxy=proxy, gamma_freeze_step=4)
@@ -240,7 +259,7 @@ def test_checkpoint_comes_back_whole(arch: Architecture, proxy: str, tmp_path: P
     assert_same_tensors(sae.state_dict(), again.state_dict())
 
 
-@every_architecture
+@every_architecture_and_gba
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_saelens_casting_every_tensor_leaves_gamma_exact(
     arch: Architecture, dtype: str, tmp_path: Path
@@ -278,6 +297,7 @@ PUBLISHED_AS = {
     "topk": "topk",
     "batchtopk": "jumprelu",
     "matryoshka_batchtopk": "jumprelu",
+    "gba": "jumprelu",
 }
 
 
@@ -293,7 +313,7 @@ def output_as_published(sae: TrainingSAE[Any], x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def test_exports_load_in_a_process_that_never_imports_the_plugin(tmp_path: Path) -> None:
-    for arch in ARCHITECTURES:
+    for arch in WITH_GBA:
         sae, folder = arch.weighted(alpha=0.5), tmp_path / arch.name
         with torch.enable_grad():
             trainer(sae, steps=20).fit()
@@ -303,7 +323,7 @@ def test_exports_load_in_a_process_that_never_imports_the_plugin(tmp_path: Path)
         plain, _ = arch.parent().save_inference_model(tmp_path / "parent")
         assert set(load_file(folder / "sae_weights.safetensors")) == set(load_file(plain))
     done = subprocess.run(
-        [sys.executable, "-c", EXPORT_READER, *(str(tmp_path / a.name) for a in ARCHITECTURES)],
+        [sys.executable, "-c", EXPORT_READER, *(str(tmp_path / a.name) for a in WITH_GBA)],
         capture_output=True,
         text=True,
         check=False,
@@ -311,11 +331,11 @@ def test_exports_load_in_a_process_that_never_imports_the_plugin(tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        f"{PUBLISHED_AS[arch.name]} weighted_{arch.name}" for arch in ARCHITECTURES
+        f"{PUBLISHED_AS[arch.name]} {arch.weighted_config.architecture()}" for arch in WITH_GBA
     ]
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_export_carries_gamma_beside_it_and_its_settings_in_it(
     arch: Architecture, tmp_path: Path
 ) -> None:
@@ -337,7 +357,7 @@ def test_export_carries_gamma_beside_it_and_its_settings_in_it(
 # --- resuming ------------------------------------------------------------------------------------
 
 
-@every_architecture
+@every_architecture_and_gba
 @pytest.mark.parametrize("proxy", ["variance", "latent_variance", "interference"])
 @pytest.mark.parametrize("stop", [2, 4, 6], ids=["estimating", "warming_up", "frozen"])
 def test_interrupted_and_resumed_equals_uninterrupted(
@@ -363,7 +383,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 # --- folding -------------------------------------------------------------------------------------
 
 
-@every_architecture
+@every_architecture_and_gba
 @pytest.mark.parametrize("proxy", ["variance", "kurtosis", "latent_variance", "interference"])
 @pytest.mark.parametrize("normalization", ["mean_square", "max", "none"])
 def test_folding_the_activation_scale_carries_gamma_into_the_new_units(
@@ -409,7 +429,7 @@ def test_folding_decoder_norms_leaves_gamma_and_outputs(arch: Architecture) -> N
     torch.testing.assert_close(latents.variance @ sae.effective_decoder().square(), pulled_back)
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_training_with_the_scale_estimated_and_folded(arch: Architecture) -> None:
     sae = arch.weighted(alpha=1.0, normalize_activations="expected_average_only_in")
     trainer(sae, steps=6).fit()
@@ -427,7 +447,7 @@ def test_training_with_the_scale_estimated_and_folded(arch: Architecture) -> Non
 # --- dtypes, fine-tuning, compilation ------------------------------------------------------------
 
 
-@every_architecture
+@every_architecture_and_gba
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_trains_in_float32_and_bfloat16(arch: Architecture, dtype: str) -> None:
     sae = arch.weighted(alpha=1.0, dtype=dtype)
@@ -439,7 +459,7 @@ def test_trains_in_float32_and_bfloat16(arch: Architecture, dtype: str) -> None:
     assert all(torch.isfinite(p).all() for p in sae.parameters())
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_autocast(arch: Architecture) -> None:
     sae = arch.weighted(alpha=1.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -461,7 +481,7 @@ def test_fine_tuning_from_a_plain_saelens_checkpoint(arch: Architecture, tmp_pat
     assert not torch.equal(sae.gamma, torch.ones(D_IN))
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_evaluation_does_not_feed_gamma(arch: Architecture) -> None:
     sae = arch.weighted(alpha=1.0)
     forward(sae)
@@ -471,7 +491,7 @@ def test_evaluation_does_not_feed_gamma(arch: Architecture) -> None:
     assert torch.equal(sae.gamma_scheduler.statistics, before)
 
 
-@every_architecture
+@every_architecture_and_gba
 def test_deepcopy_has_a_gamma_of_its_own(arch: Architecture) -> None:
     sae = arch.weighted(alpha=1.0)
     other = copy.deepcopy(sae)

@@ -7,6 +7,7 @@ from wsae_plugin.saes.batchtopk import (
     WeightedBatchTopKTrainingSAEConfig,
 )
 from wsae_plugin.saes.gated import WeightedGatedTrainingSAE, WeightedGatedTrainingSAEConfig
+from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
 from wsae_plugin.saes.jumprelu import (
     WeightedJumpReLUTrainingSAE,
     WeightedJumpReLUTrainingSAEConfig,
@@ -35,10 +36,13 @@ WEIGHTED_ARCHITECTURES: tuple[
     (WeightedTopKTrainingSAE, WeightedTopKTrainingSAEConfig),
     (WeightedBatchTopKTrainingSAE, WeightedBatchTopKTrainingSAEConfig),
     (WeightedMatryoshkaBatchTopKTrainingSAE, WeightedMatryoshkaBatchTopKTrainingSAEConfig),
+    (GBATrainingSAE, GBATrainingSAEConfig),
 )
 
 __all__ = [
     "GAMMA_FILENAME",
+    "GBATrainingSAE",
+    "GBATrainingSAEConfig",
     "WEIGHTED_ARCHITECTURES",
     "WeightedBatchTopKTrainingSAE",
     "WeightedBatchTopKTrainingSAEConfig",

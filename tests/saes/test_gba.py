@@ -1,0 +1,303 @@
+"""Group Bias Adaptation against its recipe, written down naively; the contract is elsewhere."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE, TrainingSAE
+from torch import Tensor
+
+from tests.architectures import D_IN, D_SAE, activations, batches, forward, step_input, trainer
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma import gamma_from_proxy, moments_of
+from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
+from wsae_plugin.toy.metrics import feature_recovery_rate
+from wsae_plugin.toy.worlds import random_dictionary
+
+FIELDS: dict[str, Any] = {
+    "n_groups": 3,
+    "lowest_target_frequency": 0.05,
+    "bias_update_steps": 3,
+    "bias_step_size": 0.1,
+    "normalize_activations": "none",
+}
+
+
+def gba(**fields: Any) -> GBATrainingSAE:
+    torch.manual_seed(0)
+    return GBATrainingSAE(
+        GBATrainingSAEConfig(**{"d_in": D_IN, "d_sae": D_SAE, **FIELDS, **fields})
+    )
+
+
+def assert_same_state(first: TrainingSAE[Any], second: TrainingSAE[Any]) -> None:
+    expected, state = first.state_dict(), second.state_dict()
+    assert expected.keys() == state.keys()
+    for name in expected:
+        assert expected[name].dtype == state[name].dtype, name
+        assert torch.equal(expected[name], state[name]), name
+
+
+# --- the recipe ----------------------------------------------------------------------------------
+
+
+def naive_recipe(
+    sae: GBATrainingSAE, xs: list[Tensor], lr: float, alpha: float, n_groups: int
+) -> dict[str, Tensor]:
+    """arXiv 2506.14002 in float64 with every pre-activation kept, latent by latent."""
+    v = sae.directions.detach().clone().requires_grad_()
+    a = sae.output_scale.detach().clone().requires_grad_()
+    b_pre = sae.b_dec.detach().clone().requires_grad_()
+    b = [0.0] * D_SAE
+    optimizer = torch.optim.Adam([v, a, b_pre], lr=lr)
+    since: list[Tensor] = []
+    for step, x in enumerate(xs):
+        w = v / v.norm(dim=1, keepdim=True)
+        x_hat = b_pre
+        y = (x - b_pre) @ w.T
+        for m in range(D_SAE):
+            fires = y[:, m] + b[m] > 0
+            x_hat = x_hat + (a[m] * y[:, m] * fires).unsqueeze(1) * w[m]
+        variance = moments_of(torch.cat(xs[: step + 1])).variance
+        gamma = gamma_from_proxy(variance, alpha)
+        loss = (gamma * (x - x_hat)).square().sum(dim=1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([v, a, b_pre], 1.0)
+        optimizer.step()
+        since.append(y.detach() + torch.tensor(b, dtype=torch.float64))
+        if len(since) == 3:
+            b, since = naive_update(b, torch.cat(since), n_groups), []
+    return {"directions": v, "output_scale": a, "b_dec": b_pre, "bias": torch.tensor(b)}
+
+
+def naive_update(b: list[float], y: Tensor, n_groups: int) -> list[float]:
+    p = [float((y[:, m] > 0).double().mean()) for m in range(D_SAE)]
+    r = [max(0.0, float(y[:, m].max())) for m in range(D_SAE)]
+    group = [m * n_groups // D_SAE for m in range(D_SAE)]
+    new = list(b)
+    for m in range(D_SAE):
+        share = group[m] / max(n_groups - 1, 1)
+        target = 0.5 * (0.05 / 0.5) ** share
+        positive = [r[i] for i in range(D_SAE) if group[i] == group[m] and r[i] > 0]
+        if p[m] > target:
+            new[m] = max(b[m] - 0.1 * r[m], -1.0)
+        elif p[m] == 0:
+            new[m] = min(b[m] + 0.1 * sum(positive) / max(len(positive), 1), 0.0)
+    return new
+
+
+@pytest.mark.parametrize("n_groups", [3, 1], ids=["groups", "bias adaptation"])
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_trains_as_the_recipe_says(alpha: float, n_groups: int) -> None:
+    sae = gba(dtype="float64", alpha=alpha, n_groups=n_groups)
+    xs = [0.5 * activations(64, seed=seed, dtype=torch.float64) for seed in range(30)]
+    expected = naive_recipe(copy.deepcopy(sae), xs, 1e-2, alpha, n_groups)
+    run = trainer(sae, steps=30)
+    run.data_provider = iter(xs)
+    run.fit()
+    state = sae.state_dict()
+    assert n_groups == 1 or (sae.bias == -1).any() and (sae.bias == 0).any()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(
+            state[name].double(), tensor.detach().double(), rtol=0, atol=1e-5
+        )
+
+
+def test_the_dead_come_back() -> None:
+    sae = gba(n_groups=2)
+    sae.bias = torch.where(torch.arange(D_SAE) % 4 == 0, -10.0, 0.0)
+    sae.lowest_bias.fill_(-10.0)
+    x = torch.cat([activations(seed=seed) for seed in range(100)])
+    can_fire = (forward(sae, sae_in=x).hidden_pre > 0.1).any(dim=0)
+    assert can_fire[::4].sum() >= 4 and not (sae.encode(x)[:, ::4] > 0).any()
+    trainer(sae, steps=300, lr=0.0).fit()
+    assert torch.equal((sae.encode(x) > 0).any(dim=0)[::4], can_fire[::4])
+
+
+def test_frequencies_come_down_to_their_targets() -> None:
+    sae = gba(n_groups=4, bias_limit=100.0, lowest_target_frequency=0.01)
+    trainer(sae, steps=400, lr=0.0).fit()
+    output = forward(sae, sae_in=torch.cat([activations(seed=seed) for seed in range(50)]))
+    share = (output.feature_acts > 0).float().mean(dim=0).unflatten(0, (4, -1)).mean(dim=1)
+    targets = torch.tensor([0.5, 0.1357, 0.0368, 0.01])
+    assert (share <= 1.1 * targets).all()
+    assert (share[1:] >= targets[1:] / 3).all()
+
+
+def test_no_gradient_and_no_optimizer_reaches_the_biases() -> None:
+    sae = gba()
+    assert {name for name, _ in sae.named_parameters()} == {"directions", "output_scale", "b_dec"}
+    forward(sae).loss.backward()
+    assert not sae.bias.requires_grad and sae.bias.grad is None
+
+
+def test_nothing_but_reconstruction_is_in_the_loss() -> None:
+    output = forward(gba())
+    assert set(output.losses) == {"mse_loss"}
+    assert torch.equal(output.loss, output.losses["mse_loss"])
+
+
+def test_features_have_unit_length_at_every_step() -> None:
+    sae = gba()
+    trainer(sae, steps=20, lr=0.1).fit()
+    torch.testing.assert_close(sae.W_enc.norm(dim=0), torch.ones(D_SAE))
+    torch.testing.assert_close(sae.W_dec, sae.output_scale.unsqueeze(1) * sae.W_enc.T)
+
+
+def test_evaluation_counts_nothing() -> None:
+    sae = gba()
+    sae.eval()
+    before = copy.deepcopy(sae.state_dict())
+    sae.training_forward_pass(step_input(sae, step=2))
+    sae(activations())
+    for name, tensor in sae.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_compiled_training_adapts_alike() -> None:
+    sae, compiled = gba(), gba()
+    compiled.training_forward_pass = torch.compile(  # type: ignore[method-assign]
+        compiled.training_forward_pass, backend="eager"
+    )
+    for step in range(7):
+        x = activations(seed=step)
+        expected, output = forward(sae, step, sae_in=x), forward(compiled, step, sae_in=x)
+        torch.testing.assert_close(output.loss, expected.loss)
+    assert_same_state(sae, compiled)
+
+
+@pytest.mark.slow
+def test_recovers_the_features_of_the_toy() -> None:
+    world = random_dictionary(128, 42, (3, 20))
+    torch.manual_seed(0)
+    sae = GBATrainingSAE(
+        GBATrainingSAEConfig(d_in=42, d_sae=512, normalize_activations="expected_average_only_in")
+    )
+    run = trainer(sae, steps=4000, lr=3e-5)
+    run.data_provider = world.batches(512)
+    run.cfg.total_training_samples = 500 * 512
+    run.fit()
+    assert feature_recovery_rate(sae.W_dec, world.feature_vectors, 0.8) == 1
+    assert feature_recovery_rate(sae.W_dec, world.feature_vectors, 0.9) >= 0.98
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [4, 5, 6], ids=["window's start", "middle", "end"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_resumed_within_a_window_goes_on_bit_for_bit(stop: int, dtype: str, tmp_path: Path) -> None:
+    def run(sae: GBATrainingSAE, first: int, steps: int) -> Any:
+        made = trainer(sae, steps=steps)
+        made.data_provider = (batch.to(sae.dtype) for batch in batches(first))
+        return made
+
+    through = gba(dtype=dtype)
+    run(through, 0, 11).fit()
+    stopped = gba(dtype=dtype)
+    first = run(stopped, 0, stop)
+    first.fit()
+    first.save_checkpoint("stopped", base_path=tmp_path)
+    if stop % 3:
+        assert stopped.counters.n_samples.item() == stop % 3 * 64
+
+    resumed = gba(dtype=dtype)
+    second = run(resumed, stop, 11)
+    second.load_trainer_state(tmp_path / "stopped")
+    resumed.load_weights_from_checkpoint(tmp_path / "stopped")
+    second.fit()
+    assert_same_state(through, resumed)
+
+
+def test_every_buffer_is_persistent() -> None:
+    sae = gba()
+    assert {name for name, _ in sae.named_buffers()} <= set(sae.state_dict())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("apply_b_dec_to_input", [True, False])
+def test_export_is_a_jumprelu_sae_with_the_same_outputs(
+    apply_b_dec_to_input: bool, tmp_path: Path
+) -> None:
+    sae = gba(apply_b_dec_to_input=apply_b_dec_to_input)
+    with torch.enable_grad():
+        trainer(sae, steps=20).fit()
+    sae.output_scale[0] = -0.3
+    sae.save_inference_model(tmp_path)
+    exported = SAE.load_from_disk(tmp_path)
+    assert exported.cfg.architecture() == "jumprelu"
+    assert torch.equal(exported.threshold, -sae.bias)
+    x = activations(500, seed=9)
+    torch.testing.assert_close(exported.encode(x), sae.encode(x))
+    torch.testing.assert_close(exported(x), sae(x))
+    assert (exported.encode(x) > 0).float().mean() < 0.9
+    exported.fold_W_dec_norm()
+    torch.testing.assert_close(exported(x), sae(x))
+    details = exported.cfg.metadata.training_architecture_details
+    assert details is not None and details["n_groups"] == 3
+
+
+def test_norms_cannot_be_folded_into_a_tied_encoder() -> None:
+    with pytest.raises(NotImplementedError, match="fold the exported SAE"):
+        gba().fold_W_dec_norm()
+
+
+# --- units ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_the_scale_of_the_activations_does_not_matter(alpha: float) -> None:
+    results = []
+    for unit in (1.0, 4.0):
+        sae = gba(normalize_activations="expected_average_only_in", alpha=alpha)
+        run = trainer(sae, steps=20)
+        run.data_provider = (unit * batch for batch in batches())
+        run.fit()
+        assert sae.cfg.normalize_activations == "none"
+        results.append(sae)
+    small, large = results
+    torch.testing.assert_close(large.W_dec, small.W_dec)
+    for name in ("bias", "lowest_bias", "b_dec"):
+        torch.testing.assert_close(getattr(large, name), 4 * getattr(small, name))
+    torch.testing.assert_close(large.gamma, small.gamma)
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({"normalize_activations": "expected_average_only_in"}, D_IN**0.5),
+        ({"normalize_activations": "layer_norm"}, D_IN**0.5),
+        ({"normalize_activations": "none"}, 1.0),
+        ({"normalize_activations": "layer_norm", "bias_limit": 3}, 3.0),
+    ],
+)
+def test_the_limit_is_the_length_of_the_inputs(fields: dict[str, Any], limit: float) -> None:
+    assert gba(**fields).lowest_bias.item() == pytest.approx(-limit)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"n_groups": 0}, "n_groups is 0; a whole number from 1 to d_sae = 32"),
+        ({"n_groups": 33}, "n_groups is 33"),
+        ({"highest_target_frequency": 1.5}, "highest_target_frequency is 1.5; a share"),
+        ({"lowest_target_frequency": 0}, "lowest_target_frequency is 0; it is above 0"),
+        ({"lowest_target_frequency": 0.6}, "at most highest_target_frequency = 0.5"),
+        ({"bias_update_steps": 2.5}, "bias_update_steps is 2.5; a whole number"),
+        ({"bias_step_size": 0.0}, "bias_step_size is 0.0; a share"),
+        ({"bias_limit": -1.0}, "bias_limit is -1.0; a positive number"),
+        ({"normalize_activations": "covariance_whitening"}, "untie encoder and decoder"),
+    ],
+)
+def test_a_bad_field_is_named_with_its_value_and_what_is_allowed(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        gba(**fields)
