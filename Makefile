@@ -2,17 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SAEBENCH := .venv-saebench
 
-.PHONY: demo test quick check format bench toy clean
+.PHONY: demo test quick check format bench toy saebench test-saebench clean
 
 demo: $(VENV)/installed  ## train an SAE and two weighted SAEs on the bundled model, and report
 	$(BIN)/wsae demo
 
-test: quick  ## every test
-	$(BIN)/pytest -m slow
+test: quick test-saebench  ## every test
+	$(BIN)/pytest -m slow --ignore=tests/saebench
 
 quick: $(VENV)/installed  ## the tests that take seconds, one process a core
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto
+
+saebench: $(SAEBENCH)/installed  ## the environment of `wsae bench`
+
+test-saebench: $(SAEBENCH)/installed  ## what needs SAEBench, in its own environment
+	OMP_NUM_THREADS=1 $(SAEBENCH)/bin/pytest tests/saebench -n auto
 
 check: $(VENV)/installed  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -36,5 +42,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
+# SAEBench needs older versions than the rest, and its packages ask for more than they use: see
+# requirements-saebench.txt.
+$(SAEBENCH)/installed: pyproject.toml constraints-saebench.txt requirements-saebench.txt
+	$(PYTHON) -m venv $(SAEBENCH)
+	$(SAEBENCH)/bin/pip install --quiet -c constraints-saebench.txt torch
+	$(SAEBENCH)/bin/pip install --quiet -r requirements-saebench.txt
+	$(SAEBENCH)/bin/pip install --quiet --no-deps -c constraints-saebench.txt sae-bench==0.6.0 sae-probes
+	$(SAEBENCH)/bin/pip install --quiet -c constraints-saebench.txt -e . pytest pytest-timeout pytest-xdist hypothesis
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SAEBENCH) .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from tqdm import tqdm
 
+from wsae_plugin.cli.bench import bench
 from wsae_plugin.cli.claims import claims
 from wsae_plugin.cli.compare import compare
 from wsae_plugin.cli.demo import demo
@@ -39,6 +40,7 @@ app.command()(gamma)
 app.command()(train)
 app.command()(compare)
 app.command(name="eval")(eval_)
+app.command()(bench)
 app.command()(report)
 app.command()(identify)
 app.command()(claims)

@@ -1,0 +1,71 @@
+"""Our runs as SAEBench wants SAEs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from sae_lens import SAE
+
+from tests.saebench.conftest import make_run
+from wsae_plugin.comparison import runs_of
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.saebench.adapter import describe, load, transformer_lens_hook
+
+NAME = "bundled/python-neox"
+
+
+def test_norms_are_folded_in_a_copy_and_nothing_is_reconstructed_otherwise(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    original = SAE.load_from_disk(folder / "sae")
+    (run,) = runs_of([folder])
+    sae, notes = load(describe(run), NAME, "cpu")
+    assert notes == []
+    torch.testing.assert_close(sae.W_dec.norm(dim=-1), torch.ones(sae.cfg.d_sae))
+    x = torch.randn(20, 128)
+    torch.testing.assert_close(sae.encode(x), original.encode(x))
+    torch.testing.assert_close(sae(x), original(x))
+    assert not torch.allclose(original.W_dec.norm(dim=-1), torch.ones(sae.cfg.d_sae))
+
+
+def test_norms_that_cannot_be_folded_are_said(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    file = folder / "sae" / "cfg.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"rescale_acts_by_decoder_norm": False})
+    )
+    sae, notes = load(describe(runs_of([folder])[0]), NAME, "cpu")
+    assert "could not be folded" in notes[0]
+    assert sae.cfg.metadata.wsae["decoder_norms_are_1"] is False
+
+
+def test_metadata_is_complete(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", seed=3, prepend_bos=None)
+    sae, _ = load(describe(runs_of([folder])[0]), NAME, "cpu")
+    metadata = sae.cfg.metadata
+    assert metadata.prepend_bos is True  # None makes core write nothing, in silence
+    assert metadata.context_size == 64
+    assert metadata.model_name == NAME
+    assert metadata.wsae["run"] == metadata.wsae["arm"] == metadata.wsae["pair"] == "run"
+    assert metadata.wsae["seed"] == 3
+    json.dumps(sae.cfg.to_dict())
+
+
+def test_blocks_of_hugging_face_have_transformer_lens_names() -> None:
+    for name in ("gpt_neox.layers.3", "model.layers.3", "transformer.h.3"):
+        assert transformer_lens_hook(name) == "blocks.3.hook_resid_post"
+    assert transformer_lens_hook("blocks.3.hook_mlp_out") == "blocks.3.hook_mlp_out"
+    assert transformer_lens_hook("gpt_neox.layers.3.mlp") == "gpt_neox.layers.3.mlp"
+
+
+@pytest.mark.parametrize("field", ["model_name", "hook_name"])
+def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None:
+    folder = make_run(tmp_path / "run")
+    file = folder / "sae" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    del cfg["metadata"][field]
+    file.write_text(json.dumps(cfg))
+    with pytest.raises(BadInputError, match=f"metadata.{field} is missing"):
+        describe(runs_of([folder])[0])

@@ -1,0 +1,182 @@
+"""Small pieces: the stage, seeds, models, metrics, refusals, scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from tests.saebench.conftest import make_run
+from wsae_plugin.assets import bundled_model_path
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.saebench.bench import planned
+from wsae_plugin.saebench.evals.absorption import word_position
+from wsae_plugin.saebench.evals.base import Metric
+from wsae_plugin.saebench.evals.table import REFUSED, evals_named
+from wsae_plugin.saebench.models import bench_model
+from wsae_plugin.saebench.records import Record, values_of
+from wsae_plugin.saebench.request import Request, output_folder
+from wsae_plugin.saebench.scores import scores_of
+from wsae_plugin.saebench.seeding import seeded
+from wsae_plugin.saebench.stage import Stage
+
+
+def test_the_stage_hides_the_users_repository(in_a_repository: Path) -> None:
+    revision = ["git", "rev-parse", "HEAD"]
+    assert subprocess.run(revision, capture_output=True).returncode == 0
+    stage = Stage(in_a_repository / "bench" / "cache")
+    with stage.entered():
+        assert Path.cwd() == stage.folder
+        assert subprocess.run(revision, capture_output=True).returncode != 0
+    assert Path.cwd() == in_a_repository
+    assert "GIT_CEILING_DIRECTORIES" not in os.environ
+
+
+def test_clearing_a_name_leaves_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    stage = Stage(tmp_path / "stage")
+    stage.put("owner/model", tmp_path / "model")
+    stage.put("owner/model", tmp_path / "model")
+    assert (stage.folder / "owner" / "model" / "config.json").is_file()
+    stage.clear("owner/model")
+    assert (tmp_path / "model" / "config.json").is_file()
+
+
+def test_a_seeded_call_leaves_the_process_as_it_was() -> None:
+    def draws() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(1))
+
+    with seeded(5):
+        first = draws()
+        torch.set_grad_enabled(False)  # as TPP and autointerp do
+    assert torch.is_grad_enabled()
+    before = random.getstate()
+    with seeded(5):
+        assert torch.is_grad_enabled()
+        assert draws() == first
+    assert random.getstate() == before
+
+
+def test_a_local_model_has_a_name_without_its_path(tmp_path: Path) -> None:
+    # SAEBench joins the name to its folders: an absolute one would lead into the model's.
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    model = bench_model(str(tmp_path / "mine"))
+    assert model.name == "local/mine"
+    before = model.fingerprint
+    (tmp_path / "mine" / "config.json").write_text("{ }")
+    assert model.fingerprint != before
+    assert bench_model("bundled").name == bench_model("bundled/python-neox").name
+    assert bench_model("pythia-70m-deduped").folder is None
+
+
+def test_the_words_position_is_the_tokenizers() -> None:
+    template = "{word} has the first letter:"
+    tokenizer = AutoTokenizer.from_pretrained(bundled_model_path())
+    position = word_position(tokenizer, template)
+    for word in (" sock", "line"):
+        ids = tokenizer.encode(template.format(word=word), add_special_tokens=False)
+        assert tokenizer.decode(ids[position]) == word
+
+    def encode(text: str, add_special_tokens: bool) -> list[str]:
+        assert not add_special_tokens
+        return [*text[1:-1].split(), ":"]
+
+    five_words = SimpleNamespace(encode=encode)
+    assert word_position(five_words, template) == -6  # SAEBench's default
+
+
+@pytest.mark.parametrize("name", ["ravel", "unlearning", "mdl"])
+def test_evals_that_do_not_work_are_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(BadInputError, match="SAEBench 0.6.0"):
+        evals_named([name])
+    assert name in REFUSED
+
+
+def test_unknown_and_repeated_evals_are_refused() -> None:
+    with pytest.raises(BadInputError, match="did you mean 'absorption'"):
+        evals_named(["absorbtion"])
+    with pytest.raises(BadInputError, match="twice"):
+        evals_named(["core", "core"])
+    with pytest.raises(BadInputError, match="empty"):
+        evals_named([])
+
+
+def test_absorption_of_another_hook_is_refused(tmp_path: Path) -> None:
+    # It would read hook_resid_post, of the same width, and say nothing.
+    folder = make_run(tmp_path / "run", hook="blocks.1.hook_mlp_out")
+    with pytest.raises(BadInputError, match="blocks.1.hook_mlp_out; leave it out"):
+        planned([folder], Request(["core", "absorption"]))
+    assert len(planned([folder], Request(["core"], noise_seed=None))) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"profile": "slow"}, "--profile slow"),
+        ({"noise_seed": 0}, "--noise-seed 0"),
+        ({"evals": ["autointerp"]}, "--judge-model"),
+    ],
+)
+def test_wrong_requests(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(BadInputError, match=said):
+        Request(**{"evals": ["core"], **changes})  # type: ignore[arg-type]
+
+
+def test_tasks() -> None:
+    known = ["96_spam_is", "105_click_bait", "87_glue_cola"]
+    assert Request(["sae_probes"]).tasks_known(known) == ("96_spam_is", "105_click_bait")
+    assert Request(["sae_probes"], profile="standard").tasks_known(known) == tuple(known)
+    assert len(Request(["sae_probes"], tasks=["all-short"]).tasks_known(known)) == 20
+    with pytest.raises(BadInputError, match="did you mean '96_spam_is'"):
+        Request(["sae_probes"], tasks=["96_spam"]).tasks_known(known)
+
+
+def test_output(tmp_path: Path) -> None:
+    assert output_folder([tmp_path], None) == tmp_path / "saebench"
+    assert output_folder([tmp_path / "manifest.json"], None) == tmp_path / "saebench"
+    with pytest.raises(BadInputError, match="several folders"):
+        output_folder([tmp_path, tmp_path], None)
+
+
+def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text('{"eval_result_metrics": {"a": {"nan": NaN, "minus": -1, "none": null}}}')
+    metrics = [
+        Metric(name, ("a", name), name, "up", missing=-1)
+        for name in ("nan", "minus", "none", "absent")
+    ]
+    values = values_of(
+        "saebench/a", metrics, file, {"b": 0.5}, "extra", [Metric("b", (), "", "up")]
+    )
+    assert [value["value"] for value in values] == [None, None, None, None, 0.5]
+    assert all(value["note"] for value in values[:4])
+    json.dumps(values, allow_nan=False)
+
+
+def test_the_noise_of_a_baseline_is_that_of_its_hook() -> None:
+    def record(run: str, hook: str, seed: int, value: float | None) -> Record:
+        score = {"eval": "saebench/a", "metric": "m", "value": value, "note": ""}
+        return Record("a", run, run, hook, "p", run, seed, {}, 1.0, [], [score])
+
+    records = [
+        record("sae", "one", 0, 0.5),
+        record("sae", "one", 1, 0.75),
+        record("wsae", "one", 0, 0.25),
+        record("other", "two", 0, 0.25),
+    ]
+    assert {s["run"]: s["noise"] for s in scores_of(records, 0, 1)} == {
+        "sae": 0.25,
+        "wsae": 0.25,
+        "other": None,
+    }
+    assert {s["noise"] for s in scores_of(records, 0, None)} == {None}

@@ -1,0 +1,1 @@
+"""One file an eval: what it is asked, how it is run, what its numbers mean."""

@@ -1,0 +1,154 @@
+"""A language model asked over the OpenAI protocol: once per question, slowly enough, again on need.
+
+The key comes from OPENAI_API_KEY, and goes into the request's header and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.files import write_json_atomic
+from wsae_plugin.json_fields import read_json
+from wsae_plugin.saebench.fingerprint import fingerprint_of
+from wsae_plugin.training.messages import one_line
+
+KEY = "OPENAI_API_KEY"
+_ATTEMPTS = 6
+_FIRST_PAUSE = 1.0
+_TIMEOUT = 60.0
+_NO_ANSWER = "no answer"
+
+
+@dataclass
+class Judge:
+    """A judge with a memory on disk.
+
+    Args:
+        url: Of the API, ending in `/v1` as a rule; None for OPENAI_BASE_URL or OpenAI itself.
+        model: The model's name there.
+        answers: Folder of the answers given so far, one file each.
+        rate: Calls a minute at most; None for no limit.
+        pause: Seconds before the first repetition; each further one waits twice as long.
+    """
+
+    url: str | None
+    model: str
+    answers: Path
+    rate: float | None = None
+    pause: float = _FIRST_PAUSE
+    calls: int = 0
+    _next_call: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _client: Any = None
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and self.rate <= 0:
+            raise BadInputError(f"--judge-rate {self.rate:g}: must be calls a minute, more than 0")
+        if self.url is None:
+            return
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadInputError(
+                "--judge-url: must be the http(s) address of an API, such as "
+                "http://localhost:8000/v1"
+            )
+        if parts.username or parts.password or parts.query:
+            raise BadInputError(
+                f"--judge-url: must hold no user, password or query; give the key in {KEY}"
+            )
+
+    def require_key(self) -> None:
+        """Refuse early what would fail at the first question.
+
+        Raises:
+            BadInputError: There is no key and the judge is not on this machine.
+        """
+        host = urlsplit(self.url or "").hostname
+        if not os.environ.get(KEY) and host not in ("localhost", "127.0.0.1", "::1"):
+            raise BadInputError(f"{KEY} is not set; the judge's key is read from there")
+
+    def ask(self, messages: Sequence[dict[str, str]], max_tokens: int) -> str:
+        """The answer, from disk if the same was asked before.
+
+        Raises:
+            RunFailedError: The judge refuses, or does not answer after several attempts. What was
+                answered so far is kept.
+        """
+        question = {
+            "url": self.url,
+            "model": self.model,
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+        }
+        file = self.answers / f"{fingerprint_of(question)}.json"
+        if file.is_file():
+            return str(read_json(file, made_by="wsae bench")["answer"])
+        answer = self._ask_again_until_answered(messages, max_tokens)
+        self.answers.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(file, {"model": self.model, "answer": answer})
+        return answer
+
+    def _ask_again_until_answered(self, messages: Sequence[dict[str, str]], max_tokens: int) -> str:
+        import openai  # pyright: ignore[reportMissingImports]
+
+        passing: Any = (
+            openai.APIConnectionError,
+            openai.RateLimitError,
+            openai.InternalServerError,
+        )
+        for attempt in range(1, _ATTEMPTS + 1):
+            self._wait_for_turn()
+            try:
+                return self._ask_once(messages, max_tokens)
+            except passing as error:
+                if attempt == _ATTEMPTS:
+                    raise RunFailedError(
+                        f"the judge did not answer in {_ATTEMPTS} attempts: {self._clean(error)}; "
+                        "run the command again, answers so far are kept"
+                    ) from None
+                time.sleep(self.pause * 2 ** (attempt - 1))
+            except openai.OpenAIError as error:
+                # Not chained: the library's error holds the request with its header.
+                raise RunFailedError(f"the judge refuses: {self._clean(error)}") from None
+        raise AssertionError("unreachable")
+
+    def _ask_once(self, messages: Sequence[dict[str, str]], max_tokens: int) -> str:
+        with self._lock:
+            if self._client is None:
+                import openai  # pyright: ignore[reportMissingImports]
+
+                self._client = openai.OpenAI(
+                    api_key=os.environ.get(KEY) or "none",
+                    base_url=self.url,
+                    max_retries=0,
+                    timeout=_TIMEOUT,
+                )
+            self.calls += 1
+        result = self._client.chat.completions.create(
+            model=self.model, messages=list(messages), n=1, max_tokens=max_tokens, stream=False
+        )
+        content = result.choices[0].message.content if result.choices else None
+        # SAEBench crashes on null, and takes an empty answer for "None", which scores 10 of 14.
+        return (content or "").strip() or _NO_ANSWER
+
+    def _wait_for_turn(self) -> None:
+        if self.rate is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next_call)
+            self._next_call = turn + 60 / self.rate
+        time.sleep(turn - now)
+
+    def _clean(self, error: Exception) -> str:
+        text = one_line(error)
+        key = os.environ.get(KEY)
+        return text.replace(key, "***") if key else text

@@ -1,0 +1,112 @@
+"""The language model of a benchmark: its name in SAEBench's files, its fingerprint, one copy."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformer_lens.loading_from_pretrained as transformer_lens_names
+from huggingface_hub import try_to_load_from_cache
+from transformer_lens import HookedTransformer
+
+from wsae_plugin.assets import BUNDLED_MODEL_NAME
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.saebench.fingerprint import fingerprint_of_files
+from wsae_plugin.saebench.stage import Stage, known_to_transformer_lens
+from wsae_plugin.training.messages import one_line
+from wsae_plugin.training.sources import local_model_name, published_model_name
+
+_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
+
+
+@dataclass(frozen=True)
+class BenchModel:
+    """A language model.
+
+    Args:
+        name: What SAEBench and its files call it: relative, without a path of this machine.
+        folder: Where it lies, if it is no model of the Hub.
+    """
+
+    name: str
+    folder: Path | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its files, or the commit of the Hub's that is in the cache."""
+        if self.folder is not None:
+            return fingerprint_of_files(self.folder, _FILES)
+        official = transformer_lens_names.make_model_alias_map().get(self.name.lower(), self.name)
+        config = try_to_load_from_cache(official, "config.json")
+        return Path(config).parent.name if isinstance(config, str) else "not in the cache"
+
+    @contextlib.contextmanager
+    def loaded(self, stage: Stage, device: str) -> Generator[Any]:
+        """Load it once, and let SAEBench have that copy instead of one for every SAE.
+
+        Raises:
+            BadInputError: It cannot be loaded.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.folder is not None:
+                stage.put(self.name, self.folder)
+                stack.enter_context(known_to_transformer_lens(self.name))
+            stack.enter_context(stage.entered())
+            try:
+                with _quietly():
+                    model: Any = HookedTransformer.from_pretrained_no_processing(
+                        self.name, device=device
+                    )
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                raise BadInputError(
+                    f"model_name = {self.name!r} cannot be loaded: {one_line(error)}"
+                ) from error
+            stack.enter_context(_served(self.name, model))
+            yield model
+
+
+def bench_model(model_name: str) -> BenchModel:
+    """The model that an SAE's metadata names.
+
+    A path is not used as a name: SAEBench joins the name to its folders, so it would write its
+    caches into the model's.
+    """
+    folder = Path(local_model_name(model_name))
+    if not folder.is_dir():
+        return BenchModel(model_name, None)
+    published = published_model_name(model_name)
+    is_bundled = published == BUNDLED_MODEL_NAME
+    return BenchModel(
+        published if is_bundled else f"local/{folder.resolve().name}", folder.resolve()
+    )
+
+
+@contextlib.contextmanager
+def _quietly() -> Generator[None]:
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        # HookedTransformer is what SAEBench asks for, deprecated or not.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _served(name: str, model: Any) -> Generator[None]:
+    original = HookedTransformer.from_pretrained_no_processing
+
+    def load(model_name: str, *args: Any, **kwargs: Any) -> Any:
+        return model if model_name == name else original(model_name, *args, **kwargs)
+
+    HookedTransformer.from_pretrained_no_processing = load  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        HookedTransformer.from_pretrained_no_processing = original  # pyright: ignore[reportAttributeAccessIssue]

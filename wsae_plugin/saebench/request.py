@@ -1,0 +1,100 @@
+"""What `wsae bench` is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from wsae_plugin.comparison import MANIFEST_FILENAME
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.saebench.evals.base import Profile
+from wsae_plugin.saebench.evals.sae_probes import QUICK_TASKS, SHORT_TASKS
+from wsae_plugin.training.messages import nearest
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, and how.
+
+    Args:
+        evals: Names.
+        profile: "quick" for minutes on a small model, "standard" for SAEBench's own settings.
+        seed: Of the measurement.
+        noise_seed: With which baselines are measured once more; None to leave that out.
+        dataset: Text for core and autointerp, as for `--dataset`.
+        datasets: Folder of labelled data, as for `--datasets`.
+        tasks: Of sae_probes: names, or "all-short" or "all" alone; empty for the profile's.
+        judge_url: Of autointerp's judge.
+        judge_model: Its name.
+        judge_rate: Calls a minute at most.
+        force: Measure again what is done.
+        device: Where to.
+    """
+
+    evals: Sequence[str]
+    profile: Profile = "quick"
+    seed: int = 0
+    noise_seed: int | None = 1
+    dataset: str | None = None
+    datasets: Path | None = None
+    tasks: Sequence[str] = ()
+    judge_url: str | None = None
+    judge_model: str | None = None
+    judge_rate: float | None = None
+    force: bool = False
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def __post_init__(self) -> None:
+        if self.profile not in get_args(Profile):
+            raise BadInputError(
+                f"--profile {self.profile}: unknown; there is {', '.join(get_args(Profile))}"
+            )
+        if self.noise_seed == self.seed:
+            raise BadInputError(
+                f"--noise-seed {self.noise_seed}: is --seed too, so it would show no noise; give "
+                "another, or --no-noise"
+            )
+        if "autointerp" in self.evals and not self.judge_model:
+            raise BadInputError(
+                "--judge-model: autointerp asks a language model; name one, and its API with "
+                "--judge-url unless it is OpenAI's"
+            )
+
+    def tasks_known(self, known: Sequence[str]) -> tuple[str, ...]:
+        """The tasks of sae_probes.
+
+        Args:
+            known: Those that sae-probes has.
+
+        Raises:
+            BadInputError: One of them is unknown.
+        """
+        if tuple(self.tasks) == ("all",):
+            return tuple(known)
+        if tuple(self.tasks) == ("all-short",):
+            return SHORT_TASKS
+        if not self.tasks:
+            return QUICK_TASKS if self.profile == "quick" else tuple(known)
+        if unknown := [task for task in self.tasks if task not in known]:
+            raise BadInputError(f"--tasks {unknown[0]}: unknown; {nearest(unknown[0], known)}")
+        return tuple(self.tasks)
+
+
+def output_folder(paths: Sequence[Path], output: Path | None) -> Path:
+    """Where results go: `saebench/` in the one folder given, unless said otherwise.
+
+    Raises:
+        BadInputError: Several folders are given and no output, or it is a file.
+    """
+    if output is None:
+        if len(paths) != 1:
+            raise BadInputError("--output: say where results go when several folders are given")
+        folder = paths[0].parent if paths[0].name == MANIFEST_FILENAME else paths[0]
+        output = folder / "saebench"
+    if output.exists() and not output.is_dir():
+        raise BadInputError(f"--output {output}: is a file; give a folder")
+    return output

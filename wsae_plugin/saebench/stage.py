@@ -1,0 +1,73 @@
+"""The folder that SAEBench runs in: it finds models and data sets by name in the working directory.
+
+So a local folder can stand under a name that says nothing of this machine, what SAEBench writes
+beside itself stays in one place, and `git rev-parse` there cannot name the user's own repository.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import transformer_lens.loading_from_pretrained as transformer_lens_names
+
+
+class Stage:
+    """A folder with what SAEBench looks up by name.
+
+    Args:
+        folder: Made if it is not there; absolute from here on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder.resolve()
+
+    def put(self, name: str, path: Path) -> None:
+        """Let `path`, a file or folder, be found as `name`, such as `owner/model`."""
+        place, path = self.folder / name, path.resolve()
+        if place.is_symlink() and place.resolve() == path:
+            return
+        self.clear(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.symlink_to(path, target_is_directory=path.is_dir())
+        except OSError:  # Windows without the privilege
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, place)
+
+    def clear(self, name: str) -> None:
+        """Remove what stands under `name`, if anything does; never what a link points to."""
+        place = self.folder / name
+        if place.is_symlink() or place.is_file():
+            place.unlink()
+        elif place.is_dir():
+            shutil.rmtree(place)
+
+    @contextlib.contextmanager
+    def entered(self) -> Generator[None]:
+        """Be in the folder, and see no repository above it."""
+        before, ceiling = Path.cwd(), os.environ.get("GIT_CEILING_DIRECTORIES")
+        os.environ["GIT_CEILING_DIRECTORIES"] = str(self.folder.parent)
+        os.chdir(self.folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+            if ceiling is None:
+                del os.environ["GIT_CEILING_DIRECTORIES"]
+            else:
+                os.environ["GIT_CEILING_DIRECTORIES"] = ceiling
+
+
+@contextlib.contextmanager
+def known_to_transformer_lens(name: str) -> Generator[None]:
+    """Put the name of a local model on TransformerLens's list, the only thing that refuses it."""
+    names: list[str] = transformer_lens_names.OFFICIAL_MODEL_NAMES  # pyright: ignore[reportPrivateImportUsage]
+    names.append(name)
+    try:
+        yield
+    finally:
+        names.remove(name)
