@@ -42,8 +42,8 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 import wsae_plugin
-from wsae_plugin.training.compare_plan import group_config, load_comparison_config, plan
 from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.matched.plan import group_config, load_comparison_config, plan
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.runners import WatchedMultiRunner
 from wsae_plugin.training.saes import build_saes

@@ -12,7 +12,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from tests.training.comparisons import HOOKS, small
+from tests.training.matched.comparisons import HOOKS, small
 from tests.training.tiny import TinyWorld, make_world, write_config
 from wsae_plugin.cli.compare import _HELP, compare  # pyright: ignore[reportPrivateUsage]
 from wsae_plugin.comparison import Comparison

@@ -17,8 +17,8 @@ from wsae_plugin.cli.train import print_json
 
 if TYPE_CHECKING:
     from wsae_plugin.comparison import Comparison
-    from wsae_plugin.training.compare_config import ComparisonConfig
-    from wsae_plugin.training.compare_estimate import ComparisonEstimate
+    from wsae_plugin.training.matched.config import ComparisonConfig
+    from wsae_plugin.training.matched.estimate import ComparisonEstimate
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +94,9 @@ def compare(
     ] = False,
 ) -> None:
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.training.compare import run_comparison
-    from wsae_plugin.training.compare_estimate import estimate_comparison
-    from wsae_plugin.training.compare_plan import load_comparison_config
+    from wsae_plugin.training.matched.estimate import estimate_comparison
+    from wsae_plugin.training.matched.plan import load_comparison_config
+    from wsae_plugin.training.matched.run import run_comparison
 
     comparison_config = load_comparison_config(config, overrides or [])
     folder = output or Path(comparison_config.values["output_path"] or Path("runs") / config.stem)
@@ -133,7 +133,7 @@ def _show_estimate(
 ) -> None:
     from dataclasses import asdict
 
-    from wsae_plugin.training.compare_plan import plan
+    from wsae_plugin.training.matched.plan import plan
 
     groups = plan(config)
     if as_json:

@@ -12,16 +12,19 @@ from rich.console import Console
 from tqdm import tqdm
 
 from wsae_plugin.cli.bench import bench
+from wsae_plugin.cli.card import card
 from wsae_plugin.cli.claims import claims
 from wsae_plugin.cli.compare import compare
 from wsae_plugin.cli.demo import demo
 from wsae_plugin.cli.eval import eval_
 from wsae_plugin.cli.gamma import gamma
 from wsae_plugin.cli.identify import identify
+from wsae_plugin.cli.push import push
 from wsae_plugin.cli.report import report
 from wsae_plugin.cli.saelens import saelens
 from wsae_plugin.cli.toy import toy
 from wsae_plugin.cli.train import train
+from wsae_plugin.cli.verify import verify
 from wsae_plugin.errors import BadInputError, RunFailedError
 
 app = typer.Typer(
@@ -42,6 +45,9 @@ app.command()(compare)
 app.command(name="eval")(eval_)
 app.command()(bench)
 app.command()(report)
+app.command()(card)
+app.command()(push)
+app.command()(verify)
 app.command()(identify)
 app.command()(claims)
 app.add_typer(toy)

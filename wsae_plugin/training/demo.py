@@ -24,13 +24,13 @@ from torch import Tensor
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_dataset
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.evaluation import measures
+from wsae_plugin.evaluation.measures import HeldOutSums
 from wsae_plugin.files import write_json_atomic, write_text_atomic
 from wsae_plugin.gamma.spectrum import gamma_spectrum, weighted_variance_share
 from wsae_plugin.saes import GAMMA_FILENAME
-from wsae_plugin.training import evaluation
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.demo_arms import ARMS, BASELINE, STRONGEST, DemoSettings
-from wsae_plugin.training.evaluation import HeldOutSums
 from wsae_plugin.training.load import load_run_config
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.sources import open_model, sources_given_on_purpose
@@ -142,9 +142,9 @@ def _measure(
             dataset=bundled_dataset("held_out").to_iterable_dataset(),  # type: ignore[arg-type]
             store_batch_size_prompts=settings.held_out_prompts,
         )
-    batches = evaluation.held_out_batches(store, settings.n_held_out_batches)
+    batches = measures.held_out_batches(store, settings.n_held_out_batches)
     special: list[int] = list(get_special_token_ids(model.tokenizer))  # type: ignore[arg-type]
-    sums = evaluation.measure(saes, model, batches, exclude_tokens=special)
+    sums = measures.measure(saes, model, batches, exclude_tokens=special)
     return {arm: [sums[f"{arm} {n}"] for n in range(len(exports))] for arm in exports[0]}
 
 
@@ -175,21 +175,21 @@ def _scores(
     gammas: Mapping[str, Tensor],
     baseline: list[HeldOutSums] | None = None,
 ) -> dict[str, Any]:
-    def summary(score: evaluation.Score) -> dict[str, Any]:
-        return evaluation.summarize(score, sums, baseline)
+    def summary(score: measures.Score) -> dict[str, Any]:
+        return measures.summarize(score, sums, baseline)
 
     return {
-        "explained_variance": summary(evaluation.explained_variance()),
+        "explained_variance": summary(measures.explained_variance()),
         "weighted_explained_variance": {
-            name: summary(evaluation.explained_variance(gamma)) for name, gamma in gammas.items()
+            name: summary(measures.explained_variance(gamma)) for name, gamma in gammas.items()
         },
         "explained_variance_by_weight": {
-            name: summary(evaluation.explained_variance(chosen.double()))
+            name: summary(measures.explained_variance(chosen.double()))
             for name, chosen in _quarters_by_weight(gammas[STRONGEST]).items()
         },
-        "ce_loss_recovered": summary(evaluation.ce_loss_recovered),
-        "ce_loss_with_sae": summary(evaluation.ce_loss_with_sae),
-        "l0": summary(evaluation.l0),
+        "ce_loss_recovered": summary(measures.ce_loss_recovered),
+        "ce_loss_with_sae": summary(measures.ce_loss_with_sae),
+        "l0": summary(measures.l0),
     }
 
 
@@ -201,7 +201,7 @@ def _quarters_by_weight(gamma: Tensor) -> dict[str, Tensor]:
 
 
 def _per_dimension(sums: list[HeldOutSums]) -> list[float | None]:
-    mean = torch.stack([evaluation.explained_variance_per_dimension(s) for s in sums]).mean(dim=0)
+    mean = torch.stack([measures.explained_variance_per_dimension(s) for s in sums]).mean(dim=0)
     return [None if value != value else value for value in mean.tolist()]
 
 
@@ -210,7 +210,7 @@ def _held_out(baseline: list[HeldOutSums]) -> dict[str, Any]:
     return {
         "tokens": int(sums.tokens.sum()),
         "batches": len(sums.tokens),
-        "variance_per_dimension": evaluation.variance_per_dimension(sums).tolist(),
+        "variance_per_dimension": measures.variance_per_dimension(sums).tolist(),
         "ce_loss": float(sums.ce_loss.sum() / sums.predictions.sum()),
         "ce_loss_with_ablation": float(sums.ce_loss_with_ablation.sum() / sums.predictions.sum()),
     }

@@ -1,0 +1,204 @@
+"""`wsae push` and `wsae verify`, with the real client, against a Hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from sae_lens import SAE
+from safetensors.torch import load_file, save_file
+
+from tests.hub.conftest import Wsae
+from tests.hub.server import TOKEN, FakeHub
+
+REPO = "me/my-saes"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:All samples in the training dataset"),
+    # The Hub's client says this to itself.
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+]
+
+LOAD_WITHOUT_THE_PLUGIN = """
+import sys
+sys.modules["wsae_plugin"] = None  # importing it is an ImportError
+import torch
+from sae_lens import SAE
+for sae_id in ("ordinary", "weighted"):
+    sae = SAE.from_pretrained("me/my-saes", sae_id)
+    x = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    torch.save(sae(x), f"{sae_id}.pt")
+"""
+
+
+def test_plain_saelens_loads_what_was_pushed(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    code, output = wsae("push", *runs, "--repo", REPO, "--private", "--json")
+    assert code == 0, output
+    assert hub.repositories[REPO].private
+    assert len(hub.repositories[REPO].commits) == 2, "one commit after the initial one"
+    assert TOKEN.encode() not in b"".join(hub.repositories[REPO].files.values())
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": TOKEN,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    subprocess.run(
+        [sys.executable, "-I", "-c", LOAD_WITHOUT_THE_PLUGIN],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+    )
+    x = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    for run in runs:
+        with pytest.warns(UserWarning, match="non-empty model_from_pretrained_kwargs"):
+            expected = SAE.load_from_disk(run / "sae")(x)
+        torch.testing.assert_close(
+            torch.load(tmp_path / f"{run.name}.pt", weights_only=True),
+            expected.detach(),
+            atol=1e-6,
+            rtol=0,
+            check_stride=False,
+        )
+    code, output = wsae("verify", REPO)
+    assert code == 0, output
+
+
+def test_a_changed_weight_is_found(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    content = bytearray(hub.repositories[REPO].files["weighted/sae_weights.safetensors"])
+    content[-2000:] = bytes(2000)
+    hub.edit(REPO, "weighted/sae_weights.safetensors", bytes(content))
+    code, output = wsae("verify", REPO, "--json")
+    assert code == 1
+    assert "weighted/sae_weights.safetensors" in output
+    assert wsae("verify", REPO, "--revision", "no-such")[0] == 1
+
+
+def test_an_upload_goes_on_after_a_dropped_connection(
+    hub: FakeHub, wsae: Wsae, runs: list[Path]
+) -> None:
+    hub.drop_uploads = 1
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    hub.drop_uploads = 10**6
+    hub.large_files.pop(next(iter(hub.large_files)))
+    hub.repositories.clear()
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 1
+    assert "nothing was committed" in output
+    assert len(hub.repositories[REPO].commits) == 1
+    hub.drop_uploads = 0
+    hub.log.clear()
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    assert sum(line.startswith("PUT") for line in hub.log) == 1, "only what was missing is sent"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_token_is_one_line_without_it(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], status: int
+) -> None:
+    hub.refuse_with = status
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 1
+    assert f"the Hub refused ({status})" in output
+    assert TOKEN not in output
+    assert "Traceback" not in output
+
+
+def test_a_concurrent_commit_is_not_overwritten(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
+    hub.create(REPO)
+    hub.before_commit = lambda: hub.edit(REPO, "notes.md", b"theirs")
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 1
+    assert "somebody else committed" in output
+    assert "run this again" in output
+    assert "config.json" not in hub.repositories[REPO].files
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    assert hub.repositories[REPO].files["notes.md"] == b"theirs"
+
+
+def test_only_a_generated_card_is_replaced(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    assert wsae("push", *runs, "--repo", REPO, "--author", "Ada")[0] == 0
+    generated = hub.repositories[REPO].files["README.md"]
+    assert b"Ada" in generated
+    edited = generated.replace(b"## Limits", b"## My limits")
+    hub.edit(REPO, "README.md", edited)
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 2
+    assert "by hand" in output
+    assert hub.repositories[REPO].files["README.md"] == edited
+    assert wsae("push", *runs, "--repo", REPO, "--force")[0] == 0
+    assert b"## My limits" not in hub.repositories[REPO].files["README.md"]
+
+
+def test_an_existing_repository_keeps_its_saes_and_its_visibility(
+    hub: FakeHub, wsae: Wsae, runs: list[Path]
+) -> None:
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    code, output = wsae("push", runs[1], "--repo", REPO)
+    assert code == 2
+    assert "ordinary" in output
+    assert wsae("push", runs[1], "--repo", REPO, "--force")[0] == 0
+    assert not any(name.startswith("ordinary/") for name in hub.repositories[REPO].files)
+    code, output = wsae("push", runs[1], "--repo", REPO, "--private")
+    assert code == 1
+    assert "public" in output
+
+
+def test_a_branch_is_made_and_main_left_alone(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
+    assert wsae("push", *runs, "--repo", REPO, "--revision", "v1")[0] == 0
+    assert "config.json" not in hub.repositories[REPO].files
+    assert wsae("verify", REPO, "--revision", "v1")[0] == 0
+
+
+def test_a_dry_run_sends_nothing(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 0
+    assert "weighted/gamma.safetensors" in output
+    assert not hub.repositories
+    assert not [line for line in hub.log if "/api/models" in line or "/api/repos" in line]
+
+
+def test_a_training_checkpoint_is_refused(wsae: Wsae, runs: list[Path]) -> None:
+    file = runs[1] / "sae" / "cfg.json"
+    original = json.loads(file.read_text())
+    for change in ({"architecture": "weighted_topk"}, {"aux_loss_coefficient": 1.0}):
+        file.write_text(json.dumps(original | change))
+        code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+        assert code == 2
+        assert "training checkpoint" in output
+    code, output = wsae("push", runs[1] / "sae", "--repo", REPO, "--dry-run")
+    assert code == 2
+    assert "give the run folder" in output
+
+
+def test_scores_of_other_weights_are_refused(wsae: Wsae, runs: list[Path]) -> None:
+    file = runs[0] / "sae" / "sae_weights.safetensors"
+    save_file({name: 0.9 * tensor for name, tensor in load_file(file).items()}, file)
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 2
+    assert "ordinary: explained_variance is" in output
+
+
+def test_names_cannot_lead_out_of_the_folder(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    root = json.loads(hub.repositories[REPO].files["config.json"])
+    for name in ("../../../escaped", "/tmp/escaped", "..\\escaped"):
+        evil = json.loads(json.dumps(root))
+        evil["saes"]["weighted"]["sha256"][name] = "0" * 64
+        hub.edit(REPO, "config.json", json.dumps(evil).encode())
+        code, output = wsae("verify", REPO)
+        assert code == 2
+        assert "stays inside" in output
+    assert not list(tmp_path.rglob("escaped"))

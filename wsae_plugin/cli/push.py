@@ -1,0 +1,103 @@
+"""`wsae push`: trained SAEs onto the Hub, in one commit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from wsae_plugin.cli.card import Author, Baseline, Language, License, Runs, render
+from wsae_plugin.cli.train import print_json
+
+# Paragraphs on one line each: the help is wrapped to the terminal's width.
+_HELP = "\n\n".join(
+    (
+        "Publish trained and measured SAEs on the Hugging Face Hub, so that "
+        "SAE.from_pretrained(REPO, RUN) loads them with SAELens alone.",
+        "Before anything is sent, every SAE is loaded as a reader would load it, and measured "
+        "again if its language model is at hand; training checkpoints are refused. Weights, Γ, "
+        "scores, configs, figures, the card and a root config.json with all hashes go up in one "
+        "commit: all or nothing. An upload that broke off sends only the rest when run again.",
+        "\b\n  wsae push runs/topk runs/weighted --repo me/my-saes --dry-run\n"
+        "  wsae push comparison --repo me/my-saes --private\n"
+        "  wsae verify me/my-saes",
+        "The token is the one of `hf auth login` or HF_TOKEN; it is written nowhere.",
+        "Exit codes: 0 done, 1 the Hub refused or cannot be reached, 2 the request is wrong.",
+    )
+)
+
+
+def push(
+    runs: Runs,
+    repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="The repository.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Create the repository private.")
+    ] = False,
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="A branch, made if need be. Default: main.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show the files, send nothing.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Overwrite a card edited by hand; drop SAEs not given."),
+    ] = False,
+    author: Author = None,
+    license_: License = "mit",
+    language: Language = "en",
+    baseline: Baseline = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was published, as JSON.")
+    ] = False,
+) -> None:
+    # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from wsae_plugin.hub.bundle import check_records, make_bundle, saebench_of
+    from wsae_plugin.hub.publish import check_repo_name, publish
+    from wsae_plugin.hub.records import read_records
+
+    check_repo_name(repo)
+    records = read_records(runs)
+    saebench = saebench_of(runs, records)
+    options = {"repo": repo, "author": author, "license": license_, "language": language}
+    text, figures = render(records, baseline, options, saebench)
+    bundle = make_bundle(records, text, figures, saebench, check_records(records))
+    names = ", ".join(record.sae_id for record in records[:3])
+    more = f" and {len(records) - 3} more" if len(records) > 3 else ""
+    commit = None
+    if not dry_run:
+        commit = publish(
+            bundle,
+            repo,
+            private=private,
+            revision=revision,
+            force=force,
+            message=f"Upload {names}{more}",
+        )
+    if as_json:
+        print_json(
+            {
+                "repo": repo,
+                "commit": commit,
+                "saes": [record.sae_id for record in records],
+                "files": {name: bundle.size(name) for name in bundle.files},
+                "not_measured_again": dict(bundle.unchecked),
+            }
+        )
+        return
+    console = Console()
+    table = Table("file", title_justify="left", box=SIMPLE_HEAD)
+    table.title = f"{repo}: {'would be published' if dry_run else f'published as {commit}'}"
+    table.add_column("bytes", justify="right")
+    for name in bundle.files:
+        table.add_row(name, f"{bundle.size(name):,}")
+    console.print(table)
+    for sae_id, reason in bundle.unchecked.items():
+        line = f"{sae_id}: scores not measured again: {reason}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+push.__doc__ = _HELP

@@ -1,0 +1,66 @@
+"""`wsae verify`: is what is on the Hub what it says it is?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from wsae_plugin.cli.train import print_json
+
+# Paragraphs on one line each: the help is wrapped to the terminal's width.
+_HELP = "\n\n".join(
+    (
+        "Download a publication of `wsae push` again, into a fresh cache, and compare.",
+        "Every file is compared with the sha256 in the root config.json, every SAE is loaded as "
+        "plain SAELens does, and, where the language model is at hand, its explained variance and "
+        "L0 are measured again and compared with its record. A folder on this machine is compared "
+        "in the same way.",
+        "\b\n  wsae verify me/my-saes\n  wsae verify me/my-saes --revision v1 --json",
+        "Exit codes: 0 all is as recorded, 1 something differs (a table says what) or the Hub "
+        "refused, 2 the request is wrong.",
+    )
+)
+
+
+def verify(
+    source: Annotated[
+        str, typer.Argument(metavar="REPO_OR_FOLDER", help="user/name, or a folder.")
+    ],
+    revision: Annotated[
+        str | None, typer.Option("--revision", help="A branch, tag or commit of the repository.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result on stdout as JSON.")
+    ] = False,
+) -> None:
+    # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from dataclasses import asdict
+
+    from wsae_plugin.errors import RunFailedError
+    from wsae_plugin.hub.verify import verify as compare
+
+    result = compare(source, revision)
+    console = Console()
+    if as_json:
+        print_json(asdict(result))
+    elif result.differences:
+        table = Table("SAE", "what", "recorded", "found", box=SIMPLE_HEAD)
+        for difference in result.differences:
+            table.add_row(difference.sae_id, difference.what, difference.recorded, difference.found)
+        console.print(table)
+    if not as_json:
+        for sae_id, reason in result.not_measured.items():
+            line = f"{sae_id}: scores not measured again: {reason}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if result.differences:
+        raise RunFailedError(f"{source}: {len(result.differences)} things are not as recorded")
+    if not as_json:
+        line = f"{source}: {result.files} files and {len(result.measured)} SAEs are as recorded"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+verify.__doc__ = _HELP

@@ -1,0 +1,73 @@
+"""What the Hub and its client say when they refuse, in one line that never holds the token."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from huggingface_hub import get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from wsae_plugin.errors import BadInputError, RunFailedError
+
+_CONFLICT = (409, 412)
+_HTTP_LOGGERS = ("httpx", "httpx2", "huggingface_hub")
+
+
+@contextmanager
+def hub_errors(what: str) -> Generator[None]:
+    """Turn every failure of the Hub inside into a `RunFailedError`: no traceback, no token.
+
+    Args:
+        what: What was being done, such as "push to user/name".
+    """
+    levels = {name: logging.getLogger(name).level for name in _HTTP_LOGGERS}
+    for name in _HTTP_LOGGERS:  # a line a request, with signed addresses in it
+        logging.getLogger(name).setLevel(logging.ERROR)
+    message = ""
+    try:
+        yield
+    except (BadInputError, RunFailedError):
+        raise
+    except LocalTokenNotFoundError:
+        message = "no token is at hand: `hf auth login`, or set HF_TOKEN"
+    except Exception as error:  # the client raises its HTTP library's errors as they are
+        message = _reason(error)
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+    if message:
+        token = get_token()
+        # Outside of the handler: no chained traceback holds the request's headers.
+        raise RunFailedError(f"{what}: {message.replace(token, '***') if token else message}")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        if status in _CONFLICT:
+            return (
+                "somebody else committed to the repository meanwhile; nothing was changed: look at "
+                "their commit, then run this again"
+            )
+        if isinstance(error, RevisionNotFoundError):
+            return "no such revision; name a branch, tag or commit that is there"
+        if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
+            return (
+                f"the Hub refused ({status}): there is no such repository for your token, or the "
+                "token is wrong or may not do this; check the name, `hf auth whoami`, and that the "
+                "token has write permission"
+            )
+        said = error.server_message or "no reason given"
+        return f"the Hub answered {status}: {' '.join(said.split())}"
+    cause = error.__cause__
+    if isinstance(error, RuntimeError) and cause is not None:
+        return f"{' '.join(str(error).split())} ({_reason(cause)})"
+    line = " ".join(str(error).split()) or type(error).__name__
+    return f"{type(error).__name__}: {line[:300]}; nothing was committed, so run it again"

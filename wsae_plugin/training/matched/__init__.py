@@ -1,0 +1,1 @@
+"""Comparisons: arms × hooks × sparsities × seeds, trained matched."""

@@ -1,0 +1,196 @@
+"""The folder of a comparison: its manifest, and a run folder an SAE, each whole or not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsae_plugin.comparison import MANIFEST_FILENAME, VERSION, Comparison
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.matched.config import ComparisonConfig
+from wsae_plugin.training.matched.plan import Group, PlannedRun, load_comparison_config
+from wsae_plugin.training.run_folder import (
+    RunFolder,
+    config_differences,
+    git_revision,
+    versions,
+)
+from wsae_plugin.training.sources import published_model_name
+from wsae_plugin.training.yaml_file import to_yaml
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """The files of one comparison.
+
+    Args:
+        path: The folder. It need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config, itself accepted by `wsae compare`."""
+        return self.path / "comparison.yaml"
+
+    @property
+    def manifest_file(self) -> Path:
+        return self.path / MANIFEST_FILENAME
+
+    def working(self, group: Group) -> RunFolder:
+        """Where a group is trained."""
+        return RunFolder(self.path / "groups" / group.name)
+
+    def refuse_if_used(self) -> None:
+        """Refuse a folder that a new comparison would mix with something else.
+
+        Raises:
+            BadInputError: It holds a comparison, or files that are none of ours, or it is a file.
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise BadInputError(f"--output {self.path}: is a file; give a folder")
+        if self.manifest_file.exists():
+            status = Comparison.load(self.path).status
+            way_out = "" if status == "finished" else "continue it with --resume, or "
+            raise BadInputError(
+                f"--output {self.path}: already holds a comparison ({status}); {way_out}choose "
+                "another folder"
+            )
+        if any(self.path.iterdir()):
+            raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
+
+    def check_resumable(self, config: ComparisonConfig) -> None:
+        """Refuse to go on where there is nothing to go on with.
+
+        Raises:
+            BadInputError: There is no comparison, it is finished, or `config` differs from its own
+                in what is computed.
+        """
+        if not self.manifest_file.is_file() or not self.config_file.is_file():
+            raise BadInputError(
+                f"--resume: {self.path} holds no comparison; start one without --resume, or name "
+                "its folder with --output"
+            )
+        if Comparison.load(self.path).status == "finished":
+            raise BadInputError(
+                f"--resume: the comparison in {self.path} is finished; nothing is left"
+            )
+        before = load_comparison_config(self.config_file)
+        differences = config_differences(before.values, config.values)
+        if differences:
+            raise BadInputError(
+                f"--resume: the comparison in {self.path} was started with another config: "
+                f"{', '.join(differences)}; give its own config, {self.config_file}"
+            )
+
+    def start(self, config: ComparisonConfig, command: str) -> None:
+        """Write down what is about to be compared; the folder's first files."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(self.config_file, to_yaml(config.values))
+        manifest = {
+            "comparison": VERSION,
+            "status": "running",
+            "model_name": published_model_name(config.values["model_name"]),
+            **{
+                name: config.values[name]
+                for name in (
+                    "model_class_name",
+                    "dataset_path",
+                    "context_size",
+                    "seeds",
+                    "baseline",
+                )
+            },
+            "arms": [
+                {
+                    "name": arm.name,
+                    "label": arm.label,
+                    "role": arm.role,
+                    "alpha": arm.alpha,
+                    "proxy": arm.proxy,
+                    "control": arm.control,
+                    "of": arm.of,
+                }
+                for arm in config.arms
+            ],
+            "runs": [],
+            "versions": versions(),
+            "git_revision": git_revision(),
+            "command": command,
+            "wall_clock_seconds": {},
+        }
+        write_json_atomic(self.manifest_file, manifest)
+
+    def has(self, group: Group) -> bool:
+        """Whether the manifest already lists the group's runs."""
+        listed = {run.run for run in Comparison.load(self.path).runs}
+        return all(run.run in listed for run in group.runs)
+
+    def add(self, group: Group, config: RunConfig, seconds: float) -> None:
+        """Split a trained group into run folders and list them; its working copies go."""
+        folder = self.working(group)
+        for run in group.runs:
+            self._add_run(run, folder, config)
+        manifest: dict[str, Any] = dict(Comparison.load(self.path).manifest)
+        manifest["runs"] = manifest["runs"] + [_entry(run) for run in group.runs]
+        manifest["wall_clock_seconds"] |= {group.name: round(seconds, 1)}
+        write_json_atomic(self.manifest_file, manifest)
+        self.tidy(group)
+
+    def tidy(self, group: Group) -> None:
+        """Remove what a listed group no longer needs."""
+        folder = self.working(group)
+        for path in (folder.checkpoints, folder.path / "saes"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Write down that every group is there."""
+        manifest: dict[str, Any] = dict(Comparison.load(self.path).manifest)
+        write_json_atomic(self.manifest_file, manifest | {"status": "finished"})
+
+    def _add_run(self, run: PlannedRun, folder: RunFolder, config: RunConfig) -> None:
+        final = self.path / _path(run)
+        if final.exists():
+            return
+        partial = RunFolder(final.with_name(f".{final.name}.partial"))
+        shutil.rmtree(partial.path, ignore_errors=True)
+        alone = config.alone(run.sae)
+        shutil.copytree(folder.exports(config)[run.sae], partial.export(alone))
+        write_text_atomic(partial.config_file, to_yaml(alone.values))
+        shutil.copyfile(folder.run_file, partial.run_file)
+        write_text_atomic(partial.metrics_file, _metrics(folder, run.sae))
+        partial.path.rename(final)
+
+
+def _path(run: PlannedRun) -> str:
+    return f"runs/{run.run}"
+
+
+def _entry(run: PlannedRun) -> dict[str, Any]:
+    return {
+        "run": run.run,
+        "path": _path(run),
+        "arm": run.arm.name,
+        "role": run.arm.role,
+        "hook_name": run.hook_name,
+        "layer": run.layer,
+        "sparsity": run.sparsity,
+        "seed": run.seed,
+        "pair": run.pair,
+    }
+
+
+def _metrics(folder: RunFolder, sae: str) -> str:
+    """The lines of one SAE, as if it had been trained alone."""
+    records = map(json.loads, folder.metrics_file.read_text(encoding="utf-8").splitlines())
+    return "".join(
+        json.dumps(record | {"sae": "sae"}) + "\n" for record in records if record["sae"] == sae
+    )
