@@ -61,6 +61,8 @@ def reconstruction_records(run: str, sums: HeldOutSums, weights: Weights) -> lis
                 "weighted explained variance" + (f", Γ of {name}" if n else ""),
                 measures.explained_variance(gamma),
                 sums,
+                # What an arm was trained for says nothing of whether the training was right.
+                direction="none",
                 headline=n == 0,
                 chance=0.0,
                 note=f"under Γ of {whose}",
@@ -77,6 +79,7 @@ def reconstruction_records(run: str, sums: HeldOutSums, weights: Weights) -> lis
                 "weighted explained variance, own Γ",
                 measures.explained_variance(weights.own),
                 sums,
+                direction="none",
                 chance=0.0,
                 note="under Γ of this run",
             )

@@ -56,8 +56,8 @@ class TopTokens:
     def __init__(self, d_sae: int, n_top: int = TOP_TOKENS) -> None:
         self._n_top = n_top
         self._n_seen = 0
-        self._values = torch.zeros(0, d_sae)
-        self._positions = torch.zeros(0, d_sae, dtype=torch.long)
+        self._values = torch.zeros(n_top, d_sae)
+        self._positions = torch.zeros(n_top, d_sae, dtype=torch.long)
 
     def add(self, feature_acts: Tensor) -> None:
         """Take in the activations on the next tokens.
@@ -68,8 +68,10 @@ class TopTokens:
         values, rows = feature_acts.topk(min(self._n_top, len(feature_acts)), dim=0)
         values = torch.cat([self._values.to(values.device), values.float()])
         positions = torch.cat([self._positions.to(rows.device), rows + self._n_seen])
-        self._values, kept = values.topk(min(self._n_top, len(values)), dim=0)
-        self._positions = positions.gather(0, kept)
+        best, kept = values.topk(self._n_top, dim=0)
+        # In place: see `measures` on what stays from batch to batch.
+        self._values.copy_(best)
+        self._positions.copy_(positions.gather(0, kept))
         self._n_seen += len(feature_acts)
 
     @property
@@ -77,7 +79,7 @@ class TopTokens:
         """Which tokens, counted from the first seen, most activating first.
 
         Returns:
-            Shape (d_sae, n_top) at most, int64, on the CPU; −1 where a latent was not active (> 0)
+            Shape (d_sae, n_top), int64, on the CPU; −1 where a latent was not active (> 0)
             on that many tokens.
         """
         return self._positions.masked_fill(~(self._values > 0), -1).T.cpu()

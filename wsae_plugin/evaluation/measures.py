@@ -190,16 +190,19 @@ def measure(
     """
     hooks = {name: _hook_of(name, sae) for name, sae in saes.items()}
     excluded = torch.tensor(sorted(exclude_tokens), dtype=torch.long)
-    rows: dict[str, list[dict[str, Tensor]]] = {name: [] for name in saes}
-    for tokens in tqdm(batches, desc="Held-out batches", unit="batch"):
+    kept: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
+    for number, tokens in enumerate(tqdm(batches, desc="Held-out batches", unit="batch")):
         keep = ~torch.isin(tokens, excluded.to(tokens.device))
         run = ModelRun(model, tokens, keep, sorted(set(hooks.values())))
         for name, sae in saes.items():
             sums, x, feature_acts = _sums_of_batch(sae, run, hooks[name])
-            rows[name].append(sums)
+            _keep(sums, kept[name], number, len(batches))
             if watch is not None:
                 watch(name, x, feature_acts)
-    return {name: _stack(row) for name, row in rows.items()}
+    return {
+        name: HeldOutSums(**{**of_batches, "firings": of_batches["firings"].sum(dim=0)})
+        for name, of_batches in kept.items()
+    }
 
 
 def summarize(
@@ -285,9 +288,16 @@ def _sums_of_batch(
     return {name: value.double().cpu() for name, value in sums.items()}, x[where], feature_acts
 
 
-def _stack(rows: Sequence[dict[str, Tensor]]) -> HeldOutSums:
-    stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return HeldOutSums(**{**stacked, "firings": stacked["firings"].sum(dim=0)})
+def _keep(sums: Mapping[str, Tensor], kept: dict[str, Tensor], number: int, n_batches: int) -> None:
+    """Write the sums of a batch into memory that was there before the batch.
+
+    Small tensors that are made in every batch and stay would keep the allocator from using the
+    memory between them again: hundreds of SAEs took gigabytes.
+    """
+    for name, value in sums.items():
+        if name not in kept:
+            kept[name] = torch.zeros(n_batches, *value.shape, dtype=torch.float64)
+        kept[name][number] = value
 
 
 def _squared_deviation(sums: HeldOutSums, counts: Tensor) -> Tensor:
