@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from tests.saebench.conftest import make_run
 from wsae_plugin.assets import bundled_model_path
+from wsae_plugin.comparison import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench.bench import planned
 from wsae_plugin.saebench.evals.absorption import word_position
@@ -180,3 +181,24 @@ def test_the_noise_of_a_baseline_is_that_of_its_hook() -> None:
         "other": None,
     }
     assert {s["noise"] for s in scores_of(records, 0, None)} == {None}
+
+
+def test_arms_choose_among_the_runs_of_a_comparison(tmp_path: Path) -> None:
+    def run(arm: str) -> ComparedRun:
+        return ComparedRun(
+            run=f"{arm}-seed-0",
+            path=tmp_path,
+            arm=arm,
+            role="baseline" if arm == "sae" else "weighted",
+            hook_name="blocks.0.hook_resid_post",
+            layer=0,
+            sparsity={"k": 4},
+            seed=0,
+            pair="seed-0",
+        )
+
+    runs = [run("sae"), run("alpha-1"), run("shuffled")]
+    assert Request(["core"]).chosen(runs) == runs
+    assert Request(["core"], arms=["shuffled", "sae"]).chosen(runs) == [runs[0], runs[2]]
+    with pytest.raises(BadInputError, match="--arms alpha-2: no such arm; did you mean 'alpha-1'"):
+        Request(["core"], arms=["alpha-2"]).chosen(runs)

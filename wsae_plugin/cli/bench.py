@@ -45,6 +45,10 @@ def bench(
     evals: Annotated[
         str, typer.Option("--evals", metavar="NAME,...", help="What to measure.")
     ] = "core,sparse_probing,sae_probes,tpp",
+    arms: Annotated[
+        str | None,
+        typer.Option("--arms", metavar="NAME,...", help="Of a comparison. By default all."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="By default RUN/saebench."),
@@ -106,6 +110,7 @@ def bench(
 
     request = Request(
         evals=_names(evals),
+        arms=_names(arms or ""),
         profile=profile,  # pyright: ignore[reportArgumentType] - Request refuses others
         seed=seed,
         noise_seed=None if no_noise else noise_seed,

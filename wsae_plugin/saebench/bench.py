@@ -102,7 +102,7 @@ def planned(paths: Sequence[Path], request: Request, judge: Judge | None = None)
         BadInputError: An eval does not work, or not for one of the SAEs.
     """
     evals = evals_named(request.evals, judge)
-    saes = [describe(run) for run in runs_of(paths)]
+    saes = [describe(run) for run in request.chosen(runs_of(paths))]
     for sae in saes:
         for evaluation in evals:
             if evaluation.only_resid_post and not sae.hook_name.endswith("hook_resid_post"):

@@ -9,7 +9,7 @@ from typing import get_args
 
 import torch
 
-from wsae_plugin.comparison import MANIFEST_FILENAME
+from wsae_plugin.comparison import MANIFEST_FILENAME, ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench.evals.base import Profile
 from wsae_plugin.saebench.evals.sae_probes import QUICK_TASKS, SHORT_TASKS
@@ -22,6 +22,7 @@ class Request:
 
     Args:
         evals: Names.
+        arms: Of comparisons, the only ones that are measured; empty for all.
         profile: "quick" for minutes on a small model, "standard" for SAEBench's own settings.
         seed: Of the measurement.
         noise_seed: With which baselines are measured once more; None to leave that out.
@@ -36,6 +37,7 @@ class Request:
     """
 
     evals: Sequence[str]
+    arms: Sequence[str] = ()
     profile: Profile = "quick"
     seed: int = 0
     noise_seed: int | None = 1
@@ -63,6 +65,17 @@ class Request:
                 "--judge-model: autointerp asks a language model; name one, and its API with "
                 "--judge-url unless it is OpenAI's"
             )
+
+    def chosen(self, runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+        """The runs that are to be measured.
+
+        Raises:
+            BadInputError: An arm is in none of the comparisons.
+        """
+        there = list(dict.fromkeys(run.arm for run in runs))
+        if unknown := [arm for arm in self.arms if arm not in there]:
+            raise BadInputError(f"--arms {unknown[0]}: no such arm; {nearest(unknown[0], there)}")
+        return [run for run in runs if not self.arms or run.arm in self.arms]
 
     def tasks_known(self, known: Sequence[str]) -> tuple[str, ...]:
         """The tasks of sae_probes.
