@@ -229,6 +229,22 @@ def test_missing_runs_and_scores_are_named(tmp_path: Path) -> None:
     assert metric_of(summary, "ce_loss_score")["arms"]["alpha-1"]["n_pairs"] == 9
 
 
+def test_an_arm_without_any_score_of_an_eval_is_named_once(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+
+    def drop(document: dict[str, Any]) -> None:
+        document["scores"] = [
+            s
+            for s in document["scores"]
+            if s["eval"] != "saebench/core" or "alpha-1" not in s["run"]
+        ]
+
+    change_json(folder / "saebench" / "scores.json", drop)
+    assert summary_of(folder)["missing"] == [
+        {"what": "arm alpha-1", "reason": "no score of saebench/core"}
+    ]
+
+
 def test_no_scores_and_scores_of_others_are_refused(tmp_path: Path) -> None:
     bare = write_comparison(tmp_path / "bare", PLAN, bench=False, evals=False)
     with pytest.raises(BadInputError, match="has no scores.*wsae eval"):

@@ -161,7 +161,7 @@ def _compared(inputs: Inputs, pairs: Sequence[Pair]) -> Summary:
 
 
 def _missing(inputs: Inputs) -> list[Summary]:
-    """Every seed, run and score that should be there and is not."""
+    """Every seed, arm, run and score that should be there and is not."""
     comparison = inputs.comparison
     seeds = {run.seed for run in comparison.runs}
     missing: list[Summary] = [
@@ -171,10 +171,14 @@ def _missing(inputs: Inputs) -> list[Summary]:
     ]
     for name in dict.fromkeys(score.eval for score in inputs.scores):
         scored = {score.run for score in inputs.scores if score.eval == name}
-        missing += [
-            {"what": run.run, "reason": f"no score of {name}"}
+        arms = {run.arm for run in comparison.runs if run.run in scored}
+        without = [
+            run.run if run.arm in arms else f"arm {run.arm}"
             for run in comparison.runs
             if run.run not in scored
+        ]
+        missing += [
+            {"what": what, "reason": f"no score of {name}"} for what in dict.fromkeys(without)
         ]
     if not inputs.evaluated:
         missing.append({"what": "all runs", "reason": "no eval.json: `wsae eval` has not been run"})
