@@ -157,6 +157,14 @@ def test_a_retrained_sae_is_measured_again(tmp_path: Path) -> None:
     assert first["scores"][0]["value"] != second["scores"][0]["value"]
 
 
+def test_folders_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    document = bench([Path("run")], Path("bench"), Request(["meta_structure"], noise_seed=None))
+    assert document["evals"]["meta_structure"]["status"] == "done"
+    assert (tmp_path / "bench" / "scores.json").is_file()
+
+
 def test_an_eval_that_writes_nothing_is_a_failure_and_others_go_on(
     comparison: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

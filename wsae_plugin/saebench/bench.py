@@ -102,7 +102,9 @@ def planned(paths: Sequence[Path], request: Request, judge: Judge | None = None)
         BadInputError: An eval does not work, or not for one of the SAEs.
     """
     evals = evals_named(request.evals, judge)
-    saes = [describe(run) for run in request.chosen(runs_of(paths))]
+    # Resolved, since SAEBench runs in a folder of its own.
+    runs = runs_of([path.resolve() for path in paths])
+    saes = [describe(run) for run in request.chosen(runs)]
     for sae in saes:
         for evaluation in evals:
             if evaluation.only_resid_post and not sae.hook_name.endswith("hook_resid_post"):

@@ -21,6 +21,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from wsae_plugin.errors import RunFailedError
+
 DATA_POSITION_FILENAME = "data_position.safetensors"
 
 
@@ -170,7 +172,7 @@ class ResumableActivationsStore(ActivationsStore):
         if self.prefetched or not file.is_file():
             super().load_from_checkpoint(checkpoint_path)
             return
-        position = load_file(file, device=str(self.device))
+        position = read_position(file, self.cached_activation_dataset is not None, str(self.device))
         self._saved = BufferedActivations(position["waiting"], position["kept"])
         if self.cached_activation_dataset is not None:
             self.current_row_idx = int(position["cached_row"])
@@ -184,6 +186,31 @@ class ResumableActivationsStore(ActivationsStore):
                     with contextlib.suppress(StopIteration):
                         self.get_batch_tokens(batch_size, bool(raise_at_epoch_end), False)
                     bar.update()
+
+
+def read_position(file: Path, cached: bool, device: str) -> dict[str, Tensor]:
+    """The tensors of a data position; `cached` where activations come from a cache.
+
+    Raises:
+        RunFailedError: They do not fit together.
+    """
+    position = load_file(file, device=device)
+    draws, waiting, kept = (position.get(name) for name in ("draws", "waiting", "kept"))
+    if (
+        draws is None
+        or waiting is None
+        or kept is None
+        or (draws.dtype, draws.shape[1:], draws.dim()) != (torch.int64, (3,), 2)
+        or bool((draws < 0).any())
+        or not waiting.dim() == kept.dim() == 2
+        or waiting.shape[1] != kept.shape[1]
+        or (cached and "cached_row" not in position)
+    ):
+        raise RunFailedError(
+            f"{file}: is damaged: it does not hold a place in the data; remove the folder "
+            f"{file.parent} to go on from the checkpoint before it"
+        )
+    return position
 
 
 def _ahead_of(kept: Tensor, activations: Iterator[Tensor]) -> Iterator[Tensor]:

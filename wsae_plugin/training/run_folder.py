@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import filelock
 import sae_lens
 import torch
 import transformers
@@ -22,6 +24,8 @@ from wsae_plugin.training.checkpoints import newest_checkpoint
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.load import load_run_config
 from wsae_plugin.training.yaml_file import to_yaml
+
+_LOCK = ".lock"
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -112,7 +116,7 @@ class RunFolder:
                 f"--output {self.path}: already holds a run ({status}); {way_out}choose another "
                 "folder"
             )
-        if any(self.path.iterdir()):
+        if any(path.name != _LOCK for path in self.path.iterdir()):
             raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
 
     def checkpoint_to_resume(self, config: RunConfig) -> Path | None:
@@ -137,8 +141,39 @@ class RunFolder:
             )
         return newest_checkpoint(self.checkpoints)
 
+    @contextmanager
+    def lock(self) -> Generator[None]:
+        """Make the folder, and keep other processes from training into it while entered.
+
+        The system lets go of the lock of a process that was killed.
+
+        Raises:
+            BadInputError: Another process has it, or the folder cannot be written.
+        """
+        lock = filelock.FileLock(self.path / _LOCK, timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except filelock.Timeout:
+            raise BadInputError(
+                f"--output {self.path}: another process is training into this folder; wait for "
+                "it, or choose another folder"
+            ) from None
+        except OSError as error:
+            raise self._not_writable(error) from error
+        try:
+            yield
+        finally:
+            # Still held, so that no other process takes a file that is about to go.
+            (self.path / _LOCK).unlink(missing_ok=True)
+            lock.release()
+
     def start(self, config: RunConfig, command: str, resumed_from: Path | None) -> None:
-        """Write down what is about to be run; the folder's first files."""
+        """Write down what is about to be run; the folder's first files.
+
+        Raises:
+            BadInputError: They cannot be written; then there is none.
+        """
         before = self._read_run() if resumed_from is not None else {}
         resumptions: list[str] = before.get("resumed_from", [])
         run = {
@@ -151,10 +186,16 @@ class RunFolder:
             "ended": None,
             "resumed_from": resumptions + ([resumed_from.name] if resumed_from else []),
         }
-        self.path.mkdir(parents=True, exist_ok=True)
-        if resumed_from is None:
-            write_text_atomic(self.config_file, to_yaml(config.values))
-        write_json_atomic(self.run_file, run)
+        is_new = not self.config_file.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if resumed_from is None:
+                write_text_atomic(self.config_file, to_yaml(config.values))
+            write_json_atomic(self.run_file, run)
+        except OSError as error:
+            if is_new:
+                self.config_file.unlink(missing_ok=True)
+            raise self._not_writable(error) from error
 
     def end(self, status: Status, error: str | None = None) -> None:
         """Write down how the run went."""
@@ -176,6 +217,12 @@ class RunFolder:
             if record["step"] <= step:
                 kept.append(line + "\n")
         write_text_atomic(self.metrics_file, "".join(kept))
+
+    def _not_writable(self, error: OSError) -> BadInputError:
+        return BadInputError(
+            f"--output {self.path}: cannot be written: {error.strerror or error}; choose another "
+            "folder"
+        )
 
     def _read_run(self) -> dict[str, Any]:
         try:

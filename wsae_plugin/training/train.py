@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shlex
 import traceback
@@ -14,7 +15,11 @@ import torch
 from sae_lens.synthetic import SyntheticModel, SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.training.checkpoints import restore_random_state
+from wsae_plugin.training.checkpoints import (
+    check_readable,
+    newest_checkpoint,
+    restore_random_state,
+)
 from wsae_plugin.training.checks import warn
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
@@ -81,36 +86,41 @@ def train(
         RunFailedError: The training failed; the folder's run.json has the traceback.
     """
     folder = RunFolder(output)
-    if not resume:
-        folder.refuse_if_used()
-    checkpoint = folder.checkpoint_to_resume(config) if resume else None
+    checkpoint = _checkpoint(folder, config, resume)
     start_from = checkpoint or _path_or_none(config.values.get("resume_from_checkpoint"))
-    watch = TrainingWatch(
-        folder,
-        resume_command
-        or shlex.join(
-            ["wsae", "train", str(folder.config_file), "--output", str(output), "--resume"]
-        ),
+    if start_from is not None:
+        check_readable(start_from)
+    resume_command = resume_command or shlex.join(
+        ["wsae", "train", str(folder.config_file), "--output", str(output), "--resume"]
     )
+    watch = TrainingWatch(folder, resume_command)
     with naming(config.source):
         run = _prepare(config, folder, watch, start_from)
     warn(config)
-    folder.start(config, command, checkpoint)
-    torch.manual_seed(config.seed)
-    if start_from is not None:
-        restore_random_state(start_from)
-    try:
-        run()
-    except BaseException as error:
-        _record_failure(folder, error)
-        if isinstance(error, RunFailedError) or not isinstance(error, Exception):
-            raise
-        raise RunFailedError(
-            f"training failed: {type(error).__name__}: {one_line(error)}; the traceback is in "
-            f"{folder.run_file}"
-        ) from error
-    folder.end("finished")
+    with folder.lock():
+        # Another process may have had the folder while this one was preparing.
+        if _checkpoint(folder, config, resume) != checkpoint:
+            raise BadInputError(f"--resume: the run in {output} has just gone on; try again")
+        folder.start(config, command, checkpoint)
+        torch.manual_seed(config.seed)
+        if start_from is not None:
+            restore_random_state(start_from)
+        try:
+            run()
+            folder.end("finished")
+        except BaseException as error:
+            _record_failure(folder, error)
+            if isinstance(error, RunFailedError) or not isinstance(error, Exception):
+                raise
+            raise RunFailedError(_what_failed(folder, error, resume_command)) from error
     return TrainedRun(output, folder.exports(config), watch.last_metrics)
+
+
+def _checkpoint(folder: RunFolder, config: RunConfig, resume: bool) -> Path | None:
+    if resume:
+        return folder.checkpoint_to_resume(config)
+    folder.refuse_if_used()
+    return None
 
 
 def _prepare(
@@ -170,10 +180,23 @@ def _synthetic_model(runner_config: SyntheticSAERunnerConfig[Any]) -> SyntheticM
 
 
 def _record_failure(folder: RunFolder, error: BaseException) -> None:
-    if isinstance(error, TrainingInterruptedError | KeyboardInterrupt):
-        folder.end("interrupted")
-    else:
-        folder.end("failed", "".join(traceback.format_exception(error)))
+    # On a full disk there may be no room for this either; the run can be resumed all the same.
+    with contextlib.suppress(OSError):
+        if isinstance(error, TrainingInterruptedError | KeyboardInterrupt):
+            folder.end("interrupted")
+        else:
+            folder.end("failed", "".join(traceback.format_exception(error)))
+
+
+def _what_failed(folder: RunFolder, error: Exception, resume_command: str) -> str:
+    message = (
+        f"training failed: {type(error).__name__}: {one_line(error)}; the traceback is in "
+        f"{folder.run_file}"
+    )
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        return message
+    return f"{message}; when the cause is gone, go on from {checkpoint} with: {resume_command}"
 
 
 def _path_or_none(path: str | None) -> Path | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
 from sae_lens.saes.sae import TrainStepOutput
 from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 from sae_lens.training.sae_trainer import SAETrainer
@@ -28,6 +29,9 @@ T = TypeVar("T")
 
 _SECONDS_BETWEEN_DESCRIPTIONS = 0.5
 _LOSSES_SHOWN = 3
+_NOT_FINITE = (
+    "lower lr, or alpha; or the activations are not, in float16 for one. No checkpoint has it"
+)
 
 
 class TrainingInterruptedError(RunFailedError):
@@ -53,7 +57,7 @@ class TrainingWatch:
 
         Raises:
             TrainingInterruptedError: A signal came; a checkpoint was saved after the step.
-            RunFailedError: A loss is no longer finite.
+            RunFailedError: A loss or a weight is no longer finite; no checkpoint has it.
         """
         self._trainer = trainer
         self._parts = _parts(trainer)
@@ -82,12 +86,15 @@ class TrainingWatch:
         self._move(pbar, outputs)
         if is_last or trainer.n_training_steps % trainer.cfg.logger.wandb_log_frequency == 0:
             self._log(outputs)
-        if is_last:
-            return
-        if (
+        is_due = bool(
             self._checkpoint_thresholds
             and trainer.n_training_samples > self._checkpoint_thresholds[0]
-        ):
+        )
+        if is_last or is_due or self._interruption.signal_name is not None:
+            self._check_weights()
+        if is_last:
+            return
+        if is_due:
             self._checkpoint_thresholds.pop(0)
             save_checkpoint(trainer, self.folder.checkpoints)
         if self._interruption.signal_name is not None:
@@ -98,6 +105,15 @@ class TrainingWatch:
                 f"{trainer.n_training_samples:,} samples, saved in {checkpoint}; "
                 f"go on with: {self.resume_command}"
             )
+
+    def _check_weights(self) -> None:
+        for name, part in self._parts.items():
+            for parameter, weights in part.sae.named_parameters():
+                if not torch.isfinite(weights).all():
+                    raise RunFailedError(
+                        f"{name}: {parameter} is not finite after step "
+                        f"{self._trainer.n_training_steps}; {_NOT_FINITE}"
+                    )
 
     def _move(self, pbar: tqdm[Any], outputs: Mapping[str, TrainStepOutput]) -> None:
         now = time.monotonic()
@@ -125,7 +141,7 @@ class TrainingWatch:
         for name, metrics in self.last_metrics.items():
             if metrics["losses/overall_loss"] is None:
                 raise RunFailedError(
-                    f"{name}: the loss is not finite after step {step}; lower lr, or alpha"
+                    f"{name}: the loss is not finite after step {step}; {_NOT_FINITE}"
                 )
 
 
