@@ -10,7 +10,6 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from wsae_plugin.comparison import Comparison
-from wsae_plugin.training.checkpoints import newest_checkpoint
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.constant import write_constants
@@ -77,7 +76,8 @@ def _train(config: RunConfig, folder: RunFolder, command: str, resume_command: s
     """Train a group, from where a former attempt left it."""
     if folder.is_finished():
         return
-    resume = newest_checkpoint(folder.checkpoints) is not None
+    resume = folder.run_file.is_file()
     if not resume:
-        shutil.rmtree(folder.path, ignore_errors=True)
+        with folder.lock():
+            shutil.rmtree(folder.path)
     train(config, folder.path, resume=resume, command=command, resume_command=resume_command)
