@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
 
 N_KILLS = 10
-N_STEPS = 240
+N_STEPS = {"language_model": 240, "multi": 240, "synthetic": 4000}
+"""Some seconds each, so that a blow meets a run and not its end."""
 
 
 def _train(config: Path, folder: Path, resume: bool) -> None:
@@ -80,12 +81,18 @@ def test_a_run_that_is_killed_again_and_again(
         {"saes": {"one": section, "two": sae(alpha=-0.5)}} if kind == "multi" else {"sae": section}
     )
     values = getattr(world, kind)(
-        **saes, **{amount: N_STEPS * BATCH}, n_checkpoints=16, logger={"wandb_log_frequency": 7}
+        **saes,
+        **{amount: N_STEPS[kind] * BATCH},
+        n_checkpoints=16,
+        logger={"wandb_log_frequency": 7},
     )
     config = write_config(tmp_path / "config.yaml", values)
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     process = start(_train, config, whole, False)
+    _wait(lambda: _status(whole) == "running", process)
+    started = time.monotonic()
     process.join()
+    seconds = time.monotonic() - started
     assert process.exitcode == 0
 
     draw = random.Random(kind)
@@ -101,11 +108,11 @@ def test_a_run_that_is_killed_again_and_again(
             # Every other time only after another checkpoint was begun, so that the run gets on.
             if attempt % 2:
                 _wait(lambda n=n_before: _n_checkpoints(folder) > n, process)
-            time.sleep(draw.uniform(0, 0.2))
+            time.sleep(draw.uniform(0, seconds / 20))
         n_killed += _kill(process)
         if _status(folder) == "finished":
             break
-    assert n_killed >= N_KILLS - 2  # on a fast machine it may end before a blow
+    assert n_killed >= N_KILLS // 2  # a busy machine may let a run end before a late blow
     if _status(folder) != "finished":
         process = start(_train, config, folder, True)
         process.join()
