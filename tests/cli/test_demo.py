@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import wsae_plugin.training.demo as demo_module
+import wsae_plugin.demo.run as demo_module
 from wsae_plugin.cli.main import app
+from wsae_plugin.demo.arms import ARMS, DemoSettings
+from wsae_plugin.demo.run import run_demo
 from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.training.demo import run_demo
-from wsae_plugin.training.demo_arms import ARMS, DemoSettings
 
 TINY = DemoSettings(
     d_sae=160,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wsae_plugin import gamma_from_proxy
@@ -67,6 +67,8 @@ def test_mean_square_is_one_and_the_order_is_the_proxys(
 def test_normalized_weights_do_not_know_the_unit(
     s: torch.Tensor, alpha: float, scale: float
 ) -> None:
+    # At the very threshold below which a dimension is dead, rounding decides.
+    assume(((s / s.max() / 1e-12 - 1).abs() > 1e-3).all())
     for normalization in ("mean_square", "max"):
         torch.testing.assert_close(
             gamma_from_proxy(s * scale, alpha, normalization),  # type: ignore[arg-type]

@@ -22,7 +22,6 @@ from wsae_plugin.toy.batched import (
     top_k,
     train_stack,
 )
-from wsae_plugin.toy.batched.benchmark import measure_speed
 from wsae_plugin.toy.batched.model import TiedSAEs, UntiedSAEs, weighted_loss
 from wsae_plugin.toy.batched.trainer import clip_each
 from wsae_plugin.toy.worlds import Block, axis_privileged, parents_and_children, superposed
@@ -165,10 +164,3 @@ def test_gamma_in_the_loss_is_an_sae_on_gamma_x_up_to_the_optimiser() -> None:
 def test_a_float64_stream_of_features() -> None:
     stream = FeatureStream(torch.full((1, 3), 0.5, dtype=torch.float64), [0])
     assert stream.sample(4).dtype == torch.float64
-
-
-def test_the_benchmark_reports_both_times() -> None:
-    world = axis_privileged([Block(1, 1), Block(5, 2)], 0.1)
-    speed = measure_speed(world, d_sae=6, n_saes=2, n_steps=3)
-    assert speed.stacked > 0 and speed.one_at_a_time > 0
-    assert speed.to_json()["ratio"] == pytest.approx(speed.one_at_a_time / speed.stacked)

@@ -21,6 +21,8 @@ def test_the_first_signal_is_noted_and_handlers_come_back(number: signal.Signals
 
 
 def test_the_second_signal_stops_at_once() -> None:
+    # What a shell starts in the background ignores SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), Interruption():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

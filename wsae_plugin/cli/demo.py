@@ -48,8 +48,8 @@ def demo(
     ] = False,
 ) -> None:
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from wsae_plugin.demo.run import run_demo
     from wsae_plugin.plots.report import write_report
-    from wsae_plugin.training.demo import run_demo
 
     result = run_demo(output, seed)
     report = write_report(output)

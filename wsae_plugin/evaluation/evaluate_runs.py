@@ -36,7 +36,7 @@ from wsae_plugin.evaluation.score_record import Record
 from wsae_plugin.evaluation.seed_consistency import SeedConsistency, seed_consistency
 from wsae_plugin.evaluation.token_labels import TokenLabels
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.training.run_folder import versions
+from wsae_plugin.provenance import versions
 
 logger = logging.getLogger(__name__)
 

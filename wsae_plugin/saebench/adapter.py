@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from sae_lens import SAE
 
+import wsae_plugin
 from wsae_plugin.comparison import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
@@ -113,7 +113,7 @@ def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[st
     # SAEBench fails on None, without saying so.
     metadata.prepend_bos = True if metadata.prepend_bos is None else metadata.prepend_bos
     metadata.wsae = {
-        "version": _version(),
+        "version": wsae_plugin.__version__,
         "run": sae.name,
         "arm": sae.run.arm,
         "role": sae.run.role,
@@ -129,10 +129,3 @@ def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[st
 def _has_unit_norms(sae: SAE[Any]) -> bool:
     norms = sae.W_dec.detach().float().norm(dim=-1)
     return bool(torch.allclose(norms, torch.ones_like(norms), atol=1e-5))
-
-
-def _version() -> str:
-    try:
-        return version("wsae-plugin")
-    except PackageNotFoundError:
-        return "unknown"

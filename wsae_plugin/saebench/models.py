@@ -17,9 +17,13 @@ from transformer_lens import HookedTransformer
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
-from wsae_plugin.saebench.stage import Stage, known_to_transformer_lens
+from wsae_plugin.saebench.stage import Stage
 from wsae_plugin.training.messages import one_line
-from wsae_plugin.training.sources import local_model_name, published_model_name
+from wsae_plugin.training.sources import (
+    known_to_transformer_lens,
+    local_model_name,
+    published_model_name,
+)
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
 

@@ -12,8 +12,6 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-import transformer_lens.loading_from_pretrained as transformer_lens_names
-
 
 class Stage:
     """A folder with what SAEBench looks up by name.
@@ -60,14 +58,3 @@ class Stage:
                 del os.environ["GIT_CEILING_DIRECTORIES"]
             else:
                 os.environ["GIT_CEILING_DIRECTORIES"] = ceiling
-
-
-@contextlib.contextmanager
-def known_to_transformer_lens(name: str) -> Generator[None]:
-    """Put the name of a local model on TransformerLens's list, the only thing that refuses it."""
-    names: list[str] = transformer_lens_names.OFFICIAL_MODEL_NAMES  # pyright: ignore[reportPrivateImportUsage]
-    names.append(name)
-    try:
-        yield
-    finally:
-        names.remove(name)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import subprocess
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,13 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import filelock
-import sae_lens
-import torch
-import transformers
 
-import wsae_plugin
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.checkpoints import newest_checkpoint
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.load import load_run_config
@@ -105,19 +100,8 @@ class RunFolder:
         Raises:
             BadInputError: It holds a run, or files that are none of ours, or it is a file.
         """
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise BadInputError(f"--output {self.path}: is a file; give a folder")
-        if self.run_file.exists():
-            status = self._read_run()["status"]
-            way_out = "" if status == "finished" else "continue it with --resume, or "
-            raise BadInputError(
-                f"--output {self.path}: already holds a run ({status}); {way_out}choose another "
-                "folder"
-            )
-        if any(path.name != _LOCK for path in self.path.iterdir()):
-            raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
+        status = self._read_run()["status"] if self.run_file.exists() else None
+        refuse_unless_free(self.path, "run", status)
 
     def checkpoint_to_resume(self, config: RunConfig) -> Path | None:
         """The checkpoint from which the run in this folder goes on; None if it made none yet.
@@ -234,6 +218,29 @@ class RunFolder:
         return cast("dict[str, Any]", run)
 
 
+def refuse_unless_free(folder: Path, kind: str, status: str | None) -> None:
+    """Refuse a folder that is not free for what is about to be written.
+
+    Args:
+        folder: It need not exist.
+        kind: What is to be written, for the message: "run", "comparison".
+        status: Of one that is there already; None if there is none.
+
+    Raises:
+        BadInputError: It holds one, or files that are none of ours, or it is a file.
+    """
+    if status is not None:
+        way_out = "" if status == "finished" else "continue it with --resume, or "
+        raise BadInputError(
+            f"--output {folder}: already holds a {kind} ({status}); {way_out}choose another folder"
+        )
+    if folder.is_dir():
+        if any(path.name != _LOCK for path in folder.iterdir()):
+            raise BadInputError(f"--output {folder}: is not empty; choose another folder")
+    elif folder.exists():
+        raise BadInputError(f"--output {folder}: is a file; give a folder")
+
+
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What two configs would compute differently, a phrase a field; how and where may differ."""
     old, new = _flat(before), _flat(now)
@@ -252,32 +259,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def versions() -> dict[str, str]:
-    """Of everything that the numbers of a run depend on."""
-    return {
-        "wsae-plugin": wsae_plugin.__version__,
-        "sae-lens": sae_lens.__version__,
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def git_revision() -> str | None:
-    """Of the working folder, with `-dirty` where it applies; None outside a repository."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip() or None
 
 
 def _now() -> str:

@@ -58,7 +58,9 @@ def open_model(config: Any, hook_names: list[str]) -> HookedRootModule:
     """
     name = local_model_name(config.model_name)
     _check_model_name(config.model_class_name, config.model_name, name)
-    with refusals_as_bad_input(f"model_name = {config.model_name!r}"), _quietly(), _known(name):
+    is_local = Path(name).is_dir()
+    known = known_to_transformer_lens(name) if is_local else contextlib.nullcontext()
+    with refusals_as_bad_input(f"model_name = {config.model_name!r}"), _quietly(), known:
         return load_model(
             config.model_class_name,
             name,
@@ -143,12 +145,9 @@ def _quietly() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _known(name: str) -> Generator[None]:
-    """Put a local folder on TransformerLens's list of names, the only thing that refuses it."""
+def known_to_transformer_lens(name: str) -> Generator[None]:
+    """Put the name of a local model on TransformerLens's list, the only thing that refuses it."""
     names: list[str] = transformer_lens_names.OFFICIAL_MODEL_NAMES  # pyright: ignore[reportPrivateImportUsage]
-    if not Path(name).is_dir():
-        yield
-        return
     names.append(name)
     try:
         yield

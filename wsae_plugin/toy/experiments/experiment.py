@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import sae_lens
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-import wsae_plugin
+from wsae_plugin.provenance import versions
 from wsae_plugin.statistics import bootstrap_interval, compare, rounded
 from wsae_plugin.toy.experiments.arms import SAE, Arm
 from wsae_plugin.toy.experiments.cell import Condition, Scores, run_cell
@@ -94,11 +93,7 @@ def run_experiment(
         "experiment": experiment.name,
         "title": experiment.title,
         "settings": asdict(settings),
-        "versions": {
-            "wsae-plugin": wsae_plugin.__version__,
-            "sae-lens": sae_lens.__version__,
-            "torch": str(torch.__version__),
-        },
+        "versions": versions(),
         "statistics": "mean over seeds; low, high: 95 % paired bootstrap over seeds; p: Student's "
         "paired test; p_holm: Holm over the cells of one arm and measure; clear: p_holm < 0.05 and "
         "the interval does not hold 0",

@@ -11,15 +11,11 @@ from typing import Any
 from wsae_plugin.comparison import MANIFEST_FILENAME, VERSION, Comparison
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.plan import Group, PlannedRun, load_comparison_config
-from wsae_plugin.training.run_folder import (
-    RunFolder,
-    config_differences,
-    git_revision,
-    versions,
-)
+from wsae_plugin.training.run_folder import RunFolder, config_differences, refuse_unless_free
 from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.training.yaml_file import to_yaml
 
@@ -53,19 +49,8 @@ class ComparisonFolder:
         Raises:
             BadInputError: It holds a comparison, or files that are none of ours, or it is a file.
         """
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise BadInputError(f"--output {self.path}: is a file; give a folder")
-        if self.manifest_file.exists():
-            status = Comparison.load(self.path).status
-            way_out = "" if status == "finished" else "continue it with --resume, or "
-            raise BadInputError(
-                f"--output {self.path}: already holds a comparison ({status}); {way_out}choose "
-                "another folder"
-            )
-        if any(self.path.iterdir()):
-            raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
+        status = Comparison.load(self.path).status if self.manifest_file.exists() else None
+        refuse_unless_free(self.path, "comparison", status)
 
     def check_resumable(self, config: ComparisonConfig) -> None:
         """Refuse to go on where there is nothing to go on with.

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_dataset
+from wsae_plugin.demo.arms import ARMS, BASELINE, STRONGEST, DemoSettings
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.evaluation import measures
 from wsae_plugin.evaluation.measures import HeldOutSums
@@ -30,7 +31,6 @@ from wsae_plugin.files import write_json_atomic, write_text_atomic
 from wsae_plugin.gamma.spectrum import gamma_spectrum, weighted_variance_share
 from wsae_plugin.saes import GAMMA_FILENAME
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.demo_arms import ARMS, BASELINE, STRONGEST, DemoSettings
 from wsae_plugin.training.load import load_run_config
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.sources import open_model, sources_given_on_purpose
@@ -185,19 +185,12 @@ def _scores(
         },
         "explained_variance_by_weight": {
             name: summary(measures.explained_variance(chosen.double()))
-            for name, chosen in _quarters_by_weight(gammas[STRONGEST]).items()
+            for name, chosen in measures.quarters_by_weight(gammas[STRONGEST]).items()
         },
         "ce_loss_recovered": summary(measures.ce_loss_recovered),
         "ce_loss_with_sae": summary(measures.ce_loss_with_sae),
         "l0": summary(measures.l0),
     }
-
-
-def _quarters_by_weight(gamma: Tensor) -> dict[str, Tensor]:
-    """Which dimensions have the largest and the smallest quarter of the weights, (d_in,) bool."""
-    rank = gamma.argsort().argsort()
-    quarter = len(gamma) // 4
-    return {"largest_quarter": rank >= len(gamma) - quarter, "smallest_quarter": rank < quarter}
 
 
 def _per_dimension(sums: list[HeldOutSums]) -> list[float | None]:
