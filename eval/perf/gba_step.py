@@ -34,45 +34,20 @@ from rich.table import Table
 from sae_lens import (
     JumpReLUTrainingSAE,
     JumpReLUTrainingSAEConfig,
-    LoggingConfig,
     TrainingSAE,
 )
-from sae_lens.config import SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
 from tqdm.auto import tqdm
 
 import wsae_plugin
 from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
 from wsae_plugin.saes.gba_counters import FiringCounters
+from wsae_plugin.toy.recovery.train import constant_rate
 
 
 def trainer(sae: TrainingSAE[Any], batch: int) -> SAETrainer[Any, Any]:
     """SAELens's trainer around an SAE, without a schedule."""
-    return SAETrainer(
-        cfg=SAETrainerConfig(
-            n_checkpoints=0,
-            checkpoint_path=None,
-            save_final_checkpoint=False,
-            total_training_samples=10**9,
-            device="cpu",
-            autocast=False,
-            lr=3e-5,
-            lr_end=3e-5,
-            lr_scheduler_name="constant",
-            lr_warm_up_steps=0,
-            adam_beta1=0.9,
-            adam_beta2=0.999,
-            lr_decay_steps=0,
-            n_restart_cycles=1,
-            train_batch_size_samples=batch,
-            dead_feature_window=1000,
-            feature_sampling_window=2000,
-            logger=LoggingConfig(log_to_wandb=False),
-            n_batches_for_norm_estimate=1,
-        ),
-        sae=sae,
-        data_provider=iter(()),
-    )
+    return SAETrainer(cfg=constant_rate(3e-5, batch), sae=sae, data_provider=iter(()))
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -32,14 +32,14 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from sae_lens import LoggingConfig, TrainingSAE
-from sae_lens.config import SAETrainerConfig
+from sae_lens import TrainingSAE
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import mse_loss
 from sae_lens.training.sae_trainer import SAETrainer
 from tqdm.auto import tqdm
 
 import wsae_plugin
+from wsae_plugin.toy.recovery.train import constant_rate
 
 FIELDS: dict[str, dict[str, Any]] = {
     "standard": {},
@@ -56,31 +56,7 @@ def trainer(architecture: str, batch: int, **fields: Any) -> SAETrainer[Any, Any
     sae_class, config_class = get_sae_training_class(architecture)
     torch.manual_seed(0)
     sae: TrainingSAE[Any] = sae_class(config_class(d_in=768, d_sae=24576, **fields))  # type: ignore[call-arg]
-    return SAETrainer(
-        cfg=SAETrainerConfig(
-            n_checkpoints=0,
-            checkpoint_path=None,
-            save_final_checkpoint=False,
-            total_training_samples=10**9,
-            device="cpu",
-            autocast=False,
-            lr=3e-4,
-            lr_end=3e-4,
-            lr_scheduler_name="constant",
-            lr_warm_up_steps=0,
-            adam_beta1=0.9,
-            adam_beta2=0.999,
-            lr_decay_steps=0,
-            n_restart_cycles=1,
-            train_batch_size_samples=batch,
-            dead_feature_window=1000,
-            feature_sampling_window=2000,
-            logger=LoggingConfig(log_to_wandb=False),
-            n_batches_for_norm_estimate=1,
-        ),
-        sae=sae,
-        data_provider=iter(()),
-    )
+    return SAETrainer(cfg=constant_rate(3e-4, batch), sae=sae, data_provider=iter(()))
 
 
 def seconds(run: SAETrainer[Any, Any], x: torch.Tensor) -> float:

@@ -57,3 +57,16 @@ def test_a_wrong_request_writes_nothing(tmp_path: Path) -> None:
 def test_help_teaches(name: str) -> None:
     shown = " ".join(CliRunner().invoke(toy, [name, "--help"]).stdout.split())
     assert "Exit codes" in shown and "--n-features" in shown
+
+
+def test_the_gba_study_writes_tables_and_figures(tmp_path: Path) -> None:
+    small = ["--seeds", "2", "--steps", "10", "--n-features", "32", "--d-in", "8", "--d-sae", "64"]
+    folder = tmp_path / "out"
+    arguments = ["gba", "--output", str(folder), "--jobs", "1", *small]
+    result = CliRunner().invoke(toy, arguments, catch_exceptions=False)
+    figures = {"recovery.png", "training.png", "thresholds.png", "resonance.png"}
+    written = {"cells", "config.json", "gba.json", "gba.md"} | figures
+    assert {path.name for path in folder.iterdir()} == written
+    assert "Group Bias Adaptation" in result.stdout and f"folder: {folder}" in result.stdout
+    again = CliRunner().invoke(toy, [*arguments, "--json"], catch_exceptions=False)
+    assert json.loads(again.stdout) == json.loads((folder / "gba.json").read_text())

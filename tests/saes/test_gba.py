@@ -15,8 +15,6 @@ from tests.architectures import D_IN, D_SAE, activations, batches, forward, step
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import gamma_from_proxy, moments_of
 from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
-from wsae_plugin.toy.metrics import feature_recovery_rate
-from wsae_plugin.toy.worlds import random_dictionary
 
 FIELDS: dict[str, Any] = {
     "n_groups": 3,
@@ -173,19 +171,26 @@ def test_compiled_training_adapts_alike() -> None:
     assert_same_state(sae, compiled)
 
 
-@pytest.mark.slow
-def test_recovers_the_features_of_the_toy() -> None:
-    world = random_dictionary(128, 42, (3, 20))
+def test_initial_directions_are_not_the_global_streams() -> None:
+    """A dictionary drawn under the same seed would be the start: recovery before any training."""
+    sae = gba()
     torch.manual_seed(0)
-    sae = GBATrainingSAE(
-        GBATrainingSAEConfig(d_in=42, d_sae=512, normalize_activations="expected_average_only_in")
-    )
-    run = trainer(sae, steps=4000, lr=3e-5)
-    run.data_provider = world.batches(512)
-    run.cfg.total_training_samples = 500 * 512
+    drawn = torch.randn(D_SAE, D_IN)
+    cosines = torch.nn.functional.normalize(drawn, dim=1) @ sae.feature_directions.detach().T
+    assert cosines.abs().max() < 0.999
+    torch.testing.assert_close(gba().directions, sae.directions)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+def test_scales_learn_at_their_own_rate(rate: float) -> None:
+    """Adam's first step is the learning rate, whatever the gradient."""
+    sae = gba(output_scale_rate=rate)
+    torch.testing.assert_close(sae.scales, torch.full((D_SAE,), 0.1))
+    run = trainer(sae, steps=1, lr=1e-2)
     run.fit()
-    assert feature_recovery_rate(sae.W_dec, world.feature_vectors, 0.8) == 1
-    assert feature_recovery_rate(sae.W_dec, world.feature_vectors, 0.9) >= 0.98
+    moved = (sae.scales - 0.1).abs()
+    torch.testing.assert_close(moved.max(), torch.tensor(1e-2 * rate), rtol=1e-3, atol=1e-7)
+    assert not torch.equal(sae.directions, gba().directions)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------
@@ -222,11 +227,12 @@ def test_every_buffer_is_persistent() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("output_scale_rate", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("apply_b_dec_to_input", [True, False])
 def test_export_is_a_jumprelu_sae_with_the_same_outputs(
-    apply_b_dec_to_input: bool, tmp_path: Path
+    apply_b_dec_to_input: bool, output_scale_rate: float, tmp_path: Path
 ) -> None:
-    sae = gba(apply_b_dec_to_input=apply_b_dec_to_input)
+    sae = gba(apply_b_dec_to_input=apply_b_dec_to_input, output_scale_rate=output_scale_rate)
     with torch.enable_grad():
         trainer(sae, steps=20).fit()
     sae.output_scale[0] = -0.3
@@ -293,6 +299,8 @@ def test_the_limit_is_the_length_of_the_inputs(fields: dict[str, Any], limit: fl
         ({"bias_update_steps": 2.5}, "bias_update_steps is 2.5; a whole number"),
         ({"bias_step_size": 0.0}, "bias_step_size is 0.0; a share"),
         ({"bias_limit": -1.0}, "bias_limit is -1.0; a positive number"),
+        ({"output_scale_rate": -0.1}, "output_scale_rate is -0.1; 0 or a positive multiple"),
+        ({"output_scale_rate": True}, "output_scale_rate is True; 0 or a positive multiple"),
         ({"normalize_activations": "covariance_whitening"}, "untie encoder and decoder"),
     ],
 )

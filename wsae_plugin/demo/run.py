@@ -30,6 +30,7 @@ from wsae_plugin.evaluation.measures import HeldOutSums
 from wsae_plugin.files import write_json_atomic, write_text_atomic
 from wsae_plugin.gamma.spectrum import gamma_spectrum, weighted_variance_share
 from wsae_plugin.saes import GAMMA_FILENAME
+from wsae_plugin.threads import torch_threads
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.load import load_run_config
 from wsae_plugin.training.run_folder import RunFolder
@@ -81,7 +82,7 @@ def run_demo(output: Path, seed: int = 0, settings: DemoSettings | None = None) 
     output.parent.mkdir(parents=True, exist_ok=True)
     clock = _Clock()
     with (
-        _one_thread(),
+        torch_threads(1),
         tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name,
     ):
         staging = Path(name)
@@ -234,20 +235,6 @@ def _install(run: TrainedRun, result: dict[str, Any], output: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
     write_json_atomic(output / RESULT_FILENAME, result)
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """At this size a second thread gains little on an idle machine and loses much on a busy one.
-
-    The numbers then do not depend on how many cores there are, either.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Clock:

@@ -26,6 +26,7 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
         bias_update_steps (int): Training steps from one update of the biases to the next.
         bias_step_size (float): Share of a latent's largest pre-activation that an update moves its bias by.
         bias_limit (float | None): No bias falls below minus this. None is the length that normalize_activations gives the inputs, and 1 for inputs as they come.
+        output_scale_rate (float): Learning rate of the output scales a, as a multiple of the trainer's. 0 keeps them at decoder_init_norm: latents then find features before they explain each other away.
         normalize_activations (Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]): As in SAELens, but scaled by default.
         alpha (float): Exponent in γ = s^alpha. 0, the default, is Group Bias Adaptation unweighted.
     """  # noqa: E501
@@ -36,6 +37,7 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
     bias_update_steps: int = 50
     bias_step_size: float = 0.01
     bias_limit: float | None = None
+    output_scale_rate: float = 1.0
     normalize_activations: Literal[
         "none",
         "expected_average_only_in",
@@ -132,6 +134,9 @@ def _check_bias_fields(cfg: GBATrainingSAEConfig) -> None:
         refuse("bias_step_size", "a share, above 0 and at most 1, is needed")
     if cfg.bias_limit is not None and not is_between(cfg.bias_limit, 0, float("inf")):
         refuse("bias_limit", "a positive number is needed, or None for the length of the inputs")
+    rate = cfg.output_scale_rate
+    if not (rate == 0 and not isinstance(rate, bool)) and not is_between(rate, 0, float("inf")):
+        refuse("output_scale_rate", "0 or a positive multiple of the learning rate is needed")
     if cfg.normalize_activations == "covariance_whitening":
         refuse(
             "normalize_activations",

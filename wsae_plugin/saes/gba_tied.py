@@ -19,7 +19,7 @@ from wsae_plugin.saes.gba_rule import adapted_bias, groups_of_latents, target_fr
 class BiasAdaptedSAE(TrainingSAE[Any]):
     """x̂ = b_pre + Σ_m a_m z_m w_m with z_m = y_m · 1[y_m + b_m > 0] and y_m = w_mᵀ(x − b_pre).
 
-    Trained are a (`output_scale`), w through `directions`, whose lengths do not matter, and b_pre
+    Trained are a (`scales`), w through `directions`, whose lengths do not matter, and b_pre
     (SAELens's `b_dec`). `bias` is a buffer that only the rule of arXiv 2506.14002 moves.
     """
 
@@ -34,12 +34,23 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
         d_in, d_sae = self.cfg.d_in, self.cfg.d_sae
         scale = 1.0 if self.cfg.decoder_init_norm is None else self.cfg.decoder_init_norm
         self.b_dec = nn.Parameter(self._filled(0.0, d_in))
-        self.directions = nn.Parameter(normalize(self._filled(0.0, d_sae, d_in).normal_(), dim=-1))
-        self.output_scale = nn.Parameter(self._filled(scale, d_sae))
+        self.directions = nn.Parameter(self._random_directions())
+        rate = self.cfg.output_scale_rate
+        self.output_scale = nn.Parameter(
+            self._filled(scale / (rate or 1.0), d_sae), requires_grad=rate > 0
+        )
         # float32 whatever the dtype, in which a step of a hundredth could round away.
         self.register_buffer("bias", torch.zeros(d_sae, device=self.device))
         self.register_buffer("lowest_bias", torch.tensor(-self._bias_limit(), device=self.device))
         self.counters = FiringCounters(d_sae, self.device)
+
+    def _random_directions(self) -> Tensor:
+        # A stream of its own: in the global one a dictionary that was drawn under the same seed has
+        # the same numbers, and the SAE of a synthetic world would start at the truth.
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        shape = (self.cfg.d_sae, self.cfg.d_in)
+        directions = normalize(torch.randn(shape, generator=generator), dim=-1)
+        return directions.to(self.device, self.dtype)
 
     def _filled(self, value: float, *shape: int) -> Tensor:
         return torch.full(shape, value, dtype=self.dtype, device=self.device)
@@ -55,6 +66,12 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
         return normalize(self.directions, dim=-1)
 
     @property
+    def scales(self) -> Tensor:
+        """a, shape (d_sae,)."""
+        # Adam moves every parameter by the learning rate: this factor is what slows a alone.
+        return self.output_scale * (self.cfg.output_scale_rate or 1.0)
+
+    @property
     @override
     def W_enc(self) -> Tensor:  # type: ignore[override]
         """wᵀ, shape (d_in, d_sae)."""
@@ -64,7 +81,7 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
     @override
     def W_dec(self) -> Tensor:  # type: ignore[override]
         """a w, shape (d_sae, d_in)."""
-        return self.output_scale.unsqueeze(-1) * self.feature_directions
+        return self.scales.unsqueeze(-1) * self.feature_directions
 
     @override
     def get_coefficients(self) -> dict[str, float | TrainCoefficientConfig]:

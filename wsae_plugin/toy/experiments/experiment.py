@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.provenance import versions
 from wsae_plugin.statistics import bootstrap_interval, compare, rounded
+from wsae_plugin.threads import torch_threads
 from wsae_plugin.toy.experiments.arms import SAE, Arm
 from wsae_plugin.toy.experiments.cell import Condition, Scores, run_cell
 from wsae_plugin.toy.experiments.facts import facts_of
@@ -86,7 +85,7 @@ def run_experiment(
     """
     config = {"experiment": experiment.name, **asdict(settings)}
     folder = ExperimentFolder(output, config)
-    with _threads(threads):
+    with torch_threads(threads):
         scores, worlds = _run_cells(experiment, settings, folder)
     cells = experiment.cells(settings)
     result: Result = {
@@ -210,14 +209,3 @@ def _comparisons(experiment: Experiment, scores: Sequence[Scores]) -> list[Resul
                 for number, one in enumerate(found)
             ]
     return rows
-
-
-@contextmanager
-def _threads(threads: int | None) -> Generator[None]:
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

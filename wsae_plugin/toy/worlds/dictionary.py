@@ -1,4 +1,4 @@
-"""Random dictionaries: X = HV with Gaussian rows V and exactly sparse H."""
+"""Random dictionaries: X = HV with Gaussian rows V."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.toy.worlds.world import World, make_world
+from wsae_plugin.toy.worlds.world import World, directions_stream, make_world
 
 
 def random_dictionary(
@@ -37,8 +37,6 @@ def random_dictionary(
         raise BadInputError(
             f"n_active is {list(n_active)}; each is a number of features from 1 to {n_features}."
         )
-    generator = torch.Generator().manual_seed(seed)
-    feature_vectors = torch.randn(n_features, d_in, generator=generator) / d_in**0.5
     choices = torch.tensor(n_active)
 
     def keep_exactly_s(activations: Tensor) -> Tensor:
@@ -47,4 +45,28 @@ def random_dictionary(
         return activations * (rank < s)
 
     description = {"kind": "random_dictionary", "n_active": list(n_active), "seed": seed}
+    feature_vectors = _gaussian_rows(n_features, d_in, seed)
     return make_world(name, feature_vectors, 1.0, description, [keep_exactly_s])
+
+
+def dictionary_of_frequencies(
+    frequencies: Tensor, d_in: int, *, name: str = "frequencies", seed: int = 0
+) -> World:
+    """The same V with features that fire independently, each as often as it is told.
+
+    Args:
+        frequencies: shape (n_features,), in (0, 1].
+        d_in: columns of V.
+        name: in files and figures.
+        seed: of V.
+
+    Raises:
+        BadInputError: a frequency is not in (0, 1].
+    """
+    feature_vectors = _gaussian_rows(len(frequencies), d_in, seed)
+    description = {"kind": "dictionary_of_frequencies", "seed": seed}
+    return make_world(name, feature_vectors, frequencies, description)
+
+
+def _gaussian_rows(n_features: int, d_in: int, seed: int) -> Tensor:
+    return torch.randn(n_features, d_in, generator=directions_stream(seed)) / d_in**0.5

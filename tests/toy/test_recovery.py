@@ -1,0 +1,302 @@
+"""The recovery study: worlds, arms, measures by hand, and all of it end to end at a tiny size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.plots.recovery import figures
+from wsae_plugin.saes.gba import GBATrainingSAE
+from wsae_plugin.toy.metrics import feature_recovery_rate
+from wsae_plugin.toy.recovery import ARMS, RecoverySettings, page, run_study
+from wsae_plugin.toy.recovery import study as study_module
+from wsae_plugin.toy.recovery.arms import FIXED, TOP_K, TiedTopKSAE, gba
+from wsae_plugin.toy.recovery.summary import comparisons, consistency, history, resonance, scores
+from wsae_plugin.toy.recovery.train import CURVE, measure, targets, train
+from wsae_plugin.toy.recovery.worlds import BALANCED, IMBALANCED, SPREAD, WORLDS, make
+
+TINY = RecoverySettings(
+    n_features=32,
+    d_in=8,
+    d_sae=64,
+    batch_size=16,
+    n_steps=4,
+    n_seeds=2,
+    pool_size=200,
+    n_held_out=200,
+    n_snapshots=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# --- worlds and arms -----------------------------------------------------------------------------
+
+
+def test_the_worlds_have_the_frequencies_they_promise() -> None:
+    generator = torch.Generator().manual_seed(5)
+    active = {name: make(name, TINY).sample(4000, generator)[0] > 0 for name in WORLDS}
+    assert (active[BALANCED].sum(dim=1) == 12).all()
+    counts = active[IMBALANCED].sum(dim=1)
+    assert set(counts.tolist()) == {3, 20}
+    assert abs((counts == 3).float().mean() - 0.5) < 0.05
+    frequency = active[SPREAD].float().mean(dim=0)
+    assert abs(frequency[0] - 0.3) < 0.03
+    assert 0 < frequency[-1] < 0.01
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_no_arm_starts_at_the_truth(world: str) -> None:
+    """One seed for the world, the data and the weights must not mean the same random numbers."""
+    for seed in (0, 1):
+        settings = replace(TINY, d_in=42, d_sae=128, n_features=128, world_seed=seed)
+        features = make(world, settings).feature_vectors
+        for arm in ARMS:
+            torch.manual_seed(seed)
+            sae = arm.make(settings.d_in, settings.d_sae, seed)
+            assert feature_recovery_rate(sae.W_dec, features, 0.8) == 0, arm.name
+
+
+def test_arms_of_a_family_start_alike() -> None:
+    starts: dict[str, torch.Tensor] = {}
+    for arm in ARMS:
+        torch.manual_seed(3)
+        sae = arm.make(8, 64, 3)
+        family = "untied" if arm.family == "untied" else "tied"
+        start = torch.nn.functional.normalize(sae.W_dec, dim=-1)
+        torch.testing.assert_close(starts.setdefault(family, start), start)
+
+
+def test_every_weighted_arm_has_its_unweighted_one() -> None:
+    arms = {arm.name: arm for arm in ARMS}
+    for arm in ARMS:
+        if arm.weighted_form_of is not None:
+            weighted, plain = arm.make(8, 64, 0).cfg, arms[arm.weighted_form_of].make(8, 64, 0).cfg
+            different = {
+                name for name, value in vars(weighted).items() if vars(plain)[name] != value
+            }
+            assert "alpha" in different
+            assert different <= {"alpha", "gamma_proxy", "metadata"}
+
+
+def test_the_tied_top_k_has_at_most_k_active_latents() -> None:
+    sae = gba(TiedTopKSAE)(8, 64, 0)
+    acts = sae.encode(torch.randn(50, 8))
+    assert ((acts != 0).sum(dim=1) <= TOP_K).all()
+    assert (acts >= 0).all() and (acts > 0).any()
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"n_features": 16}, "--n-features 16"),
+        ({"d_in": 1}, "--d-in 1"),
+        ({"d_sae": 49}, "--d-sae 49"),
+        ({"n_seeds": 1}, "--seeds 1"),
+        ({"n_steps": 1}, "--steps 1"),
+        ({"rates": (1e-3, 0.0)}, "--lr"),
+    ],
+)
+def test_what_is_impossible_is_refused(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInputError, match=named):
+        replace(TINY, **changed)
+
+
+# --- one training --------------------------------------------------------------------------------
+
+
+def test_a_training_repeats_itself_and_seeds_differ() -> None:
+    first, again = (train(ARMS[0], IMBALANCED, 1e-3, 0, TINY) for _ in range(2))
+    assert first.record == again.record
+    assert torch.equal(first.tensors["W_dec"], again.tensors["W_dec"])
+    other = train(ARMS[0], IMBALANCED, 1e-3, 1, TINY)
+    assert not torch.equal(first.tensors["W_dec"], other.tensors["W_dec"])
+    assert [one["step"] for one in first.record["history"]] == [2, 4]
+
+
+def test_measures_of_the_true_dictionary() -> None:
+    """Latents that are the features score 1, and fire at least as often as their features do."""
+    world = make(SPREAD, TINY)
+    sae = gba(**FIXED)(TINY.d_in, 2 * TINY.n_features, 0)
+    with torch.no_grad():
+        # The second half, pointing away from everything that happens, is dead.
+        away = -world.feature_vectors.sum(dim=0, keepdim=True).expand_as(world.feature_vectors)
+        sae.directions.copy_(torch.cat([world.feature_vectors, away]))
+        sae.bias.fill_(-1e-6)
+        sae.bias[TINY.n_features :] = -1e3
+    measured, frequency = measure(sae, world, 0, TINY)
+    assert all(measured[f"frr_{threshold:g}"] == 1 for threshold in CURVE)
+    assert measured["latents_that_are_features"] == 1
+    assert measured["dead"] == 0.5
+    assert measured["l0"] == pytest.approx(float(frequency.sum()))
+
+
+def test_targets_are_those_of_the_groups_and_of_nothing_else() -> None:
+    sae = gba(n_groups=2, highest_target_frequency=0.5, lowest_target_frequency=0.1)(8, 64, 0)
+    torch.testing.assert_close(targets(sae), torch.tensor([0.5] * 32 + [0.1] * 32))
+    assert targets(gba(TiedTopKSAE)(8, 64, 0)).isnan().all()
+
+
+# --- from records to the result ------------------------------------------------------------------
+
+
+def test_consistency_worked_by_hand() -> None:
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    near_east = torch.tensor([0.95, 0.3])
+    assert consistency([torch.stack([east, north]), torch.stack([near_east])]) == [0.5, 1.0]
+    assert consistency([torch.stack([east]), torch.stack([-east])]) == [0.0, 0.0]
+    assert consistency([torch.stack([east]), torch.empty(0, 2)]) == [0.0, 0.0]
+
+
+def test_scores_and_history_are_means_over_seeds() -> None:
+    records = [
+        {"history": [{"step": 10, "frr_0.9": low}], "l0": low, "dead": 0.0} for low in (0.2, 0.4)
+    ]
+    assert history(records) == {"step": [10.0], "frr_0.9": [0.3]}
+    found = scores(records)
+    assert set(found) == {"l0", "dead"}
+    assert found["l0"]["mean"] == 0.3 and found["l0"]["per_seed"] == [0.2, 0.4]
+
+
+def test_weighted_forms_are_compared_with_their_own_unweighted_one() -> None:
+    def records(level: float) -> list[dict[str, float]]:
+        return [
+            {
+                "frr_0.8": level + wobble,
+                "frr_0.9": level,
+                "latents_that_are_features": 0.0,
+                "explained_variance": 0.0,
+            }
+            for wobble in (0.0, 0.01, 0.02)
+        ]
+
+    levels = {arm.name: number / 100 for number, arm in enumerate(ARMS)}
+    rows = comparisons({("w", 1e-3, name): records(x) for name, x in levels.items()}, ARMS)
+    against = {row["arm"]: row["against"] for row in rows}
+    assert against == {arm.name: arm.weighted_form_of or ARMS[0].name for arm in ARMS[1:]}
+    for row in rows:
+        if row["measure"] in ("frr_0.8", "frr_0.9"):
+            assert row["mean"] == pytest.approx(levels[row["arm"]] - levels[row["against"]])
+
+
+def test_resonance_lists_live_latents_with_their_closest_feature() -> None:
+    world = make(SPREAD, TINY)
+    tensors = {
+        "W_dec": world.feature_vectors[[7, 0, 3]] * 2,
+        "frequency": torch.tensor([0.25, 0.0, 0.5]),
+        "target": torch.tensor([0.2, 0.2, 0.4]),
+    }
+    found = resonance(SPREAD, tensors, TINY)
+    assert found["frequency"] == [0.25, 0.5]
+    assert found["target"] == [0.2, 0.4]
+    assert found["cosine"] == [1.0, 1.0]
+    expected = world.firing_probabilities[[7, 3]].tolist()
+    assert found["feature_frequency"] == pytest.approx(expected, rel=1e-2)
+    nothing_aimed_for = tensors | {"target": torch.full((3,), torch.nan)}
+    assert resonance(SPREAD, nothing_aimed_for, TINY)["target"] == []
+
+
+# --- the study -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("study") / "out"
+    return folder, run_study(TINY, folder, jobs=1)
+
+
+def test_the_result_is_the_file_and_covers_the_grid(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, result = finished
+    assert json.loads((folder / "gba.json").read_text()) == json.loads(json.dumps(result))
+    places = {(cell["world"], cell["arm"]) for cell in result["cells"]}
+    assert {(w, arm.name) for w in (IMBALANCED, BALANCED) for arm in ARMS} <= places
+    assert {arm for world, arm in places if world == SPREAD} == set(study_module.SPREAD_ARMS)
+    assert {one["arm"] for one in result["resonance"]} == set(study_module.SPREAD_ARMS)
+
+
+def test_a_study_goes_on_where_it_stopped(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = finished
+    trained: list[str] = []
+    real = study_module.train
+
+    def stopping(arm: Any, world: str, lr: float, seed: int, settings: Any) -> Any:
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(arm.name)
+        return real(arm, world, lr, seed, settings)
+
+    monkeypatch.setattr(study_module, "train", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(TINY, tmp_path / "again", jobs=1)
+    assert len(list((tmp_path / "again" / "cells").glob("*.json"))) == 3
+
+    def counting(arm: Any, world: str, lr: float, seed: int, settings: Any) -> Any:
+        trained.append(arm.name)
+        return real(arm, world, lr, seed, settings)
+
+    monkeypatch.setattr(study_module, "train", counting)
+    assert run_study(TINY, tmp_path / "again", jobs=1) == result
+    assert len(trained) == len(list((folder / "cells").glob("*.json")))
+
+
+def test_another_config_is_refused(finished: tuple[Path, dict[str, Any]]) -> None:
+    with pytest.raises(BadInputError, match="n_steps was 4, now 6"):
+        run_study(replace(TINY, n_steps=6), finished[0], jobs=1)
+
+
+def test_two_processes_give_the_same_numbers(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = finished
+    group = study_module.groups_of(TINY)[0]
+    monkeypatch.setattr(study_module, "groups_of", lambda _: [group])
+    for _ in study_module._trained(  # pyright: ignore[reportPrivateUsage]
+        [(group, 0), (group, 1)],
+        TINY,
+        study_module.ExperimentFolder(tmp_path / "out", {"experiment": "gba"}),
+        jobs=2,
+    ):
+        pass
+    for seed in (0, 1):
+        name = f"cells/{group.key(seed)}.json"
+        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_page_and_figures_are_drawn_from_the_json(finished: tuple[Path, dict[str, Any]]) -> None:
+    written = json.loads((finished[0] / "gba.json").read_text())
+    text = page(written)
+    for arm in ARMS:
+        assert f"| {arm.label} |" in text
+    assert "| 38.3% / 3.9% |" in text
+    assert all(sentence in text for sentence in written["verdict"])
+    assert set(figures(written)) == {"recovery", "training", "thresholds", "resonance"}
+
+
+@pytest.mark.slow
+def test_scales_that_do_not_learn_are_what_recovery_needs() -> None:
+    """The study's main finding, at half of its width and length."""
+    settings = replace(RecoverySettings(), d_sae=512, n_steps=2000)
+    arms = {arm.name: arm for arm in ARMS}
+    fixed, trained = (
+        train(arms[name], IMBALANCED, 1e-3, 0, settings).record["frr_0.8"]
+        for name in ("gba", "gba-trained-scales")
+    )
+    assert fixed > 0.75
+    assert trained < 0.5
+
+
+def test_gba_is_the_class_that_users_get() -> None:
+    assert type(ARMS[0].make(8, 64, 0)) is GBATrainingSAE

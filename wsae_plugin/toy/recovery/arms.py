@@ -1,0 +1,145 @@
+"""What the recovery study compares: SAELens's training classes with a weight in their loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from sae_lens import TrainingSAE
+from torch import Tensor
+from typing_extensions import override
+
+from wsae_plugin.saes.batchtopk import (
+    WeightedBatchTopKTrainingSAE,
+    WeightedBatchTopKTrainingSAEConfig,
+)
+from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
+from wsae_plugin.saes.standard import WeightedStandardTrainingSAE, WeightedStandardTrainingSAEConfig
+from wsae_plugin.saes.topk import WeightedTopKTrainingSAE, WeightedTopKTrainingSAEConfig
+
+Family = Literal["gba", "tied", "untied"]
+Maker = Callable[[int, int, int], TrainingSAE[Any]]
+"""d_in, d_sae, seed → an SAE before training."""
+
+TOP_K = 30
+L1_COEFFICIENT = 3.0
+"""For inputs of length √d_in; of 0.3, 1, 3 and 10 the one with which L1 recovered most."""
+
+
+class TiedTopKSAE(GBATrainingSAE):
+    """Group Bias Adaptation's weights, scales and start, with the 30 largest pre-activations of a
+    sample in place of biases: what is left when only the adaptation is taken away.
+    """
+
+    @override
+    def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden_pre = self.process_sae_in(x) @ self.W_enc
+        top = hidden_pre.relu().topk(TOP_K, dim=-1)
+        return torch.zeros_like(hidden_pre).scatter(-1, top.indices, top.values), hidden_pre
+
+
+@dataclass(frozen=True)
+class RecoveryArm:
+    """One way to train.
+
+    Attributes:
+        name: in files.
+        label: for readers.
+        family: `gba`: biases adapt; `tied`: the same SAE without that; `untied`: SAELens's own.
+        make: the SAE before training.
+        weighted_form_of: the arm that differs in Γ alone.
+        printed: FRR at 0.8 and 0.9 in arXiv 2506.14002, on the imbalanced world.
+    """
+
+    name: str
+    label: str
+    family: Family
+    make: Maker
+    weighted_form_of: str | None = None
+    printed: tuple[float, float] | None = None
+
+
+def gba(sae_class: type[GBATrainingSAE] = GBATrainingSAE, /, **fields: Any) -> Maker:
+    """Group Bias Adaptation with these fields of its config."""
+
+    def make(d_in: int, d_sae: int, seed: int) -> GBATrainingSAE:
+        return sae_class(GBATrainingSAEConfig(d_in=d_in, d_sae=d_sae, gamma_seed=seed, **fields))
+
+    return make
+
+
+def _top_k(k: int, alpha: float = 0.0) -> Maker:
+    return lambda d_in, d_sae, _: WeightedTopKTrainingSAE(
+        WeightedTopKTrainingSAEConfig(k=k, **_shared(d_in, d_sae, alpha))
+    )
+
+
+def _batch_top_k(k: int, alpha: float = 0.0) -> Maker:
+    return lambda d_in, d_sae, _: WeightedBatchTopKTrainingSAE(
+        WeightedBatchTopKTrainingSAEConfig(k=k, **_shared(d_in, d_sae, alpha))
+    )
+
+
+def _l1(coefficient: float, alpha: float = 0.0) -> Maker:
+    return lambda d_in, d_sae, _: WeightedStandardTrainingSAE(
+        WeightedStandardTrainingSAEConfig(l1_coefficient=coefficient, **_shared(d_in, d_sae, alpha))
+    )
+
+
+def _shared(d_in: int, d_sae: int, alpha: float) -> dict[str, Any]:
+    # Inputs of one length for all arms: Group Bias Adaptation asks for it, the others allow it.
+    scaled = {"normalize_activations": "expected_average_only_in"}
+    return {"d_in": d_in, "d_sae": d_sae, "alpha": alpha, **scaled}
+
+
+# A feature fires on 9 % of the samples. Scales that do not learn, and biases that move three times
+# as fast as printed, since the training is short: see eval/toy/gba_ablation.json.
+NEAR: dict[str, Any] = {"highest_target_frequency": 0.1, "lowest_target_frequency": 0.02}
+WRONG: dict[str, Any] = {"highest_target_frequency": 5e-3, "lowest_target_frequency": 1e-4}
+FIXED: dict[str, Any] = {"output_scale_rate": 0.0, "bias_step_size": 0.03}
+
+ARMS: tuple[RecoveryArm, ...] = (
+    RecoveryArm("gba", "GBA, p from 0.1 to 0.02", "gba", gba(**FIXED, **NEAR)),
+    RecoveryArm("gba-weighted", "the same, α = 1", "gba", gba(**FIXED, **NEAR, alpha=1.0), "gba"),
+    RecoveryArm(
+        "gba-shuffled",
+        "the same, α = 1, Γ shuffled",
+        "gba",
+        gba(**FIXED, **NEAR, alpha=1.0, gamma_proxy="shuffled_variance"),
+        "gba",
+    ),
+    RecoveryArm("gba-wide", "GBA, p from 0.5 to 0.001", "gba", gba(**FIXED)),
+    RecoveryArm("ba", "BA, p = 0.1", "gba", gba(**FIXED, n_groups=1, highest_target_frequency=0.1)),
+    RecoveryArm(
+        "gba-wrong",
+        "GBA, p from 0.005 to 0.0001",
+        "gba",
+        gba(**FIXED, **WRONG),
+        printed=(0.383, 0.039),
+    ),
+    RecoveryArm(
+        "gba-trained-scales",
+        "GBA, p from 0.1 to 0.02, scales learn",
+        "gba",
+        gba(**NEAR, bias_step_size=0.03),
+    ),
+    RecoveryArm("gba-printed", "GBA as printed", "gba", gba(), printed=(1.0, 1.0)),
+    RecoveryArm("tied-top-k-30", "Top-k 30, tied as GBA", "tied", gba(TiedTopKSAE, **FIXED)),
+    RecoveryArm("top-k-12", "Top-k 12", "untied", _top_k(12)),
+    RecoveryArm("top-k-20", "Top-k 20", "untied", _top_k(20), printed=(1.0, 0.984)),
+    RecoveryArm("top-k-30", "Top-k 30", "untied", _top_k(TOP_K), printed=(0.984, 0.242)),
+    RecoveryArm("top-k-50", "Top-k 50", "untied", _top_k(50), printed=(0.945, 0.234)),
+    RecoveryArm("top-k-30-weighted", "Top-k 30, α = 1", "untied", _top_k(TOP_K, 1.0), "top-k-30"),
+    RecoveryArm("batch-top-k-30", "BatchTopK 30", "untied", _batch_top_k(TOP_K)),
+    RecoveryArm(
+        "batch-top-k-30-weighted",
+        "BatchTopK 30, α = 1",
+        "untied",
+        _batch_top_k(TOP_K, 1.0),
+        "batch-top-k-30",
+    ),
+    RecoveryArm("l1", "L1", "untied", _l1(L1_COEFFICIENT)),
+    RecoveryArm("l1-weighted", "L1, α = 1", "untied", _l1(L1_COEFFICIENT, 1.0), "l1"),
+)
