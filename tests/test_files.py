@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.files import (
+    folder_written_whole,
+    link_out_of,
+    sha256_of,
+    write_json_atomic,
+    write_text_atomic,
+)
 
 
 def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
@@ -33,3 +39,43 @@ def test_the_result_is_as_readable_as_any_other_file(tmp_path: Path) -> None:
     write_text_atomic(tmp_path / "ours", "x")
     (tmp_path / "plain").write_text("x")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_is_there_when_it_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    for content in ("one", "two"):
+        left = folder.with_name(".b.partial")
+        (left / "of a writer that was killed").mkdir(parents=True)
+        before = folder.exists()
+        with folder_written_whole(folder) as partial:
+            assert list(partial.iterdir()) == []
+            (partial / content).touch()
+            assert folder.exists() == before
+        assert [path.name for path in folder.iterdir()] == [content]
+    with pytest.raises(OSError, match="no space"), folder_written_whole(folder) as partial:
+        (partial / "three").touch()
+        raise OSError("no space")
+    assert list((tmp_path / "a").iterdir()) == [folder]
+    assert [path.name for path in folder.iterdir()] == ["two"]
+
+
+def test_links_that_lead_out(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "file").touch()
+    (folder / "within").symlink_to(folder / "a")
+    (folder / "a" / "up").symlink_to("../a/file")
+    (folder / "ring").symlink_to("ring")
+    (tmp_path / "asked").symlink_to(folder)
+    assert link_out_of(folder) is None
+    assert link_out_of(tmp_path / "asked") is None
+    for target in ("/etc", "../../run2", "../../nowhere", str(tmp_path)):
+        (folder / "a" / "out").symlink_to(target)
+        assert link_out_of(folder) == folder / "a" / "out"
+        (folder / "a" / "out").unlink()
+
+
+def test_the_sha256_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    # The first example of FIPS 180-2.
+    assert sha256_of(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")

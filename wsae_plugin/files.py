@@ -1,10 +1,14 @@
-"""Files that are either whole or absent."""
+"""Files and folders that are either whole or absent, checksums of them, and links among them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -43,6 +47,64 @@ def write_json_atomic(path: Path, value: object) -> None:
         OSError: As for `write_text_atomic`.
     """
     write_text_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Generator[Path]:
+    """A folder to write into, which becomes `path` at the end.
+
+    Args:
+        path: The folder to make, and the folders above it. An existing one is replaced.
+
+    Yields:
+        An empty folder beside `path`; whatever goes wrong, it is removed and `path` untouched.
+    """
+    partial = partial_of(path)
+    # One that was left when its writer was killed.
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    except BaseException:
+        # A full disk is the likely cause; what is left would keep it full.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def partial_of(path: Path) -> Path:
+    """What the folder `path` is called while it is not whole."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def sha256_of(content: bytes | Path) -> str:
+    """The SHA-256 of a file's content, or of what will be one, in hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256()
+    with content.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def link_out_of(folder: Path) -> Path | None:
+    """The first symbolic link under `folder` that leads out of it; None where there is none.
+
+    `folder` itself may be a link: it is what was asked for.
+    """
+    root = os.path.realpath(folder)
+    for path in sorted(folder.rglob("*")):
+        # `realpath`, which a ring of links does not disturb.
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+            return path
+    return None
 
 
 def _umask() -> int:

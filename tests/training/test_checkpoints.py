@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from wsae_plugin.training.checkpoints import is_complete, newest_checkpoint
+from wsae_plugin.training.checkpoints import (
+    discard_half_written,
+    is_complete,
+    keep_newest,
+    newest_checkpoint,
+)
 
 OF_AN_SAE = ("sae_weights.safetensors", "trainer_state.pt")
 
@@ -38,8 +43,27 @@ def test_half_a_checkpoint_is_none(tmp_path: Path, saes: tuple[str, ...], missin
 def test_the_newest_complete_one_by_number(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "none") is None
     assert newest_checkpoint(tmp_path) is None
-    for name in ("900", "1000", ".partial-3000", "final_4000"):
+    for name in ("900", "1000", ".3000.partial", "final_4000"):
         make(tmp_path / name)
     (tmp_path / "2000").mkdir()
     assert newest_checkpoint(tmp_path) == tmp_path / "1000"
-    assert not is_complete(tmp_path / ".partial-3000")
+    assert not is_complete(tmp_path / ".3000.partial")
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    """By number, and nothing but whole checkpoints is counted or removed."""
+    keep_newest(tmp_path / "none", 1)
+    for name in ("900", "1000", "20", "final_4000"):
+        make(tmp_path / name)
+    (tmp_path / "2000").mkdir()
+    for n, kept in ((5, {"20", "900", "1000"}), (2, {"900", "1000"}), (1, {"1000"})):
+        keep_newest(tmp_path, n)
+        assert {path.name for path in tmp_path.iterdir()} == kept | {"2000", "final_4000"}
+
+
+def test_half_of_one_is_removed(tmp_path: Path) -> None:
+    discard_half_written(tmp_path / "none")
+    for name in ("900", ".1000.partial"):
+        make(tmp_path / name)
+    discard_half_written(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["900"]

@@ -29,7 +29,7 @@ def activations(sizes: list[int]) -> Iterator[Tensor]:
         yield values[:, None].expand(size, 2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
     buffer_size=st.integers(8, 64),

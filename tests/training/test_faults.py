@@ -20,7 +20,7 @@ import wsae_plugin.training.run_folder as run_folder_module
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import load_run_config
-from wsae_plugin.training.run_folder import RunFolder
+from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.train import TrainedRun, train
 from wsae_plugin.training.trainer import WeightedSAETrainer
 
@@ -143,12 +143,13 @@ def test_a_data_set_of_one_token(world: TinyWorld, tmp_path: Path) -> None:
 
 
 def test_damaged_checkpoints(run: Callable[..., TrainedRun], tmp_path: Path) -> None:
-    """Each is named and refused before anything changes; without it the run goes on."""
+    """Without checksums, as SAELens's own runners write them: refused before anything changes."""
     folder = tmp_path / "run"
     run(name="run")
     record = json.loads((folder / "run.json").read_text()) | {"status": "failed"}
     (folder / "run.json").write_text(json.dumps(record))
     newest = folder / "checkpoints" / max(checkpoint_names(folder), key=int)
+    (newest / "checksums.json").unlink()
     names = ["sae_weights.safetensors", "trainer_state.pt", "random_state.safetensors"]
     before = (folder / "run.json").read_bytes()
     for name in names:
@@ -178,7 +179,7 @@ def test_a_config_of_a_newer_version(run: Callable[..., TrainedRun], tmp_path: P
 
 
 def _hold(folder: Path, ready: Any) -> None:
-    with RunFolder(folder).lock():
+    with lock(folder):
         ready.set()
         multiprocessing.Event().wait()
 

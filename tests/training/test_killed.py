@@ -97,12 +97,12 @@ def test_a_run_that_is_killed_again_and_again(
 
     draw = random.Random(kind)
     n_killed = 0
-    exported = folder / ("saes" if kind == "multi" else "sae")
+    name = "saes" if kind == "multi" else "sae"
     for attempt in range(N_KILLS):
         process = start(_train, config, folder, (folder / "run.json").exists())
         _wait(lambda: _status(folder) == "running", process)
         if attempt == N_KILLS - 1:
-            _wait(exported.exists, process)
+            _wait(lambda: any((folder / n).exists() for n in (f".{name}.partial", name)), process)
         else:
             n_before = _n_checkpoints(folder)
             # Every other time only after another checkpoint was begun, so that the run gets on.

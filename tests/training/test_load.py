@@ -70,7 +70,7 @@ def test_a_synthetic_run_has_a_seed_of_its_own(world: TinyWorld, tmp_path: Path)
         load_run_config(path, ["seed=x"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.differing_executors])
 @given(
     alpha=st.floats(-4, 4),
     k=st.integers(1, 64),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -47,12 +47,16 @@ def test_a_pickle_in_a_checkpoint_is_not_carried_out(tmp_path: Path, zipped: boo
     assert not made.exists()
 
 
-def test_a_link_out_of_a_checkpoint(tmp_path: Path) -> None:
-    save_file({"cpu": torch.get_rng_state()}, tmp_path / "elsewhere.safetensors")
+@pytest.mark.parametrize("name", ["random_state.safetensors", "sae"])
+def test_a_link_out_of_a_checkpoint(tmp_path: Path, name: str) -> None:
+    """Of a file, and of the folder of one SAE of several."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    save_file({"cpu": torch.get_rng_state()}, elsewhere / "random_state.safetensors")
     checkpoint = tmp_path / "100"
     checkpoint.mkdir()
-    (checkpoint / "random_state.safetensors").symlink_to(tmp_path / "elsewhere.safetensors")
-    with pytest.raises(BadInputError, match="is a link that leads out"):
+    (checkpoint / name).symlink_to(elsewhere / name if "." in name else elsewhere)
+    with pytest.raises(BadInputError, match=f"100/{name}: is a link that leads out"):
         check_readable(checkpoint)
 
 
@@ -65,7 +69,7 @@ def test_yaml_makes_no_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert not Path("made").exists()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
 def test_any_bytes_as_a_config(scratch: Path, content: bytes) -> None:
     file = scratch / "config.yaml"
@@ -81,7 +85,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     field=st.sampled_from(
         ["sae", "sae.k", "sae.alpha", "sae.d_in", "lr", "seqpos_slice", "hook_name", "logger",
@@ -97,20 +101,119 @@ def test_any_value_in_a_config(field: str, value: object) -> None:
         load_run_config(config, [f"{field}={to_yaml({'v': value}).partition(':')[2].strip()}"])
 
 
-@settings(max_examples=60, deadline=None)
-@given(content=st.binary(max_size=80), header=st.booleans())
-def test_any_bytes_as_tensors(scratch: Path, content: bytes, header: bool) -> None:
-    """As a Γ file, and as the files of a checkpoint."""
-    checkpoint = scratch / "100"
+TENSORS = (
+    "sae_weights.safetensors",
+    "random_state.safetensors",
+    "data_position.safetensors",
+    "trainer_state.pt",
+)
+
+
+@settings(max_examples=100)
+@given(
+    name=st.sampled_from(TENSORS),
+    content=st.one_of(
+        st.binary(max_size=80),
+        # A safetensors file begins with the length of its header, which is JSON.
+        st.binary(max_size=80).map(lambda header: len(header).to_bytes(8, "little") + header),
+    ),
+)
+@example(name="sae_weights.safetensors", content=b"")
+@example(name="trainer_state.pt", content=b"\x80\x02.")  # pops from an empty stack
+@example(name="data_position.safetensors", content=(2).to_bytes(8, "little") + b"{}")
+@example(name="random_state.safetensors", content=(2).to_bytes(8, "little") + b"{}")
+def test_any_bytes_as_tensors(scratch: Path, name: str, content: bytes) -> None:
+    """As a Γ file, and as one of the files of a checkpoint."""
+    checkpoint = scratch / name
     checkpoint.mkdir(exist_ok=True)
-    if header:
-        content = len(content).to_bytes(8, "little") + content
-    for name in ("sae_weights.safetensors", "random_state.safetensors", "trainer_state.pt"):
-        (checkpoint / name).write_bytes(content)
-    with pytest.raises(BadInputError):
+    (checkpoint / name).write_bytes(content)
+    with pytest.raises(BadInputError, match=name):
         check_readable(checkpoint)
     with pytest.raises(BadInputError):
-        read_proxy_file(checkpoint / "sae_weights.safetensors", d_in=4)
+        read_proxy_file(checkpoint / name, d_in=4)
+
+
+_WHOLE = {
+    "sae_weights.safetensors": {"W_dec": torch.ones(2, 3), "gamma": torch.ones(3).double()},
+    "random_state.safetensors": {"cpu": torch.get_rng_state()},
+    "data_position.safetensors": {
+        "draws": torch.ones(1, 3, dtype=torch.int64),
+        "waiting": torch.zeros(4, 3),
+        "kept": torch.zeros(2, 3),
+    },
+}
+
+
+@settings(max_examples=100)
+@given(
+    name=st.sampled_from([*_WHOLE, "trainer_state.pt"]),
+    changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=3),
+    kept=st.integers(0, 8000),
+)
+def test_a_file_of_a_checkpoint_with_changed_bytes(
+    scratch: Path, name: str, changes: list[tuple[int, int]], kept: int
+) -> None:
+    """Without checksums some changes are not noticed; no other error comes of any."""
+    checkpoint = scratch / f"changed-{name}"
+    checkpoint.mkdir(exist_ok=True)
+    file = checkpoint / name
+    if name in _WHOLE:
+        save_file(_WHOLE[name], file)
+    else:
+        torch.save({"optimizer": {"state": torch.ones(3)}, "n_training_steps": 5}, file)
+    check_readable(checkpoint)
+    content = bytearray(file.read_bytes()[:kept])
+    for place, value in changes:
+        if place < len(content):
+            content[place] = value
+    file.write_bytes(content)
+    with contextlib.suppress(BadInputError):
+        check_readable(checkpoint)
+
+
+def filled(shape: list[int], dtype: torch.dtype, fill: int) -> torch.Tensor:
+    return torch.full(shape, fill).to(dtype)
+
+
+_TENSORS = st.builds(
+    filled,
+    shape=st.lists(st.integers(0, 3), max_size=3),
+    dtype=st.sampled_from([torch.int64, torch.int32, torch.float32, torch.bfloat16, torch.bool]),
+    fill=st.integers(-1, 3),
+)
+
+
+@settings(max_examples=100)
+@given(
+    changes=st.dictionaries(
+        st.sampled_from(["draws", "waiting", "kept", "cached_row", "other"]), _TENSORS
+    )
+)
+@example(changes={"cached_row": torch.tensor([0, 1])})
+@example(changes={"waiting": torch.zeros(4, 3).int(), "kept": torch.zeros(2, 3).int()})
+@example(changes={"kept": torch.zeros(2, 3).double()})
+def test_any_tensors_as_a_place_in_the_data(
+    scratch: Path, changes: dict[str, torch.Tensor]
+) -> None:
+    """Either they are refused, before a run starts, or a run can go on from them."""
+    checkpoint = scratch / "place"
+    checkpoint.mkdir(exist_ok=True)
+    file = checkpoint / data_position.DATA_POSITION_FILENAME
+    save_file(_WHOLE["data_position.safetensors"] | changes, file)
+    try:
+        check_readable(checkpoint)
+    except BadInputError:
+        with pytest.raises(RunFailedError, match=r"data_position.safetensors: is damaged"):
+            data_position.read_position(file, False, "cpu")
+        return
+    position = data_position.read_position(file, False, "cpu")
+    contents = data_position.BufferedActivations(position["waiting"], position["kept"])
+    d_in = contents.kept.shape[1]
+    more = iter([torch.ones(8, d_in)] * 8)
+    buffer = data_position.MixingBuffer(8, 2, more, 0.5, contents)
+    assert [next(buffer).shape[1] for _ in range(6)] == [d_in] * 6
+    assert all(len(draw) == 3 and min(draw) >= 0 for draw in position["draws"].tolist())
+    int(position.get("cached_row", torch.tensor(0)))
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,13 @@ _HELP = "\n\n".join(
         "Each RUN is a run folder of `wsae train` or a comparison folder of `wsae compare`, "
         "measured by `wsae eval`. The card has the loss, how to load each SAE with SAELens alone, "
         "a table of the SAEs and one of their scores beside ordinary SAEs at matched L0, Γ with "
-        "its spectrum, data, procedure, SAEBench's scores if there are any, limits and citation. A "
-        "field that is missing is an error that names it.",
+        "its spectrum, data, procedure, SAEBench's scores if there are any, limits and citation; "
+        "of a whole comparison, also what `wsae report` says. Many SAEs are shown by variant, with "
+        "the mean over hooks and seeds, and one by one where the page is unfolded. A field that is "
+        "missing is an error that names it.",
         "\b\n  wsae eval runs/topk runs/weighted\n"
-        "  wsae card runs/weighted --baseline runs/topk --repo me/my-saes --output card/README.md",
+        "  wsae card runs/weighted --baseline runs/topk --repo me/my-saes --output card/README.md\n"
+        "  wsae card comparison --output card/README.md",
         "Figures are written beside the card. A card that was edited by hand is not overwritten.",
         "Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.",
     )
@@ -84,7 +87,7 @@ def card(
         check_repo_name(repo)
     records = read_records(runs)
     options = {"repo": repo, "author": author, "license": license_, "language": language}
-    text, figures = render(records, baseline, options, saebench_of(runs, records))
+    text, figures = render(runs, records, baseline, options, saebench_of(runs, records))
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, png in figures.items():
         path = output.parent / name
@@ -103,6 +106,7 @@ card.__doc__ = _HELP
 
 
 def render(
+    runs: Sequence[Path],
     records: Sequence[SAERecord],
     baseline: Path | None,
     options: Mapping[str, Any],
@@ -112,15 +116,20 @@ def render(
     from wsae_plugin.hub.card import CardOptions, figure_path, render_card
     from wsae_plugin.hub.gamma_summary import for_figure, gamma_summaries
     from wsae_plugin.hub.records import read_records
+    from wsae_plugin.hub.saebench_section import saebench_section
+    from wsae_plugin.plots.comparison_definitions import definition, eval_label
     from wsae_plugin.plots.gamma import gamma_spectrum
+
+    def describe(score: Mapping[str, Any]) -> tuple[str, str]:
+        return eval_label(score["eval"]), definition(dict(score))
 
     other = None if baseline is None else read_records([baseline])[0]
     gammas = gamma_summaries(records)
     text = render_card(
         records,
-        CardOptions(**options, baseline=other),
+        CardOptions(**options, baseline=other, report=_report(runs)),
         gammas,
-        [] if saebench is None else saebench["scores"],
+        saebench_section(saebench, records, describe),
     )
     figures: dict[str, bytes] = {}
     for hook, summary in gammas.items():
@@ -130,3 +139,29 @@ def render(
         figure.savefig(png, format="png", dpi=150, facecolor="white", metadata={"Software": None})
         figures[figure_path(hook)] = png.getvalue()
     return text, figures
+
+
+def not_measured(reasons: Mapping[str, str]) -> list[str]:
+    """sae_id → reason, as a line a reason."""
+    saes: dict[str, list[str]] = {}
+    for sae_id, reason in reasons.items():
+        saes.setdefault(reason, []).append(sae_id)
+    return [
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: "
+        f"scores not measured again: {reason}"
+        for reason, names in saes.items()
+    ]
+
+
+def _report(runs: Sequence[Path]) -> Mapping[str, Any] | None:
+    """What `wsae report` would say, where the SAEs are those of one comparison."""
+    from wsae_plugin.comparison import MANIFEST_FILENAME
+    from wsae_plugin.hub.local_paths import without_local_paths
+    from wsae_plugin.saebench.summary import summarize
+    from wsae_plugin.saebench.summary_inputs import read_inputs
+
+    (first, *others) = runs
+    is_comparison = first.is_file() or (first / MANIFEST_FILENAME).is_file()
+    if others or not is_comparison:
+        return None
+    return without_local_paths(summarize(read_inputs(first)))

@@ -86,6 +86,15 @@ def compare(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")
     ] = False,
+    keep_checkpoints: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-checkpoints",
+            metavar="N",
+            min=1,
+            help="Keep the N newest checkpoints only. By default all stay until a seed is done.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the grid, steps and memory; write nothing.")
     ] = False,
@@ -107,7 +116,13 @@ def compare(
     for line in _lines(estimate):
         logger.info("%s", line)
     command = shlex.join(["wsae", *sys.argv[1:]])
-    comparison = run_comparison(comparison_config, folder, resume=resume, command=command)
+    comparison = run_comparison(
+        comparison_config,
+        folder,
+        resume=resume,
+        keep_checkpoints=keep_checkpoints,
+        command=command,
+    )
     if as_json:
         print_json(comparison.manifest)
     else:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from wsae_plugin.cli.card import Author, Baseline, Language, License, Runs, render
+from wsae_plugin.cli.card import Author, Baseline, Language, License, Runs, not_measured, render
 from wsae_plugin.cli.train import print_json
+
+if TYPE_CHECKING:
+    from wsae_plugin.hub.bundle import Bundle
+
+_MOST_LISTED = 12
+"""Of more SAEs than this the folders are listed, not the files."""
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
 _HELP = "\n\n".join(
@@ -21,6 +27,9 @@ _HELP = "\n\n".join(
         "again if its language model is at hand; training checkpoints are refused. Weights, Γ, "
         "scores, configs, figures, the card and a root config.json with all hashes go up in one "
         "commit: all or nothing. An upload that broke off sends only the rest when run again.",
+        "Each RUN is a run folder of `wsae train` or a comparison folder of `wsae compare`, all of "
+        "whose SAEs are published. No path of this machine goes up: of a held-out text that is a "
+        "file here, its name.",
         "\b\n  wsae push runs/topk runs/weighted --repo me/my-saes --dry-run\n"
         "  wsae push comparison --repo me/my-saes --private\n"
         "  wsae verify me/my-saes",
@@ -63,7 +72,7 @@ def push(
     records = read_records(runs)
     saebench = saebench_of(runs, records)
     options = {"repo": repo, "author": author, "license": license_, "language": language}
-    text, figures = render(records, baseline, options, saebench)
+    text, figures = render(runs, records, baseline, options, saebench)
     bundle = make_bundle(records, text, figures, saebench, check_records(records))
     names = ", ".join(record.sae_id for record in records[:3])
     more = f" and {len(records) - 3} more" if len(records) > 3 else ""
@@ -92,12 +101,25 @@ def push(
     table = Table("file", title_justify="left", box=SIMPLE_HEAD)
     table.title = f"{repo}: {'would be published' if dry_run else f'published as {commit}'}"
     table.add_column("bytes", justify="right")
-    for name in bundle.files:
-        table.add_row(name, f"{bundle.size(name):,}")
+    for name, size in _rows(bundle, len(records)):
+        table.add_row(name, f"{size:,}")
     console.print(table)
-    for sae_id, reason in bundle.unchecked.items():
-        line = f"{sae_id}: scores not measured again: {reason}"
+    for line in not_measured(bundle.unchecked):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 push.__doc__ = _HELP
+
+
+def _rows(bundle: Bundle, n_saes: int) -> list[tuple[str, int]]:
+    """Every file; of many SAEs, one row a folder."""
+    if n_saes <= _MOST_LISTED:
+        return [(name, bundle.size(name)) for name in bundle.files]
+    folders: dict[str, list[int]] = {}
+    for name in bundle.files:
+        folder, _, rest = name.partition("/")
+        folders.setdefault(f"{folder}/" if rest else folder, []).append(bundle.size(name))
+    return [
+        (f"{name} ({len(sizes)} files)" if name.endswith("/") else name, sum(sizes))
+        for name, sizes in folders.items()
+    ]

@@ -71,6 +71,15 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
     ] = False,
+    keep_checkpoints: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-checkpoints",
+            metavar="N",
+            min=1,
+            help="Keep the N newest checkpoints only. By default all stay.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show config, steps and memory; write nothing.")
     ] = False,
@@ -88,7 +97,10 @@ def train(
         _show_estimate(run_config, folder, estimate(run_config), as_json)
         return
     command = shlex.join(["wsae", *sys.argv[1:]])
-    _show_run(run(run_config, folder, resume=resume, command=command), as_json)
+    trained = run(
+        run_config, folder, resume=resume, keep_checkpoints=keep_checkpoints, command=command
+    )
+    _show_run(trained, as_json)
 
 
 train.__doc__ = _HELP

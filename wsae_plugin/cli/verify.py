@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from wsae_plugin.cli.card import not_measured
 from wsae_plugin.cli.train import print_json
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
@@ -17,9 +18,12 @@ _HELP = "\n\n".join(
         "Download a publication of `wsae push` again, into a fresh cache, and compare.",
         "Every file is compared with the sha256 in the root config.json, every SAE is loaded as "
         "plain SAELens does, and, where the language model is at hand, its explained variance and "
-        "L0 are measured again and compared with its record. A folder on this machine is compared "
-        "in the same way.",
-        "\b\n  wsae verify me/my-saes\n  wsae verify me/my-saes --revision v1 --json",
+        "L0 are measured again and compared with its record. What could not be measured, and why, "
+        "is said. A folder on this machine is compared in the same way.",
+        "\b\n  wsae verify me/my-saes\n  wsae verify me/my-saes --revision v1 --json\n"
+        "  wsae verify downloaded/ --dataset my-held-out.jsonl",
+        "Where the SAEs were measured on a text of one's own, the publication has its name and no "
+        "more: --dataset says where it is.",
         "Exit codes: 0 all is as recorded, 1 something differs (a table says what) or the Hub "
         "refused, 2 the request is wrong.",
     )
@@ -33,6 +37,14 @@ def verify(
     revision: Annotated[
         str | None, typer.Option("--revision", help="A branch, tag or commit of the repository.")
     ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="PATH",
+            help="The held-out text, if it was a local folder or file.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result on stdout as JSON.")
     ] = False,
@@ -43,7 +55,7 @@ def verify(
     from wsae_plugin.errors import RunFailedError
     from wsae_plugin.hub.verify import verify as compare
 
-    result = compare(source, revision)
+    result = compare(source, revision, dataset)
     console = Console()
     if as_json:
         print_json(asdict(result))
@@ -53,8 +65,7 @@ def verify(
             table.add_row(difference.sae_id, difference.what, difference.recorded, difference.found)
         console.print(table)
     if not as_json:
-        for sae_id, reason in result.not_measured.items():
-            line = f"{sae_id}: scores not measured again: {reason}"
+        for line in not_measured(result.not_measured):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     if result.differences:
         raise RunFailedError(f"{source}: {len(result.differences)} things are not as recorded")

@@ -2,7 +2,7 @@
 
 SAELens writes a checkpoint file by file under its final name, and in the middle of a step: its
 `n_training_steps` is then one behind its optimizer's. `save_checkpoint` is called between steps and
-renames the folder into place at the end.
+renames the folder into place at the end. The last file in it, checksums.json, says what was saved.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from sae_lens.constants import RUNNER_CFG_FILENAME, SAE_WEIGHTS_FILENAME, TRAINE
 from sae_lens.synthetic.synthetic_sae_runner import RUNNER_CONFIG_FILENAME
 from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 from sae_lens.training.sae_trainer import SAETrainer
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import folder_written_whole, link_out_of, partial_of
+from wsae_plugin.training.checksums import not_as_saved, write_checksums
+from wsae_plugin.training.data_position import DATA_POSITION_FILENAME, trouble_with_position
 from wsae_plugin.training.messages import one_line
 
 RANDOM_STATE_FILENAME = "random_state.safetensors"
-_PARTIAL = ".partial-"
 
 
 def save_checkpoint(trainer: SAETrainer[Any, Any] | MultiSAETrainer, folder: Path) -> Path:
-    """Save weights, trainer state, position in the data, random state and runner config.
+    """Save weights, trainer state, position in the data, random state, runner config, checksums.
 
     Args:
         trainer: A trainer between two steps whose `cfg.checkpoint_path` is `folder`.
@@ -43,19 +44,13 @@ def save_checkpoint(trainer: SAETrainer[Any, Any] | MultiSAETrainer, folder: Pat
     Raises:
         Exception: It cannot be written, whatever SAELens's writers raise; nothing is left of it.
     """
-    name = str(trainer.n_training_samples)
-    partial, final = folder / f"{_PARTIAL}{name}", folder / name
-    if final.exists():
+    final = folder / str(trainer.n_training_samples)
+    if is_complete(final):
         return final
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with folder_written_whole(final) as partial:
         trainer.save_checkpoint(checkpoint_name=partial.name)
         save_file(_random_state(), partial / RANDOM_STATE_FILENAME)
-        partial.rename(final)
-    except BaseException:
-        # A full disk is the likely cause; what is left would keep it full.
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        write_checksums(partial)
     return final
 
 
@@ -74,24 +69,34 @@ def restore_random_state(checkpoint: Path) -> None:
 def check_readable(checkpoint: Path) -> None:
     """Refuse a checkpoint with a file that is damaged, or that is not plain data.
 
-    Nothing that a file says is carried out: `trainer_state.pt` is unpickled as tensors and plain
-    values only.
+    What `save_checkpoint` wrote must be the same to the last bit. Checkpoints without a
+    checksums.json, which SAELens's own runners write, are only read through. Nothing that a file
+    says is carried out: `trainer_state.pt` is unpickled as tensors and plain values only.
 
     Raises:
         BadInputError: The message names the first such file and the way out.
     """
+    link = link_out_of(checkpoint)
+    if link is not None:
+        raise _refusal(link, "is a link that leads out of the checkpoint", checkpoint)
+    file = not_as_saved(checkpoint)
+    if file is not None:
+        trouble = "is damaged: it is not what was saved" if file.exists() else "is missing"
+        raise _refusal(file, trouble, checkpoint)
     for file in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
-        trouble = _trouble_with(file, checkpoint)
+        trouble = _trouble_with(file)
         if trouble is not None:
-            raise BadInputError(
-                f"{file}: {trouble}; remove the folder {checkpoint} to go on from the checkpoint "
-                "before it, or restore the file"
-            )
+            raise _refusal(file, trouble, checkpoint)
 
 
-def _trouble_with(file: Path, checkpoint: Path) -> str | None:
-    if not file.resolve().is_relative_to(checkpoint.resolve()):
-        return "is a link that leads out of the checkpoint"
+def _refusal(file: Path, trouble: str, checkpoint: Path) -> BadInputError:
+    return BadInputError(
+        f"{file}: {trouble}; remove the folder {checkpoint} to go on from the checkpoint before "
+        "it, or restore the file"
+    )
+
+
+def _trouble_with(file: Path) -> str | None:
     try:
         if file.suffix == ".safetensors":
             return _trouble_with_tensors(file.name, load_file(file))
@@ -104,8 +109,9 @@ def _trouble_with(file: Path, checkpoint: Path) -> str | None:
             json.loads(file.read_text(encoding="utf-8"))
     except pickle.UnpicklingError:
         return "is damaged, or asks for code to be run, which is never done"
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
-        return f"is damaged: {one_line(error)}"
+    except Exception as error:
+        # The readers' own errors, and on damaged pickles whatever torch's unpickler stumbles over.
+        return f"is damaged: {one_line(error) or type(error).__name__}"
     return None
 
 
@@ -118,26 +124,49 @@ def _trouble_with_tensors(name: str, tensors: dict[str, Tensor]) -> str | None:
         cpu = tensors.get("cpu")
         if cpu is None or (cpu.dtype, cpu.shape) != (torch.uint8, torch.get_rng_state().shape):
             return "is damaged: it does not hold the state of torch's generator"
+    if name == DATA_POSITION_FILENAME:
+        return trouble_with_position(tensors)
     return None
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint in `folder` that has seen the most samples, if there is one."""
-    if not folder.is_dir():
-        return None
-    complete = [path for path in folder.iterdir() if path.name.isdecimal() and is_complete(path)]
-    return max(complete, key=lambda path: int(path.name), default=None)
+    complete = _complete_checkpoints(folder)
+    return complete[-1] if complete else None
+
+
+def keep_newest(folder: Path, n: int) -> None:
+    """Remove the complete checkpoints in `folder` but for the `n` newest; `n` is 1 or more."""
+    for checkpoint in _complete_checkpoints(folder)[:-n]:
+        # What is left of it if we are killed now must not pass for a checkpoint.
+        going = partial_of(checkpoint)
+        checkpoint.rename(going)
+        shutil.rmtree(going)
+
+
+def discard_half_written(folder: Path) -> None:
+    """Remove what a killed run left in `folder` of a checkpoint that it was writing."""
+    for path in folder.glob(partial_of(Path("*")).name):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether SAELens can resume from `checkpoint`, of one SAE or of several."""
-    if not checkpoint.is_dir() or checkpoint.name.startswith(_PARTIAL):
+    if not checkpoint.is_dir() or checkpoint.name.endswith(".partial"):
         return False
     # The runner config is what SAELens writes last.
     if not any((checkpoint / name).is_file() for name in _LAST_WRITTEN):
         return False
     saes = [checkpoint] if (checkpoint / SAE_WEIGHTS_FILENAME).is_file() else _folders(checkpoint)
     return bool(saes) and all((sae / name).is_file() for sae in saes for name in _OF_EACH_SAE)
+
+
+def _complete_checkpoints(folder: Path) -> list[Path]:
+    """In the order of the samples they have seen."""
+    if not folder.is_dir():
+        return []
+    complete = [path for path in folder.iterdir() if path.name.isdecimal() and is_complete(path)]
+    return sorted(complete, key=lambda path: int(path.name))
 
 
 def _random_state() -> dict[str, Tensor]:

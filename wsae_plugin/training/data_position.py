@@ -24,6 +24,7 @@ from typing_extensions import override
 from wsae_plugin.errors import RunFailedError
 
 DATA_POSITION_FILENAME = "data_position.safetensors"
+_FIRST_ROW = torch.tensor(0)
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,21 @@ def read_position(file: Path, cached: bool, device: str) -> dict[str, Tensor]:
         RunFailedError: They do not fit together.
     """
     position = load_file(file, device=device)
+    trouble = trouble_with_position(position)
+    if trouble is None and cached and "cached_row" not in position:
+        trouble = "was not saved by a run on cached activations"
+    if trouble is not None:
+        raise RunFailedError(
+            f"{file}: {trouble}; remove the folder {file.parent} to go on from the checkpoint "
+            "before it"
+        )
+    return position
+
+
+def trouble_with_position(position: dict[str, Tensor]) -> str | None:
+    """What is wrong with the tensors of a data position, for a message; None where nothing is."""
     draws, waiting, kept = (position.get(name) for name in ("draws", "waiting", "kept"))
+    row = position.get("cached_row", _FIRST_ROW)
     if (
         draws is None
         or waiting is None
@@ -204,13 +219,13 @@ def read_position(file: Path, cached: bool, device: str) -> dict[str, Tensor]:
         or bool((draws < 0).any())
         or not waiting.dim() == kept.dim() == 2
         or waiting.shape[1] != kept.shape[1]
-        or (cached and "cached_row" not in position)
+        or waiting.dtype != kept.dtype
+        or not waiting.is_floating_point()
+        or (row.dtype, row.dim()) != (torch.int64, 0)
+        or bool(row < 0)
     ):
-        raise RunFailedError(
-            f"{file}: is damaged: it does not hold a place in the data; remove the folder "
-            f"{file.parent} to go on from the checkpoint before it"
-        )
-    return position
+        return "is damaged: it does not hold a place in the data"
+    return None
 
 
 def _ahead_of(kept: Tensor, activations: Iterator[Tensor]) -> Iterator[Tensor]:

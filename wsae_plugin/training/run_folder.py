@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, cast
-
-import filelock
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic, write_text_atomic
@@ -18,9 +16,8 @@ from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.checkpoints import newest_checkpoint
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.output_folder import not_writable, refuse_links, refuse_unless_free
 from wsae_plugin.training.yaml_file import to_yaml
-
-_LOCK = ".lock"
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -107,9 +104,10 @@ class RunFolder:
         """The checkpoint from which the run in this folder goes on; None if it made none yet.
 
         Raises:
-            BadInputError: There is no run, it is finished, or `config` differs from the run's in
-                what the run computes.
+            BadInputError: There is no run, it is finished, `config` differs from the run's in
+                what the run computes, or a link would have files read or written elsewhere.
         """
+        refuse_links(self.path)
         if not self.run_file.is_file() or not self.config_file.is_file():
             raise BadInputError(
                 f"--resume: {self.path} holds no run; start one without --resume, or name the "
@@ -124,33 +122,6 @@ class RunFolder:
                 f"{', '.join(differences)}; give its own config, {self.config_file}"
             )
         return newest_checkpoint(self.checkpoints)
-
-    @contextmanager
-    def lock(self) -> Generator[None]:
-        """Make the folder, and keep other processes from training into it while entered.
-
-        The system lets go of the lock of a process that was killed.
-
-        Raises:
-            BadInputError: Another process has it, or the folder cannot be written.
-        """
-        lock = filelock.FileLock(self.path / _LOCK, timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except filelock.Timeout:
-            raise BadInputError(
-                f"--output {self.path}: another process is training into this folder; wait for "
-                "it, or choose another folder"
-            ) from None
-        except OSError as error:
-            raise self._not_writable(error) from error
-        try:
-            yield
-        finally:
-            # Still held, so that no other process takes a file that is about to go.
-            (self.path / _LOCK).unlink(missing_ok=True)
-            lock.release()
 
     def start(self, config: RunConfig, command: str, resumed_from: Path | None) -> None:
         """Write down what is about to be run; the folder's first files.
@@ -179,7 +150,7 @@ class RunFolder:
         except OSError as error:
             if is_new:
                 self.config_file.unlink(missing_ok=True)
-            raise self._not_writable(error) from error
+            raise not_writable(self.path, error) from error
 
     def end(self, status: Status, error: str | None = None) -> None:
         """Write down how the run went."""
@@ -189,56 +160,25 @@ class RunFolder:
         write_json_atomic(self.run_file, run)
 
     def keep_metrics_up_to(self, step: int) -> None:
-        """Drop lines that a resumed run will write again, and one that was cut off."""
+        """Drop lines that a resumed run will write again, and what is no whole line of ours."""
         if not self.metrics_file.exists():
             return
         kept: list[str] = []
-        for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if record["step"] <= step:
-                kept.append(line + "\n")
+        text = self.metrics_file.read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
         write_text_atomic(self.metrics_file, "".join(kept))
-
-    def _not_writable(self, error: OSError) -> BadInputError:
-        return BadInputError(
-            f"--output {self.path}: cannot be written: {error.strerror or error}; choose another "
-            "folder"
-        )
 
     def _read_run(self) -> dict[str, Any]:
         try:
             run = json.loads(self.run_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BadInputError(f"{self.run_file}: is not a run's record: {error}") from None
         if not isinstance(run, dict) or "status" not in run:
             raise BadInputError(f"{self.run_file}: is not a run's record: no status in it")
         return cast("dict[str, Any]", run)
-
-
-def refuse_unless_free(folder: Path, kind: str, status: str | None) -> None:
-    """Refuse a folder that is not free for what is about to be written.
-
-    Args:
-        folder: It need not exist.
-        kind: What is to be written, for the message: "run", "comparison".
-        status: Of one that is there already; None if there is none.
-
-    Raises:
-        BadInputError: It holds one, or files that are none of ours, or it is a file.
-    """
-    if status is not None:
-        way_out = "" if status == "finished" else "continue it with --resume, or "
-        raise BadInputError(
-            f"--output {folder}: already holds a {kind} ({status}); {way_out}choose another folder"
-        )
-    if folder.is_dir():
-        if any(path.name != _LOCK for path in folder.iterdir()):
-            raise BadInputError(f"--output {folder}: is not empty; choose another folder")
-    elif folder.exists():
-        raise BadInputError(f"--output {folder}: is a file; give a folder")
 
 
 def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """SAELens's three runners, with our trainer, and `TrainingWatch` in charge of the training loop.
 
+What they export is a whole folder or none.
+
 SAELens's runners build their trainers inside `run`, and their activation stores inside `__init__`,
 out of reach; both are given other classes.
 """
@@ -16,13 +18,16 @@ import sae_lens.multi_sae_training_runner as multi_module
 import sae_lens.synthetic.synthetic_sae_runner as synthetic_module
 import sae_lens.training.multi_sae_trainer as multi_trainer_module
 from sae_lens import TrainingSAE
+from sae_lens.constants import RUNNER_CFG_FILENAME
 from sae_lens.llm_sae_training_runner import LanguageModelSAETrainingRunner
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunner
 from sae_lens.synthetic.synthetic_sae_runner import SyntheticSAERunner
 from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 from sae_lens.training.sae_trainer import SAETrainer
+from torch import Tensor
 from typing_extensions import override
 
+from wsae_plugin.files import folder_written_whole, write_json_atomic
 from wsae_plugin.training.data_position import ResumableActivationsStore
 from wsae_plugin.training.trainer import WeightedSAETrainer
 from wsae_plugin.training.watch import TrainingWatch
@@ -53,6 +58,16 @@ class WatchedLanguageModelRunner(LanguageModelSAETrainingRunner):
     ) -> TrainingSAE[Any]:
         return self._watch.fit(trainer, trainer.fit)
 
+    @override
+    def save_final_sae(
+        self,
+        sae: TrainingSAE[Any],
+        output_path: str,
+        log_feature_sparsity: Tensor | None = None,
+    ) -> None:
+        with folder_written_whole(Path(output_path)) as partial:
+            super().save_final_sae(sae, str(partial), log_feature_sparsity)
+
 
 class WatchedMultiRunner(MultiSAETrainingRunner):
     """SAELens's runner of several SAEs in one pass, watched as `WatchedLanguageModelRunner` is."""
@@ -73,6 +88,20 @@ class WatchedMultiRunner(MultiSAETrainingRunner):
         self, trainer: MultiSAETrainer
     ) -> dict[str, TrainingSAE[Any]]:
         return self._watch.fit(trainer, trainer.fit)
+
+    @override
+    def _save_final_outputs(
+        self, saes: dict[str, TrainingSAE[Any]], trainer: MultiSAETrainer
+    ) -> None:
+        output_path = str(self.cfg.output_path)
+        with folder_written_whole(Path(output_path)) as partial:
+            self.cfg.output_path = str(partial)
+            try:
+                super()._save_final_outputs(saes, trainer)
+            finally:
+                self.cfg.output_path = output_path
+            # SAELens wrote the path it wrote to.
+            write_json_atomic(partial / RUNNER_CFG_FILENAME, self.cfg.to_dict())
 
 
 class WatchedSyntheticRunner(SyntheticSAERunner[Any]):
@@ -103,6 +132,17 @@ class WatchedSyntheticRunner(SyntheticSAERunner[Any]):
 
         with _replaced(synthetic_module, SAETrainer=WatchedTrainer):
             return super().run()
+
+    @override
+    def _save_outputs(
+        self,
+        output_path: Path,
+        sae: TrainingSAE[Any],
+        log_feature_sparsity: Tensor | None,
+        eval_stats: Any,
+    ) -> None:
+        with folder_written_whole(output_path) as partial:
+            super()._save_outputs(partial, sae, log_feature_sparsity, eval_stats)
 
 
 def _tell_whether_prefetched(

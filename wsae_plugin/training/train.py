@@ -17,6 +17,7 @@ from sae_lens.synthetic import SyntheticModel, SyntheticSAERunnerConfig
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training.checkpoints import (
     check_readable,
+    discard_half_written,
     newest_checkpoint,
     restore_random_state,
 )
@@ -24,6 +25,7 @@ from wsae_plugin.training.checks import warn
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
 from wsae_plugin.training.messages import naming, one_line, refusals_as_bad_input
+from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.runners import (
     WatchedLanguageModelRunner,
@@ -57,6 +59,7 @@ def train(
     output: Path,
     *,
     resume: bool = False,
+    keep_checkpoints: int | None = None,
     command: str = "",
     resume_command: str | None = None,
 ) -> TrainedRun:
@@ -73,6 +76,7 @@ def train(
         config: From `load_run_config`.
         output: The run folder, made if need be.
         resume: Go on from the newest complete checkpoint in `output`.
+        keep_checkpoints: How many of the newest checkpoints stay, 1 or more; None for all.
         command: The command line, for the run's record.
         resume_command: What an interrupted user is told to run; None for `wsae train`'s own.
 
@@ -90,17 +94,18 @@ def train(
     start_from = checkpoint or _path_or_none(config.values.get("resume_from_checkpoint"))
     if start_from is not None:
         check_readable(start_from)
-    resume_command = resume_command or shlex.join(
-        ["wsae", "train", str(folder.config_file), "--output", str(output), "--resume"]
+    resume_command = resume_command or command_to_resume(
+        "train", folder.config_file, output, keep_checkpoints
     )
-    watch = TrainingWatch(folder, resume_command)
+    watch = TrainingWatch(folder, resume_command, keep_checkpoints)
     with naming(config.source):
         run = _prepare(config, folder, watch, start_from)
     warn(config)
-    with folder.lock():
+    with lock(output):
         # Another process may have had the folder while this one was preparing.
         if _checkpoint(folder, config, resume) != checkpoint:
             raise BadInputError(f"--resume: the run in {output} has just gone on; try again")
+        discard_half_written(folder.checkpoints)
         folder.start(config, command, checkpoint)
         torch.manual_seed(config.seed)
         if start_from is not None:
@@ -114,6 +119,15 @@ def train(
                 raise
             raise RunFailedError(_what_failed(folder, error, resume_command)) from error
     return TrainedRun(output, folder.exports(config), watch.last_metrics)
+
+
+def command_to_resume(
+    command: str, config_file: Path, output: Path, keep_checkpoints: int | None
+) -> str:
+    """What to run to go on: `wsae train` or `wsae compare` with the folder's own config."""
+    kept = [] if keep_checkpoints is None else ["--keep-checkpoints", str(keep_checkpoints)]
+    words = ["wsae", command, str(config_file), "--output", str(output), *kept, "--resume"]
+    return shlex.join(words)
 
 
 def _checkpoint(folder: RunFolder, config: RunConfig, resume: bool) -> Path | None:

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,7 @@ from sae_lens.training.sae_trainer import SAETrainer
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import RunFailedError
-from wsae_plugin.training.checkpoints import save_checkpoint
+from wsae_plugin.training.checkpoints import keep_newest, save_checkpoint
 from wsae_plugin.training.interruption import Interruption
 from wsae_plugin.training.run_folder import RunFolder
 
@@ -45,11 +46,13 @@ class TrainingWatch:
     Args:
         folder: Where metrics and checkpoints go.
         resume_command: What to run to go on after an interruption.
+        keep_checkpoints: How many of the newest checkpoints stay; None for all.
         last_metrics: SAE name → its newest metrics, filled while training.
     """
 
     folder: RunFolder
     resume_command: str
+    keep_checkpoints: int | None = None
     last_metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def fit(self, trainer: Trainer, fit: Callable[[], T]) -> T:
@@ -96,15 +99,21 @@ class TrainingWatch:
             return
         if is_due:
             self._checkpoint_thresholds.pop(0)
-            save_checkpoint(trainer, self.folder.checkpoints)
+            self._save()
         if self._interruption.signal_name is not None:
             pbar.close()
-            checkpoint = save_checkpoint(trainer, self.folder.checkpoints)
+            checkpoint = self._save()
             raise TrainingInterruptedError(
                 f"stopped by {self._interruption.signal_name} after "
                 f"{trainer.n_training_samples:,} samples, saved in {checkpoint}; "
                 f"go on with: {self.resume_command}"
             )
+
+    def _save(self) -> Path:
+        checkpoint = save_checkpoint(self._trainer, self.folder.checkpoints)
+        if self.keep_checkpoints is not None:
+            keep_newest(self.folder.checkpoints, self.keep_checkpoints)
+        return checkpoint
 
     def _check_weights(self) -> None:
         for name, part in self._parts.items():

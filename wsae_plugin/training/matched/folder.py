@@ -10,12 +10,13 @@ from typing import Any
 
 from wsae_plugin.comparison import MANIFEST_FILENAME, VERSION, Comparison
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.files import folder_written_whole, write_json_atomic, write_text_atomic
 from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.plan import Group, PlannedRun, load_comparison_config
-from wsae_plugin.training.run_folder import RunFolder, config_differences, refuse_unless_free
+from wsae_plugin.training.output_folder import not_writable, refuse_links, refuse_unless_free
+from wsae_plugin.training.run_folder import RunFolder, config_differences
 from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.training.yaml_file import to_yaml
 
@@ -56,9 +57,10 @@ class ComparisonFolder:
         """Refuse to go on where there is nothing to go on with.
 
         Raises:
-            BadInputError: There is no comparison, it is finished, or `config` differs from its own
-                in what is computed.
+            BadInputError: There is no comparison, it is finished, `config` differs from its own
+                in what is computed, or a link would have files read or written elsewhere.
         """
+        refuse_links(self.path)
         if not self.manifest_file.is_file() or not self.config_file.is_file():
             raise BadInputError(
                 f"--resume: {self.path} holds no comparison; start one without --resume, or name "
@@ -77,9 +79,11 @@ class ComparisonFolder:
             )
 
     def start(self, config: ComparisonConfig, command: str) -> None:
-        """Write down what is about to be compared; the folder's first files."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(self.config_file, to_yaml(config.values))
+        """Write down what is about to be compared; the folder's first files.
+
+        Raises:
+            BadInputError: They cannot be written; then there is none.
+        """
         manifest = {
             "comparison": VERSION,
             "status": "running",
@@ -112,7 +116,13 @@ class ComparisonFolder:
             "command": command,
             "wall_clock_seconds": {},
         }
-        write_json_atomic(self.manifest_file, manifest)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(self.config_file, to_yaml(config.values))
+            write_json_atomic(self.manifest_file, manifest)
+        except OSError as error:
+            self.config_file.unlink(missing_ok=True)
+            raise not_writable(self.path, error) from error
 
     def has(self, group: Group) -> bool:
         """Whether the manifest already lists the group's runs."""
@@ -145,14 +155,13 @@ class ComparisonFolder:
         final = self.path / _path(run)
         if final.exists():
             return
-        partial = RunFolder(final.with_name(f".{final.name}.partial"))
-        shutil.rmtree(partial.path, ignore_errors=True)
         alone = config.alone(run.sae)
-        shutil.copytree(folder.exports(config)[run.sae], partial.export(alone))
-        write_text_atomic(partial.config_file, to_yaml(alone.values))
-        shutil.copyfile(folder.run_file, partial.run_file)
-        write_text_atomic(partial.metrics_file, _metrics(folder, run.sae))
-        partial.path.rename(final)
+        with folder_written_whole(final) as path:
+            partial = RunFolder(path)
+            shutil.copytree(folder.exports(config)[run.sae], partial.export(alone))
+            write_text_atomic(partial.config_file, to_yaml(alone.values))
+            shutil.copyfile(folder.run_file, partial.run_file)
+            write_text_atomic(partial.metrics_file, _metrics(folder, run.sae))
 
 
 def _path(run: PlannedRun) -> str:
