@@ -1,4 +1,4 @@
-"""Two tiny SAEs on the bundled model, trained and measured once, and a Hub on loopback."""
+"""Tiny SAEs on the bundled model, trained and measured once, and a Hub on loopback."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from wsae_plugin.cli.push import push
 from wsae_plugin.cli.verify import verify
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
 from wsae_plugin.training import load_run_config, train
+from wsae_plugin.training.matched.plan import load_comparison_config
+from wsae_plugin.training.matched.run import run_comparison
 
 Wsae = Callable[..., tuple[int, str]]
 
@@ -57,6 +59,43 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+COMPARISON = """
+hooks: [blocks.1.hook_resid_post, blocks.2.hook_resid_post]
+seeds: [0, 1]
+sparsity: {k: [8]}
+baseline: sae
+arms:
+  sae: {alpha: 0}
+  literal: {alpha: 1, gamma_normalization: none}
+  constant: {control: constant, of: literal}
+  whitened: {control: whitening}
+n_batches_for_norm_estimate: 4
+"""
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison folder: 4 arms at 2 hooks, from 2 seeds, measured."""
+    folder = tmp_path_factory.mktemp("compared")
+    common = CONFIG.replace("ARCHITECTURE", "weighted_topk, gamma_freeze_step: 10")
+    # What the comparison varies is not also said once for all.
+    common = common.replace(", k: 8", "").replace("hook_name: blocks.2.hook_resid_post\n", "")
+    file = folder / "comparison.yaml"
+    file.write_text(common + COMPARISON)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run_comparison(load_comparison_config(file), folder / "comparison")
+    evaluate_runs([folder / "comparison"], EvalSettings(None, 2, 2, 0))
+    torch.set_num_threads(threads)
+    return folder / "comparison"
+
+
+@pytest.fixture
+def comparison(compared: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(compared, tmp_path / "comparison"))
+
+
 @pytest.fixture
 def runs(trained: Path, tmp_path: Path) -> list[Path]:
     """Copies that a test may change: the ordinary run and the weighted one."""
@@ -72,6 +111,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
     template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # Older clients have a copy of it.
+    monkeypatch.setattr(
+        "huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False
+    )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from sae_lens import SAE, HookedSAETransformer
 
 from tests.hub.conftest import Wsae
 from wsae_plugin.errors import BadInputError
@@ -72,10 +77,13 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
     scores = json.loads((runs[1] / "eval.json").read_text())["scores"]
     (measured,) = [s["value"] for s in scores if s["metric"] == "explained_variance"]
     assert f"{measured:.4f}" in text
-    assert "SAE.from_pretrained('me/my-saes', 'ordinary')" in text
+    assert "SAE.from_pretrained('me/my-saes', 'weighted')" in text
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert "<script>" not in html
-    headings = ("Load", "The SAEs", "Scores", "Γ", "Data and procedure", "Limits", "Citation")
+    headings = (
+        *("Load", "What they are", "The SAEs", "Scores"),
+        *("Γ", "Data and procedure", "Limits", "Citation"),
+    )
     assert all(f"<h2>{heading}</h2>" in html for heading in headings)
     (figure,) = (tmp_path / "card" / "figures").iterdir()
     assert f"figures/{figure.name}" in text
@@ -115,3 +123,56 @@ def test_a_run_that_was_not_measured_is_refused(
     exit_code, printed = wsae("card", *runs, "--output", tmp_path / "card.md")
     assert exit_code == 2
     assert "`wsae eval` makes it" in printed
+
+
+def test_the_snippet_runs(
+    wsae: Wsae, runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in runs:
+        cfg = json.loads((run / "sae" / "cfg.json").read_text())
+        cfg["metadata"] |= {"model_name": "gpt2", "dataset_path": "me/texts"}
+        (run / "sae" / "cfg.json").write_text(json.dumps(cfg))
+    output = tmp_path / "card.md"
+    code, printed = wsae("card", *runs, "--output", output, "--repo", "me/my-saes")
+    assert code == 0, printed
+    text = output.read_text()
+    assert "[gpt2](https://huggingface.co/" in text
+    assert "[me/texts](https://huggingface.co/datasets/me/texts)" in text
+
+    class Model:
+        def run_with_cache(
+            self, text: str, names_filter: str
+        ) -> tuple[None, dict[str, torch.Tensor]]:
+            return None, {names_filter: torch.randn(1, len(text), 128)}
+
+    load_model = HookedSAETransformer.from_pretrained_no_processing
+    parameters = inspect.signature(load_model)
+
+    def model(*arguments: Any, **options: Any) -> Model:
+        assert parameters.bind(*arguments, **options).arguments["model_name"] == "gpt2"
+        return Model()
+
+    def sae(repo: str, sae_id: str) -> Any:
+        assert repo == "me/my-saes"
+        return SAE.load_from_disk(tmp_path / sae_id / "sae")
+
+    monkeypatch.setattr(HookedSAETransformer, "from_pretrained_no_processing", model)
+    monkeypatch.setattr(SAE, "from_pretrained", sae)
+    names: dict[str, Any] = {}
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    with pytest.warns(UserWarning, match="non-empty model_from_pretrained_kwargs"):
+        exec(snippet, names)
+    assert names["feature_acts"].shape[-1] == 256
+    assert names["reconstruction"].shape == names["activations"].shape
+
+
+def test_a_name_cannot_become_a_link(wsae: Wsae, runs: list[Path], tmp_path: Path) -> None:
+    for run in runs:
+        cfg = json.loads((run / "sae" / "cfg.json").read_text())
+        cfg["metadata"]["dataset_path"] = "me/a) [x](javascript:alert"
+        (run / "sae" / "cfg.json").write_text(json.dumps(cfg))
+    output = tmp_path / "card.md"
+    assert wsae("card", *runs, "--output", output)[0] == 0
+    html = MarkdownIt("commonmark").enable("table").render(output.read_text())
+    assert 'href="javascript' not in html
+    assert html.count("huggingface.co/datasets/") == 1

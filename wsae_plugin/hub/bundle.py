@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save
+
 from wsae_plugin.comparison import MANIFEST_FILENAME
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import sha256_of
 from wsae_plugin.hub.card import base_model
-from wsae_plugin.hub.exported import load_exported, sha256_of
+from wsae_plugin.hub.exported import load_exported
+from wsae_plugin.hub.local_paths import without_local_paths
 from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord
-from wsae_plugin.hub.remeasure import TOLERANCES, remeasure, why_not_at_hand
+from wsae_plugin.hub.remeasure import TOLERANCES, needs_local_text, remeasure, why_not_at_hand
 from wsae_plugin.json_fields import read_json
 from wsae_plugin.training.yaml_file import to_yaml
 
@@ -22,6 +26,9 @@ CARD = "README.md"
 VERSION = 1
 _OF_THIS_MACHINE = ("output_path", "checkpoint_path", "resume_from_checkpoint", "logger")
 """Fields of a config that say where a run was carried out: nobody else's business."""
+_METRICS = "metrics.jsonl"
+_PROXY = "proxy.safetensors"
+"""What `gamma_file` of a published config names: s, for the proxy that reads it from a file."""
 
 
 @dataclass(frozen=True)
@@ -109,45 +116,67 @@ def make_bundle(
 def saebench_of(paths: Sequence[Path], records: Sequence[SAERecord]) -> dict[str, Any] | None:
     """The scores of saebench/scores.json in comparison folders that are of these SAEs.
 
+    Without any path of this machine.
+
     Raises:
         BadInputError: The file is there and broken.
     """
     names = {record.sae_id for record in records}
-    scores: list[dict[str, Any]] = []
+    merged: dict[str, Any] = {"bench": 1, "evals": {}, "refused": {}, "versions": {}, "scores": []}
     for path in paths:
         folder = path.parent if path.name == MANIFEST_FILENAME else path
         file = folder / "saebench" / "scores.json"
         if file.is_file():
             document = read_json(file, "wsae bench")
             try:
-                scores += [score for score in document["scores"] if score["run"] in names]
+                merged["scores"] += [score for score in document["scores"] if score["run"] in names]
+                for field in ("evals", "refused", "versions"):
+                    merged[field] |= document.get(field, {})
             except (KeyError, TypeError):
                 raise BadInputError(f"{file}: scores: missing, or without run") from None
-    return {"bench": 1, "scores": scores} if scores else None
+    return without_local_paths(merged) if merged["scores"] else None
 
 
 def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
+    """Without any path of this machine: what was a file here keeps its name alone."""
     export, folder = record.run.sae, record.run.path
     files: dict[str, bytes | Path] = {
-        "cfg.json": export / "cfg.json",
+        "cfg.json": _json(without_local_paths(record.cfg)),
         "sae_weights.safetensors": export / "sae_weights.safetensors",
-        "training.yaml": to_yaml(
-            {k: v for k, v in record.config.items() if k not in _OF_THIS_MACHINE}
-        ).encode(),
+        "training.yaml": to_yaml(_public_config(record)).encode(),
         "run.json": _json(
-            {
-                name: record.record.get(name)
-                for name in ("status", "seed", "versions", "git_revision", "started", "ended")
-            }
+            without_local_paths(
+                {
+                    name: record.record.get(name)
+                    for name in ("status", "seed", "versions", "git_revision", "started", "ended")
+                }
+            )
         ),
-        EVAL_FILENAME: folder / EVAL_FILENAME,
+        EVAL_FILENAME: _json(_public_evaluation(record)),
     }
-    optional = {
-        "sparsity.safetensors": export / "sparsity.safetensors",
-        "gamma.safetensors": export / "gamma.safetensors",
-        "metrics.jsonl": folder / "metrics.jsonl",
-    }
-    return files | {name: path for name, path in optional.items() if path.is_file()}
+    if record.proxy == "file":
+        files[_PROXY] = save({"proxy": load_file(record.gamma_file)["proxy"]})
+    if (folder / _METRICS).is_file():
+        lines = (folder / _METRICS).read_text(encoding="utf-8").splitlines()
+        files[_METRICS] = "".join(
+            json.dumps(without_local_paths(json.loads(line))) + "\n" for line in lines
+        ).encode()
+    optional = ("sparsity.safetensors", "gamma.safetensors")
+    return files | {name: export / name for name in optional if (export / name).is_file()}
+
+
+def _public_config(record: SAERecord) -> dict[str, Any]:
+    config = {k: v for k, v in record.config.items() if k not in _OF_THIS_MACHINE}
+    if record.proxy == "file":
+        config["sae"] = {**config["sae"], "gamma_file": _PROXY}
+    return without_local_paths(config)
+
+
+def _public_evaluation(record: SAERecord) -> dict[str, Any]:
+    evaluation = without_local_paths(record.evaluation)
+    if needs_local_text(record.evaluation):
+        evaluation["held_out"]["dataset_is_local"] = True
+    return evaluation
 
 
 def _summary(record: SAERecord) -> dict[str, Any]:

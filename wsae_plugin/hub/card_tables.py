@@ -1,20 +1,24 @@
-"""The tables of the card, one row an SAE; every cell is escaped."""
+"""The tables of the card in which every SAE has a row; every cell is escaped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wsae_plugin.hub.markdown import code, plain, table
+from wsae_plugin.hub.markdown import code, plain, table, table_of_differences
 from wsae_plugin.hub.records import SAERecord, Score
+from wsae_plugin.hub.variants import variants_of
 
 _MATCHED = 0.1
 """L0 that differ by more than this share are not matched."""
+_FEW = 3
+_PM = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+_EXACTLY = f"{_PM}0.00"
 
 
 def sae_table(records: Sequence[SAERecord]) -> str:
     """What each SAE is."""
-    return table(
+    return table_of_differences(
         ("SAE", "hook", "width", "loads as", "trained as", "sparsity", "α", "proxy s", "seed"),
         [
             (
@@ -24,8 +28,8 @@ def sae_table(records: Sequence[SAERecord]) -> str:
                 code(record.cfg["architecture"]),
                 code(record.metadata["training_architecture"]),
                 code(record.sparsity),
-                f"{record.alpha:g}",
-                "none (Γ = I)" if record.proxy is None else code(record.proxy),
+                f"{record.alpha:g}".replace("-", "−"),
+                proxy_cell(record),
                 str(record.run.seed),
             )
             for record in records
@@ -50,9 +54,9 @@ def score_table(records: Sequence[SAERecord], baseline: SAERecord | None) -> str
             (
                 code(record.sae_id),
                 _score(record.scores["explained_variance"], 4),
-                "the same (Γ = I)" if record.proxy is None else _score(_weighted(record), 4),
+                "the same (Γ = I)" if record.proxy is None else _score(own_weighted(record), 4),
                 _score(record.scores["ce_loss_recovered"], 4),
-                _score(record.scores["l0"], 2),
+                _score(record.scores["l0"], 2).removesuffix(_EXACTLY),
                 _share(record.scores["dead_share"]),
                 _baseline_cell(record, baseline_of(record, records, baseline)),
             )
@@ -65,9 +69,9 @@ def baseline_of(
     record: SAERecord, records: Sequence[SAERecord], baseline: SAERecord | None
 ) -> SAERecord | None:
     """The ordinary SAE to compare with: its pair's, the one given, or one of the same hook."""
-    if record.proxy is None:
+    if record.is_ordinary:
         return None
-    ordinary = [other for other in records if other.proxy is None]
+    ordinary = [other for other in records if other.is_ordinary]
     paired = [o for o in ordinary if o.run.pair == record.run.pair]
     alike = [
         o
@@ -79,12 +83,18 @@ def baseline_of(
     return next(iter((*paired, *given, *alike)), None)
 
 
-def unmatched(records: Sequence[SAERecord], baseline: SAERecord | None) -> list[str]:
-    """Weighted SAEs without any ordinary SAE beside them."""
+def is_matched(record: SAERecord, baseline: SAERecord) -> bool:
+    """Whether both have the same L0, but for a tenth."""
+    ours, theirs = record.scores["l0"].value, baseline.scores["l0"].value
+    return bool(ours and theirs and abs(ours - theirs) <= _MATCHED * theirs)
+
+
+def unmatched(records: Sequence[SAERecord], baseline: SAERecord | None) -> list[SAERecord]:
+    """SAEs without any ordinary SAE beside them that are none."""
     return [
-        record.sae_id
+        record
         for record in records
-        if record.proxy is not None and baseline_of(record, records, baseline) is None
+        if not record.is_ordinary and baseline_of(record, records, baseline) is None
     ]
 
 
@@ -130,75 +140,69 @@ def procedure(records: Sequence[SAERecord]) -> str:
         "code revision": lambda r: str(r.record.get("git_revision") or "not in a repository"),
         "finished": lambda r: r.record["ended"][:10],
     }
-    rows: list[tuple[str, str]] = []
-    for name, read in fields.items():
-        by_value: dict[str, list[str]] = {}
-        for record in records:
-            by_value.setdefault(read(record), []).append(code(record.sae_id))
-        values = [
-            plain(value) + ("" if len(by_value) == 1 else f" ({_few(ids)})")
-            for value, ids in by_value.items()
-        ]
-        rows.append((name, "; ".join(values)))
+    rows = [(name, _by_value(records, read)) for name, read in fields.items()]
     return table(("", "value"), rows, left=2)
 
 
-def saebench_table(scores: Sequence[dict[str, Any]]) -> str:
-    """SAEBench's scores with their chance level and noise; empty without any."""
-    if not scores:
-        return ""
-    arrows = {"up": "↑", "down": "↓"}
-    return table(
-        ("SAE", "evaluation", "score", "value", "chance", "noise"),
-        [
-            (
-                code(score["run"]),
-                plain(score["eval"]),
-                f"{plain(score['label'])} {arrows.get(score['direction'], '')}".strip(),
-                *(_number(score.get(field)) for field in ("value", "chance", "noise")),
-            )
-            for score in scores
-            if score["headline"]
-        ],
-        left=3,
-    )
+def proxy_cell(record: SAERecord) -> str:
+    """What s is."""
+    return "none (Γ = I)" if record.proxy is None else code(record.proxy)
 
 
-def _weighted(record: SAERecord) -> Score:
+def own_weighted(record: SAERecord) -> Score:
+    """Explained variance under the Γ that the SAE was trained with."""
     missing = Score(None, None, "not in eval.json")
     own = record.scores.get("own_weighted_explained_variance")
     return own or record.scores.get("weighted_explained_variance", missing)
 
 
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
+
+
+def _by_value(records: Sequence[SAERecord], read: Callable[[SAERecord], str]) -> str:
+    """A value; several with whose they are: variants where they decide it, else SAEs if few."""
+    owners: dict[str, list[SAERecord]] = {}
+    for record in records:
+        owners.setdefault(read(record), []).append(record)
+    if len(owners) == 1:
+        return plain(next(iter(owners)))
+    variants: dict[str, list[str]] = {}
+    for variant in variants_of(records):
+        for value in dict.fromkeys(map(read, variant.records)):
+            variants.setdefault(value, []).append(variant.label)
+    if sum(map(len, variants.values())) == len(variants_of(records)) < len(records):
+        return "<br>".join(
+            f"{plain(value)} ({' · '.join(map(plain, labels))})"
+            for value, labels in variants.items()
+        )
+    if len(owners) > len(records) / 2 or len(owners) <= _FEW and len(records) <= 2 * _FEW:
+        return "<br>".join(
+            f"{plain(value)} ({few([code(record.sae_id) for record in found])})"
+            for value, found in owners.items()
+        )
+    return ", ".join(map(plain, owners))
+
+
 def _baseline_cell(record: SAERecord, baseline: SAERecord | None) -> str:
-    if record.proxy is None:
+    if record.is_ordinary:
         return "it is one"
     if baseline is None:
         return "none given"
-    ours, theirs = record.scores["l0"].value, baseline.scores["l0"].value
-    matched = ours and theirs and abs(ours - theirs) <= _MATCHED * theirs
-    cell = f"{_score(baseline.scores['explained_variance'], 4)} at L0 {_number(theirs)}"
-    return cell if matched else f"{cell} (not matched)"
+    theirs = baseline.scores["l0"].value
+    shown = "none" if theirs is None else f"{theirs:.4g}"
+    cell = f"{_score(baseline.scores['explained_variance'], 4)} at L0 {shown}"
+    return cell if is_matched(record, baseline) else f"{cell} (not matched)"
 
 
 def _score(score: Score, digits: int) -> str:
     if score.value is None:
         return f"not measured: {plain(score.note)}"
-    spread = (
-        ""
-        if score.spread is None
-        else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{score.spread:.{digits}f}"
-    )
+    spread = "" if score.spread is None else f"{_PM}{score.spread:.{digits}f}"
     return f"{score.value:.{digits}f}{spread}"
 
 
 def _share(score: Score) -> str:
     return f"not measured: {plain(score.note)}" if score.value is None else f"{score.value:.1%}"
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4g}"
-
-
-def _few(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")

@@ -49,8 +49,10 @@ def hub_errors(what: str) -> Generator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
+    # Older clients raise this without a response where they had no connection.
+    response = getattr(error, "response", None)
+    if isinstance(error, HfHubHTTPError) and response is not None:
+        status = response.status_code
         if status in _CONFLICT:
             return (
                 "somebody else committed to the repository meanwhile; nothing was changed: look at "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from dataclasses import fields
@@ -58,14 +57,3 @@ def load_exported(folder: Path) -> SAE[Any]:
         if not torch.isfinite(parameter).all():
             raise BadInputError(f"{folder}: {name} holds NaN or infinity")
     return sae
-
-
-def sha256_of(content: bytes | Path) -> str:
-    """Of a file, or of what will be one."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.comparison import ComparedRun, runs_of
+from wsae_plugin.comparison import MANIFEST_FILENAME, ComparedRun, Comparison, runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.json_fields import JsonSection, read_json
 from wsae_plugin.training.yaml_file import read_yaml
@@ -43,6 +43,7 @@ class SAERecord:
         record: run.json.
         evaluation: eval.json.
         scores: metric → score on held-out text.
+        arm: Its arm in manifest.json; None for a run folder of `wsae train`.
     """
 
     run: ComparedRun
@@ -51,6 +52,7 @@ class SAERecord:
     record: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     scores: Mapping[str, Score]
+    arm: Mapping[str, Any] | None = None
 
     @property
     def sae_id(self) -> str:
@@ -82,6 +84,25 @@ class SAERecord:
         return self.details["gamma_proxy"] if self.alpha else None
 
     @property
+    def is_whitened(self) -> bool:
+        """Whether it was trained on whitened activations, with the whitening folded in since."""
+        return self.config["sae"].get("normalize_activations") == "covariance_whitening"
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether a weighted SAE is to be compared with it: no weights, and no control either."""
+        return self.proxy is None and self.run.role == "baseline" and not self.is_whitened
+
+    @property
+    def variant(self) -> str:
+        """How it was trained, for readers: what SAEs of other seeds and hooks share with it."""
+        if self.arm is not None:
+            return f"{self.arm['label']}{' (control)' if self.run.role == 'control' else ''}"
+        weights = "Γ = I" if self.proxy is None else f"s = {self.proxy}, α = {self.alpha:g}"
+        whitened = ", whitened" if self.is_whitened else ""
+        return f"{self.metadata['training_architecture']}, {weights}{whitened}"
+
+    @property
     def sparsity(self) -> str:
         """The field that sets it, and its value."""
         name = next(name for name in _SPARSITIES if name in self.details)
@@ -105,11 +126,22 @@ def read_records(paths: Sequence[Path]) -> list[SAERecord]:
                 f"{path}: is a training checkpoint or an SAE without its run; give the run folder, "
                 "which holds config.yaml, run.json and sae/"
             )
-    return [read_record(run) for run in runs_of(paths)]
+    runs = runs_of(paths)
+    arms: dict[Path, Mapping[str, Any]] = {}
+    for path in paths:
+        if path.is_file() or (path / MANIFEST_FILENAME).is_file():
+            comparison = Comparison.load(path)
+            by_name = {arm["name"]: arm for arm in comparison.manifest["arms"]}
+            arms |= {run.path: by_name[run.arm] for run in comparison.runs}
+    return [read_record(run, arms.get(run.path)) for run in runs]
 
 
-def read_record(run: ComparedRun) -> SAERecord:
+def read_record(run: ComparedRun, arm: Mapping[str, Any] | None = None) -> SAERecord:
     """One SAE.
+
+    Args:
+        run: Its place.
+        arm: Its arm in manifest.json.
 
     Raises:
         BadInputError: see `read_records`.
@@ -150,6 +182,7 @@ def read_record(run: ComparedRun) -> SAERecord:
         record.fields,
         evaluation.fields,
         _scores(evaluation),
+        arm,
     )
 
 
@@ -159,6 +192,7 @@ def _training_config(file: Path) -> Mapping[str, Any]:
         config.value(field, int)
     config.number("lr")
     config.value("lr_scheduler_name", str)
+    config.value("sae", dict)
     return config.fields
 
 

@@ -16,6 +16,7 @@ from huggingface_hub import try_to_load_from_cache
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
 from wsae_plugin.hub.card import base_model
+from wsae_plugin.hub.local_paths import dataset_and_split, is_local, last_name
 
 TOLERANCES = {"explained_variance": 1e-4, "l0": 1e-2}
 """How far a score may be from its record: other processors round otherwise."""
@@ -40,8 +41,23 @@ class Difference:
     found: str
 
 
-def why_not_at_hand(cfg: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str | None:
-    """Why the scores of an SAE cannot be measured here; None where they can."""
+def needs_local_text(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the held-out text was a file or folder of the machine that measured."""
+    held_out = evaluation["held_out"]
+    recorded = dataset_and_split(str(held_out.get("dataset", "")))[0]
+    return bool(held_out.get("dataset_is_local")) or is_local(recorded)
+
+
+def why_not_at_hand(
+    cfg: Mapping[str, Any], evaluation: Mapping[str, Any], dataset: str | None = None
+) -> str | None:
+    """Why the scores of an SAE cannot be measured here; None where they can.
+
+    Args:
+        cfg: Its cfg.json.
+        evaluation: Its eval.json.
+        dataset: Where the held-out text is, if it was a local one.
+    """
     metadata = cfg["metadata"]
     model = metadata["model_name"]
     name = base_model(model, metadata.get("model_class_name", ""))
@@ -53,14 +69,24 @@ def why_not_at_hand(cfg: Mapping[str, Any], evaluation: Mapping[str, Any]) -> st
     here = platform.python_version()
     if metadata["dataset_path"] == _BUNDLED and recorded != here:
         return f"its text is the library of Python {recorded}, and this is Python {here}"
+    if needs_local_text(evaluation) and dataset is None:
+        held_out = evaluation["held_out"]
+        text, _ = dataset_and_split(str(held_out.get("dataset", "")))
+        # What was published has a bare name, and a file of that name here need not be the one.
+        if held_out.get("dataset_is_local") or not Path(text).exists():
+            return (
+                f"its held-out text, {last_name(text)}, was a file of the machine that measured it "
+                "(`wsae verify --dataset PATH` says where it is here)"
+            )
     return None
 
 
-def remeasure(folders: Mapping[str, Path]) -> list[Difference]:
+def remeasure(folders: Mapping[str, Path], dataset: str | None = None) -> list[Difference]:
     """Measure SAEs again, on the tokens of their eval.json.
 
     Args:
         folders: sae_id → a folder with config.yaml, eval.json and sae/. None is written to.
+        dataset: Where the held-out text is that was a local one; None for where it was.
 
     Returns:
         The scores that differ by more than `TOLERANCES`.
@@ -69,7 +95,7 @@ def remeasure(folders: Mapping[str, Path]) -> list[Difference]:
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
         copies = {sae_id: _copy(path, Path(scratch) / sae_id) for sae_id, path in folders.items()}
         recorded = {sae_id: _read(path) for sae_id, path in folders.items()}
-        for settings, sae_ids in _by_settings(recorded):
+        for settings, sae_ids in _by_settings(recorded, dataset):
             documents = evaluate_runs([copies[sae_id] for sae_id in sae_ids], settings)
             for sae_id, document in zip(sae_ids, documents, strict=True):
                 differences += _differences(sae_id, recorded[sae_id], document)
@@ -77,15 +103,14 @@ def remeasure(folders: Mapping[str, Path]) -> list[Difference]:
 
 
 def _by_settings(
-    recorded: Mapping[str, Mapping[str, Any]],
+    recorded: Mapping[str, Mapping[str, Any]], dataset: str | None
 ) -> Sequence[tuple[EvalSettings, list[str]]]:
     groups: dict[EvalSettings, list[str]] = {}
     for sae_id, document in recorded.items():
-        held_out, settings = document["held_out"], document.get("settings", {})
-        dataset = settings.get("dataset")
+        held_out, text = document["held_out"], document.get("settings", {}).get("dataset")
+        text = None if text is None else dataset_and_split(text)[0]
         chosen = EvalSettings(
-            # "name (split)" is how a data set and its split are recorded.
-            dataset=None if dataset is None else dataset.removesuffix(")").split(" (")[0],
+            dataset=dataset if dataset is not None and needs_local_text(document) else text,
             batches=held_out["batches"],
             batch_size_prompts=held_out.get("batch_size_prompts", EvalSettings.batch_size_prompts),
             seed=held_out["seed"],

@@ -13,11 +13,19 @@ from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import sha256_of
 from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
-from wsae_plugin.hub.exported import load_exported, sha256_of
+from wsae_plugin.hub.exported import load_exported
 from wsae_plugin.hub.publish import check_repo_name
-from wsae_plugin.hub.remeasure import TOLERANCES, Difference, remeasure, values_of, why_not_at_hand
+from wsae_plugin.hub.remeasure import (
+    TOLERANCES,
+    Difference,
+    needs_local_text,
+    remeasure,
+    values_of,
+    why_not_at_hand,
+)
 from wsae_plugin.hub.safe_paths import path_inside
 from wsae_plugin.json_fields import JsonSection, read_json
 
@@ -45,26 +53,27 @@ class Verification:
     differences: list[Difference]
 
 
-def verify(source: str, revision: str | None = None) -> Verification:
+def verify(source: str, revision: str | None = None, dataset: str | None = None) -> Verification:
     """Compare every file with its sha256 and every SAE with its scores.
 
     Args:
         source: A folder on this machine, or `user/name` on the Hub.
         revision: A branch, tag or commit; for the Hub only.
+        dataset: Where the held-out text is here, of SAEs that were measured on a local one.
 
     Raises:
         BadInputError: There is no such folder, or it is no publication of `wsae push`, or a name in
-            it leads out of it.
+            it leads out of it, or `dataset` cannot be read or no SAE needs it.
         RunFailedError: The Hub refused or cannot be reached.
     """
     if Path(source).is_dir():
         if revision is not None:
             raise BadInputError(f"--revision {revision}: {source} is a folder and has none")
-        return _verify_folder(source, Path(source), None)
+        return _verify_folder(source, Path(source), None, dataset)
     check_repo_name(source)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
         commit = _download(source, revision, Path(scratch))
-        return _verify_folder(source, Path(scratch) / "files", commit)
+        return _verify_folder(source, Path(scratch) / "files", commit, dataset)
 
 
 def _download(repo: str, revision: str | None, scratch: Path) -> str:
@@ -92,7 +101,9 @@ def _download(repo: str, revision: str | None, scratch: Path) -> str:
     raise AssertionError  # hub_errors raised
 
 
-def _verify_folder(source: str, folder: Path, commit: str | None) -> Verification:
+def _verify_folder(
+    source: str, folder: Path, commit: str | None, dataset: str | None
+) -> Verification:
     recorded = _recorded(folder)
     differences: list[Difference] = []
     for name, expected in recorded.items():
@@ -105,6 +116,7 @@ def _verify_folder(source: str, folder: Path, commit: str | None) -> Verificatio
     reasons: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
         runs: dict[str, Path] = {}
+        local: list[str] = []
         for sae_id, entry in root["saes"].items():
             try:
                 cfg, evaluation = _read_sae(folder / sae_id)
@@ -112,12 +124,18 @@ def _verify_folder(source: str, folder: Path, commit: str | None) -> Verificatio
                 differences.append(Difference(sae_id, "loads with SAELens", "yes", str(error)))
                 continue
             differences += _against_root(sae_id, entry, evaluation)
-            reason = why_not_at_hand(cfg, evaluation)
+            local += [sae_id] if needs_local_text(evaluation) else []
+            reason = why_not_at_hand(cfg, evaluation, dataset)
             if reason is None:
                 runs[sae_id] = _as_run(folder / sae_id, Path(scratch) / sae_id)
             else:
                 reasons[sae_id] = reason
-        differences += remeasure(runs)
+        if dataset is not None and not local:
+            raise BadInputError(
+                f"--dataset {dataset}: every SAE in {source} was measured on a text that is found "
+                "without it; leave it out"
+            )
+        differences += remeasure(runs, dataset)
     return Verification(source, commit, len(recorded), list(runs), reasons, differences)
 
 

@@ -1,0 +1,236 @@
+"""The card of many SAEs: by variant, and one by one only where it is unfolded."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+
+from tests.hub.conftest import Wsae
+from wsae_plugin.hub.records import SAERecord, read_records
+from wsae_plugin.hub.variants import is_worth_grouping, level, variants_of
+from wsae_plugin.saebench.records import Record
+from wsae_plugin.saebench.scores import write_scores
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:All samples in the training dataset"),
+    pytest.mark.filterwarnings("ignore:.*SAE has non-empty model_from"),
+]
+
+
+def folded(card: str) -> str:
+    """What is on the page before anything is unfolded."""
+    return re.sub(r"<details>.*?</details>", "", card, flags=re.DOTALL)
+
+
+def row(card: str, first: str) -> list[str]:
+    """The cells of the row that begins with `first`."""
+    (line,) = [line for line in card.splitlines() if line.startswith(f"| {first} |")]
+    return [cell.strip() for cell in line.strip("| ").split(" | ")]
+
+
+def metric(record: SAERecord, name: str) -> float:
+    value = record.scores[name].value
+    assert value is not None
+    return value
+
+
+@pytest.fixture
+def card(wsae: Wsae, comparison: Path, tmp_path: Path) -> str:
+    output = tmp_path / "card" / "README.md"
+    code, printed = wsae("card", comparison, "--repo", "me/study", "--output", output)
+    assert code == 0, printed
+    return output.read_text()
+
+
+def test_a_comparison_is_shown_by_variant(card: str, comparison: Path) -> None:
+    text = folded(card)
+    assert "16 SAEs of 2 hooks" in text
+    assert "in 4 variants" in text
+    for label in ("SAE, α", "literal Γ", "constant Γ", "whitened SAE"):
+        assert label in text
+    names = [path.name for path in (comparison / "runs").iterdir()]
+    shown = [name for name in names if name in text]
+    assert shown == ["layer-1-k-8-literal-seed-0"], "in the snippet alone: a weighted SAE"
+    assert all(name in card for name in names), "unfolded, every SAE is there"
+    assert "`layer-*-k-8-whitened-seed-*`" in text
+    assert "*constant*: one weight for all dimensions" in text
+
+
+def test_means_are_taken_within_seeds_first(card: str, comparison: Path) -> None:
+    records = read_records([comparison])
+    literal, ordinary = (
+        {seed: [r for r in records if r.run.arm == arm and r.run.seed == seed] for seed in (0, 1)}
+        for arm in ("literal", "sae")
+    )
+    name = "explained_variance"
+    of_seed = [fmean(metric(record, name) for record in literal[seed]) for seed in (0, 1)]
+    difference = [
+        of - fmean(metric(record, name) for record in ordinary[seed])
+        for seed, of in enumerate(of_seed)
+    ]
+    cells = row(folded(card), "WSAE, α\xa0\\=\xa01, literal Γ")
+    shown, shown_difference = (cell.replace("\N{MINUS SIGN}", "-") for cell in cells[1:3])
+    assert shown == f"{fmean(of_seed):.4f}\xa0±\xa0{stdev(of_seed):.4f}"
+    assert shown_difference == f"{fmean(difference):+.4f}\xa0±\xa0{stdev(difference):.4f}"
+
+
+def test_the_whitened_control_is_no_baseline(comparison: Path) -> None:
+    records = read_records([comparison])
+    assert {record.run.arm for record in records if record.is_ordinary} == {"sae"}
+    # And not when its runs are given one by one, without the manifest.
+    alone = read_records(sorted((comparison / "runs").iterdir()))
+    assert {r.run.run.split("-")[4] for r in alone if r.is_ordinary} == {"sae"}
+    assert len(variants_of(alone)) == 4
+
+
+def test_hooks_have_a_table_of_their_own(card: str, comparison: Path) -> None:
+    records = read_records([comparison])
+    of_hook = [
+        fmean(
+            metric(r, "explained_variance")
+            for r in records
+            if r.run.hook_name == "blocks.2.hook_resid_post" and r.run.arm == arm
+        )
+        for arm in ("sae", "literal", "constant", "whitened")
+    ]
+    by_hook = folded(card).split("**Explained variance, hook by hook**")[1].split("**")[0]
+    assert row(by_hook, "`blocks.2.hook_resid_post`")[1:] == [f"{value:.4f}" for value in of_hook]
+
+
+def test_the_verdict_is_that_of_the_report(wsae: Wsae, card: str, comparison: Path) -> None:
+    assert wsae("report", comparison)[0] == 0
+    verdict = json.loads((comparison / "report.json").read_text())["verdict"]
+    page = MarkdownIt("commonmark").enable("table").render(card)
+    said = page.split("<h2>What weighting did</h2>")[1].split("</ul>")[0]
+    assert said.count("<li>") == len(verdict) > 0
+
+
+def test_the_front_matter_is_what_the_hub_reads(card: str) -> None:
+    parsed: Any = ModelCard(card)
+    assert yaml.safe_load(card.split("---\n")[1]) == parsed.data.to_dict()
+    assert parsed.data.library_name == "saelens"
+    assert parsed.data.license == "mit"
+    assert parsed.data.language == ["en"]
+
+
+def test_the_page_is_whole(card: str) -> None:
+    page = MarkdownIt("commonmark").enable("table").render(card)
+    assert page.count("<details>") == page.count("</details>") > 0
+    assert "{{" not in card
+    assert "None" not in card
+    text = re.sub(r"<[^>]+>", "", re.sub(r"<code.*?</code>", "", page, flags=re.DOTALL))
+    assert not re.search(r"\| (:?--|[a-z])", text), "a table that is shown as text"
+    for table in re.findall(r"<table>.*?</table>", page, flags=re.DOTALL):
+        widths = {len(re.findall("<t[hd][ >]", line)) for line in table.split("</tr>")[:-1]}
+        assert len(widths) == 1
+
+
+def test_twelve_layers(wsae: Wsae, runs: list[Path], tmp_path: Path) -> None:
+    folders: list[Path] = []
+    for layer in range(12):
+        for name, source in zip(("sae", "wsae"), runs, strict=True):
+            folder = Path(shutil.copytree(source, tmp_path / f"layer-{layer}-{name}"))
+            config = yaml.safe_load((folder / "config.yaml").read_text())
+            config["hook_name"] = f"blocks.{layer}.hook_resid_post"
+            (folder / "config.yaml").write_text(yaml.safe_dump(config))
+            folders.append(folder)
+    output = tmp_path / "card" / "README.md"
+    code, printed = wsae("card", *folders, "--output", output)
+    assert code == 0, printed
+    card = output.read_text()
+    text = folded(card)
+    assert "24 SAEs of 12 hooks" in text
+    assert "`layer-*-wsae`" in text
+    by_hook = text.split("**CE recovered, hook by hook**")[1].split("\n\n- ")[0]
+    layers = [int(n) for n in re.findall(r"\| `blocks\.(\d+)\.hook_resid_post` \|", by_hook)]
+    assert layers == list(range(12)), "in the order of the layers, not of the alphabet"
+    assert card.count("![Γ at") == 12
+    assert text.count("![Γ at") == 4, "the others are folded away"
+    assert len(text) < 12_000
+
+
+def _metric(name: str, value: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "eval": "saebench/sparse_probing",
+        "metric": name,
+        "label": "probing accuracy, 1 latent",
+        "value": value,
+        "direction": "up",
+        "headline": True,
+        "chance": 0.5,
+        "note": "",
+    } | changes
+
+
+def _bench(folder: Path, names: list[str]) -> None:
+    """scores.json as `wsae bench` writes it, with one remark about one SAE."""
+    records = [
+        Record(
+            *("sparse_probing", name, "arm", "model hook", "p", name, seed, {"seed": seed}, 1.0),
+            [f"read from {folder}/cache/x.pt"] if name == names[0] else [],
+            [
+                _metric("sae_top_1_test_accuracy", 0.6 + 0.01 * n + 0.02 * seed),
+                _metric("ratio", 0.1 * n, label="norm | ratio", direction="down", chance=None),
+                _metric("detail", 0.3, headline=False, label="a detail"),
+            ],
+        )
+        for n, name in enumerate(names)
+        for seed in (0, 1)
+    ]
+    folder.mkdir()
+    versions = {"sae-bench": "0.6.0"}
+    failures = {"core": f"OSError: {folder}/models/missing.bin"}
+    refused = {"ravel": "cannot be run"}
+    write_scores(folder, records, 0, 1, "quick", failures, refused, versions)
+
+
+def test_saebench_with_chance_noise_and_caveats(
+    wsae: Wsae, comparison: Path, tmp_path: Path
+) -> None:
+    names = [record.sae_id for record in read_records([comparison])]
+    _bench(comparison / "saebench", [name for name in names if "constant" not in name])
+    output = tmp_path / "card" / "README.md"
+    code, printed = wsae("card", comparison, "--output", output)
+    assert code == 0, printed
+    card = output.read_text()
+    section = card.split("## SAEBench")[1].split("\n## ")[0]
+    text = folded(section)
+    heading = "| variant | probing accuracy, 1 latent ↑ | norm \\| ratio ↓ |"
+    assert heading in text
+    assert row(text, "*chance*")[1:] == ["0.5", "–"]
+    assert row(text, "*noise*")[1] == "0.02"
+    values = {
+        score["run"]: score["value"]
+        for score in json.loads((comparison / "saebench" / "scores.json").read_text())["scores"]
+        if score["metric"] == "sae_top_1_test_accuracy"
+    }
+    ordinary = fmean(value for name, value in values.items() if "-sae-" in name)
+    assert row(text, "SAE, α\xa0\\=\xa00")[1].startswith(f"{ordinary:.4g}\xa0±")
+    assert "constant" not in text, "what was not measured has no row"
+    assert "a detail" not in section
+    assert "not with published results" in text
+    assert "SAEBench sparse probing): Test score of a linear probe" in text, "as the report says it"
+    assert "Of 1 SAEs\\: read from x.pt" in text
+    assert "`core`: failed\\: OSError\\: missing.bin" in section
+    assert "`ravel`: cannot be run" in section
+    assert f"`{names[0]}`" in section
+    assert f"`{names[0]}`" not in text
+
+
+def test_levels_by_hand(comparison: Path) -> None:
+    records = read_records([comparison])[:4]
+    values = iter([1.0, 3.0, 5.0, 7.0])
+    found = level(records, lambda _: next(values))
+    assert found is not None
+    assert (found.mean, found.sd) == (4.0, None), "all are of one seed"
+    assert level(records, lambda _: None) is None
+    assert not is_worth_grouping(records)

@@ -1,0 +1,159 @@
+"""Nothing that is published says where on a machine it was made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from tests.hub.conftest import Wsae
+from tests.hub.server import FakeHub
+from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
+from wsae_plugin.hub.local_paths import dataset_and_split, is_local, without_local_paths
+
+REPO = "me/my-saes"
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:All samples in the training dataset"),
+    # The Hub's client says this to itself.
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+]
+NAMES = st.text(alphabet="abcXYZ019._-", min_size=1).filter(lambda name: name.strip("."))
+
+
+@pytest.mark.parametrize(
+    ("private", "public"),
+    [
+        ("/home/ann/texts/held-out.jsonl", "held-out.jsonl"),
+        ("/home/ann lee/held out (1).jsonl (train)", "held out (1).jsonl (train)"),
+        ("C:\\Users\\ann\\held-out", "held-out"),
+        ("../../ann/held-out/", "held-out"),
+        ("file:///home/ann/held-out.jsonl", "held-out.jsonl"),
+        ("OSError: /home/ann/x.pt: no such file", "OSError: x.pt: no such file"),
+        ("cannot read '~/ann/x.pt'", "cannot read 'x.pt'"),
+    ],
+)
+def test_of_a_path_the_last_name_stays(private: str, public: str) -> None:
+    assert without_local_paths({"a": [private]}) == {"a": [public]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "me/my-texts",
+        "me/my-texts (validation)",
+        "https://huggingface.co/me/my-saes",
+        "blocks.2.hook_resid_post",
+        "1 − error / deviation, wins / ties / losses, and/or",
+        "<|endoftext|>",
+        "/",
+        "",
+    ],
+)
+def test_everything_else_stays(text: str) -> None:
+    assert without_local_paths(text) == text
+
+
+@given(st.lists(NAMES, min_size=2, max_size=5), st.sampled_from(["/", "../", "~/", "C:/"]))
+def test_any_path_is_cut(names: list[str], root: str) -> None:
+    path = root + "/".join(names)
+    assert is_local(path)
+    assert without_local_paths(path) == names[-1]
+    assert without_local_paths(f"see {path}, please") == f"see {names[-1]}, please"
+
+
+def test_a_data_set_and_its_split() -> None:
+    assert dataset_and_split("me/texts (train)") == ("me/texts", "train")
+    assert dataset_and_split("/a (b)/c") == ("/a (b)/c", None)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> list[Path]:
+    """Two held-out texts, in a folder that nobody needs to hear of."""
+    folder = tmp_path / "of ann"
+    folder.mkdir()
+    files: list[Path] = []
+    for n, words in enumerate(("def f(x): return x + 1", "import os; os.listdir('.')")):
+        files.append(folder / f"held-out-{n}.jsonl")
+        files[-1].write_text((json.dumps({"text": f"{words}\n" * 40}) + "\n") * 40)
+    return files
+
+
+def test_a_local_held_out_text_is_a_name(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], texts: list[Path], tmp_path: Path
+) -> None:
+    evaluate_runs(runs, EvalSettings(str(texts[0]), 2, 2, 0))
+    assert str(texts[0]) in (runs[0] / "eval.json").read_text()
+    code, output = wsae("push", *runs, "--repo", REPO, "--json")
+    assert code == 0, output
+    assert '"not_measured_again": {}' in output, "it is here, so it was measured"
+    files = hub.repositories[REPO].files
+    for private in (tmp_path, Path.home() / "x", Path.cwd(), Path("of ann")):
+        for name, content in files.items():
+            assert str(private).encode() not in content, name
+    assert "`held-out-0.jsonl`" in files["README.md"].decode()
+    assert "a file that is not published" in files["README.md"].decode()
+    assert json.loads(files["weighted/eval.json"])["held_out"]["dataset_is_local"] is True
+
+    code, output = wsae("verify", REPO)
+    assert code == 0, output
+    assert "ordinary, weighted: scores not measured again: its held-out text, held-out" in output
+    assert "--dataset PATH" in output
+    code, output = wsae("verify", REPO, "--dataset", texts[0], "--json")
+    assert code == 0, output
+    assert '"not_measured": {}' in output
+    code, output = wsae("verify", REPO, "--dataset", texts[1])
+    assert code == 1
+    assert "explained_variance" in output
+    code, output = wsae("verify", REPO, "--dataset", tmp_path / "nowhere")
+    assert code == 2
+    assert "nowhere" in output
+    texts[0].unlink()
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 0
+    assert "not measured again" in output
+
+
+def test_dataset_is_for_local_texts_only(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
+    assert wsae("push", *runs, "--repo", REPO)[0] == 0
+    assert "bundled-held-out" in hub.repositories[REPO].files["weighted/eval.json"].decode()
+    code, output = wsae("verify", REPO, "--dataset", "bundled-held-out")
+    assert code == 2
+    assert "leave it out" in output
+
+
+def test_a_whole_comparison_goes_up_and_comes_down(
+    hub: FakeHub, wsae: Wsae, comparison: Path, tmp_path: Path
+) -> None:
+    """With weights from a file, whose path is in the config of a control."""
+    config = (comparison / "runs" / "layer-1-k-8-constant-seed-0" / "config.yaml").read_text()
+    assert "comparison/gamma/" in config
+    code, output = wsae("push", comparison, "--repo", REPO)
+    assert code == 0, output
+    assert "layer-1-k-8-constant-seed-0/ (9 files)" in output, "folders of many SAEs, not files"
+    repository = hub.repositories[REPO]
+    assert len(repository.commits) == 2
+    for name, content in repository.files.items():
+        for private in (str(tmp_path), str(comparison.parent), "pytest-of", str(Path.cwd())):
+            assert private.encode() not in content, name
+    assert len({name.split("/")[0] for name in repository.files if name.endswith("cfg.json")}) == 16
+    code, output = wsae("verify", REPO)
+    assert code == 0, output
+    assert "16 SAEs are as recorded" in output
+
+    folder = tmp_path / "down"
+    for name in ("training.yaml", "proxy.safetensors", "gamma.safetensors"):
+        content = repository.files[f"layer-1-k-8-constant-seed-0/{name}"]
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    published = yaml.safe_load((folder / "training.yaml").read_text())
+    assert published["sae"]["gamma_file"] == "proxy.safetensors"
+    s = load_file(folder / published["sae"]["gamma_file"])["proxy"]
+    gamma = load_file(folder / "gamma.safetensors")["gamma"]
+    assert (s.float() - gamma).abs().max() < 1e-6, "α = 1, no normalization"
+    shutil.rmtree(folder)
