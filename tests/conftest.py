@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# No clocks: a busy machine is no failure.
+settings.register_profile("wsae", deadline=None)
+settings.load_profile("wsae")
 
 if not torch.cuda.is_available():
     # Triton decides on its import, which SAELens brings about, to interpret kernels.

@@ -37,7 +37,7 @@ def test_variance_and_kurtosis_are_scipys() -> None:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     cuts=st.lists(st.integers(1, 299), max_size=12, unique=True),
     seed=st.integers(0, 2**31),
@@ -52,7 +52,7 @@ def test_any_split_into_batches_gives_the_same(cuts: list[int], seed: int, offse
 
 
 @given(seed=st.integers(0, 2**31))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_merge_does_not_depend_on_the_order(seed: int) -> None:
     a, b, c = (moments_of(part) for part in skewed_sample(90, 4, seed, 5.0).split([10, 50, 30]))
     for left, right in zip(merge(merge(a, b), c), merge(b, merge(c, a)), strict=True):

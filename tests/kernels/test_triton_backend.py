@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -172,7 +172,6 @@ def score_matrices(draw: st.DrawFn) -> tuple[Tensor, int]:
 
 
 @given(score_matrices())
-@settings(deadline=None)
 def test_row_top_k_is_torchs(matrix_and_k: tuple[Tensor, int]) -> None:
     assert_top_k(*matrix_and_k)
 

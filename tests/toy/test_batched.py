@@ -131,7 +131,7 @@ def test_an_sae_does_not_depend_on_its_neighbours(tied: bool, activation: Activa
 
 
 @given(st.integers(0, 1000), st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_folding_an_input_map_changes_no_reconstruction(seed: int, tied: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
 

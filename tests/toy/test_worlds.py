@@ -92,7 +92,7 @@ def test_blocks_worked_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(2, 4)), min_size=1, max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_blocks_have_their_dimensions_to_themselves(shapes: list[tuple[int, int]]) -> None:
     world = axis_privileged([Block(*shape) for shape in shapes], 0.2)
     vectors = world.feature_vectors
