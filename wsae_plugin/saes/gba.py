@@ -70,16 +70,12 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
 
     What the text leaves open, and what is done here (measured by eval/toy/gba_ablation.py):
 
-    - [decided] The learning rate is the trainer's, and matters most: unit features that start with
-      small a are found within some hundred steps, and lost again by reconstruction in long or fast
-      training. On the toy 3e-5 keeps all for 4,000 steps, 1e-4 loses some and 3e-4 all. Within that
-      time a tied Top-k and wrong frequencies keep them too: what the biases add shows later.
-    - [decided] a starts at `decoder_init_norm`, 0.1: with 1, latents overshoot the input together
-      and a part of the features is lost.
+    - [decided] a starts at `decoder_init_norm`, 0.1, and learns as fast as the rest, as printed.
+      Where the features matter more than the reconstruction, keep it there:
+      `output_scale_rate = 0` (`wsae toy gba`).
     - [decided] A latent that fires gives its whole pre-activation (JumpReLU), not what exceeds the
-      threshold (ReLU): the features are the same, the reconstruction is better.
-    - [decided] b_pre is SAELens's `b_dec`: it starts at 0 and is trained. Fixed at 0 it makes no
-      difference.
+      threshold (ReLU).
+    - [decided] b_pre is SAELens's `b_dec`: it starts at 0 and is trained.
     - [decided] Unit length is a parametrisation, w = v/‖v‖, so that gradients are tangents of the
       sphere and nothing has to be projected after a step.
     - [decided] The window is all steps since the last update; a latent is dead if it fired on none.

@@ -101,27 +101,27 @@ WRONG: dict[str, Any] = {"highest_target_frequency": 5e-3, "lowest_target_freque
 FIXED: dict[str, Any] = {"output_scale_rate": 0.0, "bias_step_size": 0.03}
 
 ARMS: tuple[RecoveryArm, ...] = (
-    RecoveryArm("gba", "GBA, p from 0.1 to 0.02", "gba", gba(**FIXED, **NEAR)),
-    RecoveryArm("gba-weighted", "the same, α = 1", "gba", gba(**FIXED, **NEAR, alpha=1.0), "gba"),
+    RecoveryArm("gba", "GBA", "gba", gba(**FIXED, **NEAR)),
+    RecoveryArm("gba-weighted", "GBA, α = 1", "gba", gba(**FIXED, **NEAR, alpha=1.0), "gba"),
     RecoveryArm(
         "gba-shuffled",
-        "the same, α = 1, Γ shuffled",
+        "GBA, α = 1, Γ shuffled",
         "gba",
         gba(**FIXED, **NEAR, alpha=1.0, gamma_proxy="shuffled_variance"),
         "gba",
     ),
-    RecoveryArm("gba-wide", "GBA, p from 0.5 to 0.001", "gba", gba(**FIXED)),
+    RecoveryArm("gba-wide", "GBA, p 0.5 to 0.001", "gba", gba(**FIXED)),
     RecoveryArm("ba", "BA, p = 0.1", "gba", gba(**FIXED, n_groups=1, highest_target_frequency=0.1)),
     RecoveryArm(
         "gba-wrong",
-        "GBA, p from 0.005 to 0.0001",
+        "GBA, p 0.005 to 0.0001",
         "gba",
         gba(**FIXED, **WRONG),
         printed=(0.383, 0.039),
     ),
     RecoveryArm(
         "gba-trained-scales",
-        "GBA, p from 0.1 to 0.02, scales learn",
+        "GBA, scales learn",
         "gba",
         gba(**NEAR, bias_step_size=0.03),
     ),

@@ -40,8 +40,8 @@ def _controls(result: Result, lr: float, labels: dict[str, str]) -> str:
     better = [labels[row["arm"]] for row in rows if row["clear"] and row["mean"] > 0]
     same = [labels[row["arm"]] for row in rows if not row["clear"]]
     return (
-        f"There FRR(0.9) is clearly below GBA's for {_names(worse)}; clearly above for "
-        f"{_names(better)}; not clearly different for {_names(same)}."
+        f"There FRR(0.9) is clearly below GBA's for {_names(worse)}. Clearly above: "
+        f"{_names(better)}. Not clearly different: {_names(same)}."
     )
 
 
@@ -81,4 +81,4 @@ def _share(cell: Result, measure: str) -> str:
 
 
 def _names(labels: list[str]) -> str:
-    return ", ".join(labels) or "none"
+    return "; ".join(labels) or "none"
