@@ -1,18 +1,20 @@
-"""Group Bias Adaptation where features are known: what the recipe's open points do to recovery.
+r"""Group Bias Adaptation where features are known: what the recipe's open points do to recovery.
 
     python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json       # all, 3 seeds
-    python eval/toy/gba_ablation.py --variant base --variant b-pre-0 --seeds 2
+    python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json \
+        --variant width-2048-scale-0.05-long --seeds 5                    # adds to what is there
 
 The world is the imbalanced one of `wsae toy gba` (arXiv 2506.14002: 128 features in 42 dimensions,
 half of the samples with 3 of them, half with 20), the training is that study's, and "base" is its
-arm "gba". Every other variant has one thing changed. Open in the text are the learning rate, the
-width, how fast the output scales learn and where they start, the biases' step for a training of
+arm "gba". The other variants change what their names say. Open in the text are the learning rate,
+the width, how fast the output scales learn and where they start, the biases' step for a training of
 this length, b_pre (trained or fixed), how unit length is kept, and whether a latent that fires
 gives its pre-activation (JumpReLU) or what is above the threshold (ReLU).
 """
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -105,6 +107,9 @@ VARIANTS: dict[str, Variant] = {
     "width-512-long": Variant(d_sae=512, n_steps=10_000),
     "printed-width-512-long": Variant(fields=PRINTED, d_sae=512, n_steps=10_000),
     "width-2048-scale-0.05": replace(changed(decoder_init_norm=0.05), d_sae=2048),
+    "width-2048-scale-0.05-long": replace(
+        changed(decoder_init_norm=0.05), d_sae=2048, n_steps=5000
+    ),
     "scale-0.05": changed(decoder_init_norm=0.05),
     "scale-0.2": changed(decoder_init_norm=0.2),
     "scales-learn-at-0.01": changed(output_scale_rate=0.01),
@@ -135,30 +140,38 @@ def main(
     variant: Annotated[list[str] | None, typer.Option(help="One of the variants; all.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each.")] = 3,
     jobs: Annotated[int, typer.Option(help="Runs at a time, one thread each.")] = 2,
-    output: Annotated[Path | None, typer.Option(help="Where to write the figures as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON to write, or to add to: what is there stays.")
+    ] = None,
 ) -> None:
     """Train each variant over several seeds and print the mean FRR."""
-    settings = RecoverySettings(n_seeds=max(seeds, 2))
+    settings = RecoverySettings()
     names = variant or list(VARIANTS)
-    todo = [(name, seed) for name in names for seed in range(seeds)]
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        found = pool.map(run, *zip(*todo, strict=True), [settings] * len(todo))
-        records = list(tqdm(found, total=len(todo), unit="SAE"))
-    columns = ("frr_0.8", "frr_0.9", "latents_that_are_features", "explained_variance", "l0")
-    table = Table("variant", *columns, "least frr_0.9")
+    about = {"settings": asdict(settings), "versions": versions()}
     results: dict[str, Any] = {}
-    for number, name in enumerate(names):
-        runs = records[number * seeds : (number + 1) * seeds]
-        results[name] = {**vars(VARIANTS[name]), "sae_class": VARIANTS[name].sae_class.__name__}
-        results[name] |= {"fields": dict(VARIANTS[name].fields), "runs": runs}
-        means = [f"{mean(run[column] for run in runs):.3g}" for column in columns]
-        table.add_row(name, *means, f"{min(run['frr_0.9'] for run in runs):.3g}")
-    Console().print(table)
+    if output is not None and output.exists():
+        results = json.loads(output.read_text(encoding="utf-8"))["variants"]
+    runs = {name: results.get(name, {}).get("runs", [])[:seeds] for name in names}
+    todo = [(name, seed) for name in names for seed in range(len(runs[name]), seeds)]
+    if todo:
+        with ProcessPoolExecutor(
+            jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            found = pool.map(run, *zip(*todo, strict=True), [settings] * len(todo))
+            for (name, _), record in zip(todo, tqdm(found, total=len(todo)), strict=True):
+                runs[name].append(record)
+    columns = ("frr_0.8", "frr_0.9", "latents_that_are_features", "explained_variance", "l0")
+    table = Table("variant", "seeds", *columns, "least frr_0.9")
+    for name in names:
+        facts = vars(VARIANTS[name]) | {"sae_class": VARIANTS[name].sae_class.__name__}
+        results[name] = facts | {"fields": dict(VARIANTS[name].fields), "runs": runs[name]}
+        means = [f"{mean(one[column] for one in runs[name]):.3g}" for column in columns]
+        least = f"{min(one['frr_0.9'] for one in runs[name]):.3g}"
+        table.add_row(name, str(len(runs[name])), *means, least)
+    Console(width=140).print(table)
     if output is not None:
-        about = {"settings": asdict(settings), "versions": versions()}
-        write_json_atomic(output, {**about, "variants": results})
+        ordered = {name: results[name] for name in VARIANTS if name in results}
+        write_json_atomic(output, {**about, "variants": ordered})
 
 
 if __name__ == "__main__":

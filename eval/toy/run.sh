@@ -9,3 +9,5 @@ for experiment in fig2 fig3 proxies alpha; do
 done
 wsae toy gba --output eval/toy/gba
 python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json
+python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json \
+    --variant width-2048-scale-0.05-long --seeds 5
