@@ -53,9 +53,8 @@ class Group:
 def run_study(settings: RecoverySettings, output: Path, jobs: int | None = None) -> Result:
     """Train what is not trained yet, and write gba.json.
 
-    Trainings run side by side, one thread each: at these sizes a batched step of five SAEs costs as
-    much as five steps (its products are at the processor's peak already), so processes are what
-    makes it fast.
+    Trainings run side by side, one thread each, and not in one batched stack: at these sizes half
+    of a step is products at the processor's peak already.
 
     Args:
         settings: sizes, steps, rates, seeds.
