@@ -117,7 +117,7 @@ def test_the_verdict_is_that_of_the_report(wsae: Wsae, card: str, comparison: Pa
 def test_the_front_matter_is_what_the_hub_reads(card: str) -> None:
     parsed: Any = ModelCard(card)
     assert yaml.safe_load(card.split("---\n")[1]) == parsed.data.to_dict()
-    assert parsed.data.library_name == "saelens"
+    assert parsed.data.to_dict()["library_name"] == "saelens"
     assert parsed.data.license == "mit"
     assert parsed.data.language == ["en"]
 
