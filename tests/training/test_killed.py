@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -57,8 +58,10 @@ def start() -> Callable[..., BaseProcess]:
 def _kill(process: BaseProcess) -> bool:
     """Whether it was still alive."""
     alive = process.is_alive()
-    if alive:
-        os.kill(process.pid or 0, signal.SIGKILL)
+    # It may end in between.
+    with contextlib.suppress(ProcessLookupError):
+        if alive:
+            os.kill(process.pid or 0, signal.SIGKILL)
     process.join()
     return alive
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -126,7 +127,9 @@ def test_a_comparison_that_is_killed_again_and_again(
         process = start(killed, blow, *command, *(["--resume"] if n else []))
         if blow is None:
             time.sleep(draw.uniform(0.1, 0.6))
-            os.kill(process.pid or 0, signal.SIGKILL)
+            # It may have ended since.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid or 0, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL, (blow, (killed / "log").read_text())
     process = start(killed, None, *command, "--resume")
