@@ -14,7 +14,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -597,24 +596,3 @@ def test_ctrl_c_twice_stops_at_once(runs: Runs) -> None:
     assert [path.name for path in (folder / CHECKPOINTS[runs.command]).iterdir()] == ["512"]
     assert runs.resume(folder).code == 0
     assert_same_weights(runs.whole, folder)
-
-
-@pytest.mark.slow
-def test_a_hub_that_cannot_be_reached(world: TinyWorld, tmp_path: Path) -> None:
-    values = values_of("compare", world, dataset_path="NeelNanda/pile-10k")
-    config = write_config(tmp_path / "config.yaml", values)
-    code = "import sys; sys.argv[0] = 'wsae'; from wsae_plugin.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, "-q", "compare", str(config)],
-        env=os.environ
-        | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
-        | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 2
-    assert "dataset_path = 'NeelNanda/pile-10k'" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert contents(Path()) == {}

@@ -61,6 +61,15 @@ def test_no_shuffled_control(tmp_path: Path) -> None:
     assert "WSAE, α = 1 has no shuffled control" in sentences(tmp_path, plan)[1]
 
 
+def test_an_unweighted_arm_of_another_architecture_needs_no_shuffled_control(
+    tmp_path: Path,
+) -> None:
+    gba = {**WEIGHTED, "name": "gba", "label": "GBA", "alpha": 0.0}
+    found = sentences(tmp_path, Plan({"gba": {"ce_loss_score": 0.02}}, arms=(BASELINE, gba)))
+    assert found[0].startswith("GBA: of 3 metrics, clearly better in 1")
+    assert not any("shuffled" in sentence for sentence in found)
+
+
 def test_a_control_of_another_alpha_is_not_this_arms(tmp_path: Path) -> None:
     old = {key: value for key, value in SHUFFLED.items() if key not in ("control", "of")}
     half = {**WEIGHTED, "name": "half", "label": "WSAE, α = 0.5", "alpha": 0.5}

@@ -112,8 +112,9 @@ _GBA = "\n\n".join(
         "Who recovers the features of X = HV: Group Bias Adaptation (arXiv 2506.14002) beside "
         "Top-k, BatchTopK, L1 and their weighted forms.",
         "Three worlds: balanced, imbalanced as printed (half of the samples with 3 features, half "
-        "with 20), and one whose features differ in frequency. Every arm is SAELens's own training "
-        "class in its own trainer, 5 seeds on one dictionary; the printed numbers stand beside. "
+        "with 20), and one whose features differ in frequency. Every arm is a training class of "
+        "this package (α = 0: SAELens's own) in SAELens's trainer, 5 seeds on one dictionary; the "
+        "printed numbers stand beside. "
         "Some two hours of one core; --seeds 2 --steps 500 for a look.",
         "The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and "
         "cells/. An interrupted study goes on where it stopped when it is given again.",

@@ -76,9 +76,10 @@ def how_intervals_are_made(report: Report) -> str:
         f"{100 * coverage:.0f} % of the time (normal differences), so none decides alone."
     )
     return (
-        "Differences are taken within pairs (same data in the same order, same initial weights) "
-        "and averaged over layers and sparsities within each seed, because runs of one seed share "
-        f"their data; brackets hold the {found['confidence']:.0%} percentile bootstrap of the mean "
+        "Differences are taken within pairs (same data in the same order; SAEs of one architecture "
+        "and size also start from the same weights) and averaged over layers and sparsities within "
+        "each seed, because runs of one seed share their data; brackets hold the "
+        f"{found['confidence']:.0%} percentile bootstrap of the mean "
         f"over the {n} seeds.".replace("95%", "95 %")
         + honest
         + " Better or worse is said only if Student's paired test over seeds stays below 0.05 "

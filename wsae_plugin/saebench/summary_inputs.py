@@ -169,13 +169,14 @@ def _score(section: JsonSection) -> Score:
 
 
 def _training(comparison: Comparison) -> dict[str, Any]:
-    """What the first run's config says of the training; all runs of a comparison share it."""
+    """What the runs' configs say of the training; SAEs may differ in architecture and size."""
     files = [run.path / "config.yaml" for run in comparison.runs]
-    file = next((file for file in files if file.is_file()), None)
-    config = {} if file is None else yaml.safe_load(file.read_text(encoding="utf-8"))
-    sae = config.get("sae") or {}
+    configs = [yaml.safe_load(f.read_text(encoding="utf-8")) for f in files if f.is_file()]
+    saes = [config.get("sae") or {} for config in configs]
+    architectures = dict.fromkeys(sae.get("architecture") for sae in saes)
+    widths = {sae.get("d_sae") for sae in saes}
     return {
-        "training_tokens": config.get("training_tokens"),
-        "architecture": sae.get("architecture"),
-        "d_sae": sae.get("d_sae"),
+        "training_tokens": configs[0].get("training_tokens") if configs else None,
+        "architecture": " and ".join(filter(None, architectures)) or None,
+        "d_sae": widths.pop() if len(widths) == 1 else None,
     }

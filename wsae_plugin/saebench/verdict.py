@@ -104,7 +104,7 @@ def _beside_controls(
     """Whether the arm's clear effects are more than those of its controls."""
     sentences: list[str] = []
     kinds = {each["name"]: each["control"] for each in summary["arms"]}
-    if "shuffled" not in [kinds[control] for control in arm["controls"]]:
+    if arm["alpha"] and "shuffled" not in [kinds[control] for control in arm["controls"]]:
         sentences.append(
             f"{arm['label']} has no shuffled control, so it is open whether it matters for these "
             "effects which dimensions are weighted."
