@@ -38,3 +38,10 @@ def test_transposed_and_coo_are_the_same_matrix(seed: int, n_rows: int, n_column
     assert coo.is_coalesced() and torch.equal(coo.to_dense(), dense)
     assert torch.equal(coo.indices(), coo.clone().coalesce().indices())
     assert torch.equal(pattern.transposed.coo(values[pattern.order]).to_dense(), dense.T)
+    torch.testing.assert_close(pattern.column_sums(values), dense.sum(0))
+
+
+def test_column_sums_of_bfloat16_are_added_up_in_float32() -> None:
+    pattern = Pattern.of_latents(torch.tensor([[0]] * 1000), n_columns=3)
+    sums = pattern.column_sums(torch.ones(1000, dtype=torch.bfloat16))
+    assert sums.dtype == torch.float32 and sums.tolist() == [1000, 0, 0]

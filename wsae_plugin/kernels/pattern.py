@@ -68,6 +68,15 @@ class Pattern:
         """Where the transposed pattern's entries stand in this one, (nnz,)."""
         return self._by_column[1]
 
+    def column_sums(self, values: Tensor) -> Tensor:
+        """Σ values[e] over the entries e of each column, (n_columns,), from values (nnz,).
+
+        Added up in float32 at least, and in a fixed order on every device: a bfloat16 sum stops
+        growing at 256 times its terms.
+        """
+        wide = values[self.order].to(torch.promote_types(values.dtype, torch.float32))
+        return torch.segment_reduce(wide, "sum", offsets=self.transposed.offsets)
+
     def coo(self, values: Tensor) -> Tensor:
         """A torch sparse COO tensor (n_rows, n_columns) of values (nnz,)."""
         return torch.sparse_coo_tensor(

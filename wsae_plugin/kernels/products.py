@@ -45,14 +45,14 @@ class _Encode(torch.autograd.Function):
         x, weight, everywhere = ctx.saved_tensors
         pattern, backend = ctx.pattern, ctx.backend
         grad_weight = backend.spmm(pattern.transposed, grad[pattern.order], x)
-        grad_bias = grad.new_zeros(pattern.n_columns).index_add_(0, pattern.columns, grad)
+        grad_bias = pattern.column_sums(grad)
         grad_x = backend.spmm(pattern, grad, weight) if ctx.needs_input_grad[0] else None
         if len(everywhere):
             grad_weight.index_add_(0, everywhere, grad_everywhere.T @ x)
-            grad_bias.index_add_(0, everywhere, grad_everywhere.sum(0))
+            grad_bias.index_add_(0, everywhere, grad_everywhere.sum(0, dtype=grad_bias.dtype))
             if grad_x is not None:
                 grad_x.addmm_(grad_everywhere, weight[everywhere])
-        return grad_x, grad_weight, grad_bias, None, None, None
+        return grad_x, grad_weight, grad_bias.to(grad.dtype), None, None, None
 
 
 class _Decode(torch.autograd.Function):
