@@ -73,3 +73,12 @@ def test_gradients_that_somebody_keeps_are_not_overwritten() -> None:
 def test_small_tensors_are_left_to_the_allocator() -> None:
     take((1, 3))
     assert buffers._free == {}
+
+
+def test_tensors_of_ever_new_sizes_share_their_memory() -> None:
+    # As many rows are scored again as a batch happens to need.
+    for n_rows in range(100, 300):
+        take((n_rows, 8))
+    kept = [memory for free in buffers._free.values() for memory in free]
+    assert len(kept) <= 3
+    assert sum(memory.nbytes for memory in kept) <= 4 * 300 * 8 * 4

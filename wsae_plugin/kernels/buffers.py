@@ -30,8 +30,11 @@ def take(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Te
     if not is_worth_keeping(shape, dtype, device):
         return torch.empty(shape, dtype=dtype, device=device)
     n_bytes = _n_bytes(shape, dtype)
-    free = _free.setdefault(n_bytes, [])
-    memory = free.pop() if free else np.empty(n_bytes + _ALIGNMENT, dtype=np.uint8)
+    # Powers of two, so that tensors of ever new sizes share a few pieces of memory. What lies
+    # beyond the tensor is never touched, and so takes no memory.
+    capacity = 1 << (n_bytes - 1).bit_length()
+    free = _free.setdefault(capacity, [])
+    memory = free.pop() if free else np.empty(capacity + _ALIGNMENT, dtype=np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     # The tensor's storage holds on to this view until nobody, not even a view of the tensor, needs
     # it; then the memory is free again.
