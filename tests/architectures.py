@@ -95,9 +95,11 @@ def step_input(
     sae: TrainingSAE[Any],
     step: int = 0,
     sae_in: torch.Tensor | None = None,
-    dead: bool = True,
+    dead: bool | torch.Tensor = True,
 ) -> TrainStepInput:
     """What SAELens's trainer passes at a step after every warm-up."""
+    if isinstance(dead, bool):
+        dead = dead_latents() & dead
     coefficients = {
         name: float(c.value if isinstance(c, TrainCoefficientConfig) else c)
         for name, c in sae.get_coefficients().items()
@@ -105,7 +107,7 @@ def step_input(
     return TrainStepInput(
         sae_in=activations(dtype=sae.dtype) if sae_in is None else sae_in,
         coefficients=coefficients,
-        dead_neuron_mask=dead_latents() if dead else None,
+        dead_neuron_mask=dead if dead.any() else None,
         n_training_steps=step,
         is_logging_step=False,
     )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wsae_plugin.kernels import blocks, selection
+from wsae_plugin.kernels import screen as screening
 from wsae_plugin.kernels.cpu import CPUBackend
 from wsae_plugin.kernels.encoder import Encoder
 from wsae_plugin.kernels.screen import screen
@@ -74,6 +75,28 @@ def test_batch_top_k_with_fewer_positive_scores_than_asked_for(product: Product)
     assert torch.equal(torch.stack([pattern.rows, pattern.columns], dim=1), positive.nonzero())
 
 
+@every_product
+def test_the_latent_at_the_boundary_is_kept_though_products_round_differently(
+    product: Product,
+) -> None:
+    # One row takes most of the batch's latents, so that it is computed once more.
+    for seed in range(50):
+        x, encoder = world(seed, n=4, d_in=300, d_sae=60)
+        x[0] *= 3
+        scores = dense_scores(x, encoder, torch.float64)
+        pattern = batch_top_k(x, encoder, 4, BACKEND, product)
+        chosen = scores[pattern.rows, pattern.columns].sort().values
+        torch.testing.assert_close(
+            chosen, scores.flatten().topk(4).values.sort().values, rtol=1e-5, atol=0
+        )
+
+
+@every_product
+def test_batch_top_k_of_nothing(product: Product) -> None:
+    pattern = batch_top_k(*world(1), 0, BACKEND, product)
+    assert (pattern.n_rows, pattern.n_columns, len(pattern.columns)) == (40, 200, 0)
+
+
 def test_rows_are_computed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     x, encoder = world(3, n=130)
     whole = active(x, encoder, 5, "exact")
@@ -120,6 +143,85 @@ def test_no_other_latent_exceeds_the_ceiling(
     assert (others <= candidates.ceiling[:, None]).all()
     in_float32 = dense_scores(x, encoder).scatter(1, candidates.latents, -torch.inf)
     assert (in_float32 <= candidates.ceiling[:, None]).all()
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-15, 1e-20, 1e-23, 1e-26, 1e-30, 1e-38, 1e-41])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_ceiling_holds_where_squares_underflow(size: float, seed: int) -> None:
+    # Latents that bfloat16 cannot tell apart, whose common part is orthogonal to the activations:
+    # what decides is all in the parts of the bound that are made of norms.
+    x, encoder = world(seed, n=6, d_sae=300, scaled=False)
+    common = encoder.weight[0]
+    x = x - (x @ common / common.square().sum())[:, None] * common
+    encoder = Encoder(common + 1e-4 * encoder.weight, encoder.bias * 0)
+    for inputs, latents in ((x * size, encoder), (x, Encoder(encoder.weight * size, encoder.bias))):
+        candidates = screen(inputs, latents, 3, BACKEND)
+        scores = dense_scores(inputs, latents, torch.float64)
+        others = scores.scatter(1, candidates.latents, -torch.inf)
+        assert (others <= candidates.ceiling[:, None]).all()
+
+
+def test_the_bounding_vectors_keep_the_reserve_that_they_promise() -> None:
+    x, encoder = world(8, n=30, d_in=59, d_sae=80)
+    bounding_x = screening._bounding_rows(x).double()
+    bounding_weight = screening._bounding_weight(encoder).double()
+    x, scale = x.double(), encoder.scale.double()[:, None]  # type: ignore[union-attr]
+    weight, bias = encoder.weight.double() * scale, encoder.bias.double() * scale[:, 0]
+    # Every sum of so many float32 terms, in any order, is within this share of its terms.
+    accumulation = 2.0**-21 * 64
+    lost_x = (x - bounding_x[:, :59]).norm(dim=1) + accumulation * x.norm(dim=1)
+    lost_weight = (weight - bounding_weight[:, :59]).norm(dim=1)
+    products = [
+        (bounding_x[:, 62], lost_x),
+        (bounding_x[:, 63], bounding_x[:, :59].norm(dim=1)),
+        (bounding_weight[:, 62], weight.norm(dim=1)),
+        (bounding_weight[:, 63], lost_weight),
+        (bounding_weight[:, 61], bias.abs() * (accumulation + 2.0**-16)),
+    ]
+    for kept, needed in products:
+        # Above what is needed after rounding to bfloat16, and no more than two roundings above.
+        assert (kept >= needed * (1 + 2.0**-9)).all() and (kept <= needed * (1 + 2.0**-6)).all()
+    assert (bounding_x[:, 59:62] == 1).all()
+    bias_parts = bounding_weight[:, 59:61].sum(dim=1)
+    assert ((bias_parts - bias).abs() <= bias.abs() * 2.0**-16).all()
+    assert (bounding_x[:, 64:] == 0).all() and (bounding_weight[:, 64:] == 0).all()
+
+
+def test_the_ceiling_is_above_the_rounding_of_the_product() -> None:
+    x, encoder = world(9)
+    lowest: list[Tensor] = []
+
+    class Watching(CPUBackend):
+        def row_top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+            bounds, latents = super().row_top_k(scores, k)
+            lowest.append(bounds.amin(dim=-1).double())
+            return bounds, latents
+
+    for inputs in (x, x * 0):
+        ceiling = screen(inputs, Encoder(encoder.weight, encoder.bias), 7, Watching()).ceiling
+        bound = lowest.pop()
+        # bfloat16 has 8 bits: what was rounded to `bound` may have been half a unit above it.
+        assert (ceiling >= bound + bound.abs() * 2.0**-8 * (1 - 1e-6)).all()
+        assert (ceiling > bound).all()
+
+
+@pytest.mark.parametrize("before", [(True, True), (False, True), (False, False)])
+def test_the_setting_for_reduced_precision_is_put_back(before: tuple[bool, bool]) -> None:
+    matmul = torch.backends.cuda.matmul
+    name = "allow_bf16_reduced_precision_reduction"
+
+    def setting() -> tuple[bool, bool]:
+        return getattr(matmul, name), getattr(matmul, f"{name}_split_k")
+
+    at_start = setting()
+    try:
+        setattr(matmul, name, before)
+        with pytest.raises(KeyError), screening._float32_accumulation(torch.device("cuda")):
+            assert setting() == (False, before[1])
+            raise KeyError
+        assert setting() == before
+    finally:
+        setattr(matmul, name, at_start)
 
 
 @settings(max_examples=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sae_lens.saes.sae import TrainStepOutput
 from tests.architectures import (
     ARCHITECTURES,
     D_IN,
+    D_SAE,
     Architecture,
     activations,
     batches,
@@ -101,6 +103,57 @@ def test_losses_and_gradients_in_float32(
     monkeypatch.setattr(dispatch, "has_fast_bfloat16", lambda _: screened)
     monkeypatch.setattr(dispatch, "_WORTH_SCREENING", 0)
     assert_same_step(*pair(arch, alpha), 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "alpha", "rescale", "dead"),
+    [
+        *itertools.product(["cpu", "reference"], [0.0, 0.7], [True, False], [True, False]),
+        ("triton", 0.7, True, False),
+    ],
+)
+@every_architecture
+def test_losses_and_gradients_in_bfloat16(
+    arch: Architecture, kernel: str, alpha: float, rescale: bool, dead: bool
+) -> None:
+    if kernel == "triton":
+        pytest.importorskip("triton")
+    fields = {"rescale_acts_by_decoder_norm": rescale, "dtype": "bfloat16"}
+    dense, other = pair(arch, alpha, kernel=kernel, **fields)
+    exact = arch.weighted(alpha=alpha, kernel="eager", **fields | {"dtype": "float64"})
+    with torch.no_grad():
+        for sae in (dense, other):
+            sae.b_enc[3] += 20  # active in every row: a long sum of gradients
+    exact.load_state_dict(dense.state_dict())
+    # Triton's interpreter takes a second for a hundred rows.
+    x = activations(200 if kernel == "triton" else 1024).bfloat16()
+    outputs = [forward(sae, sae_in=x.to(sae.dtype), dead=dead) for sae in (dense, other, exact)]
+    for output in outputs:
+        output.loss.backward()
+    torch.testing.assert_close(outputs[1].loss.double(), outputs[2].loss, rtol=1e-2, atol=0)
+    for (name, truth), p, q in zip(
+        exact.named_parameters(), dense.parameters(), other.parameters(), strict=True
+    ):
+        for grad in (p.grad, q.grad):
+            error = (grad.double() - truth.grad).norm() / truth.grad.norm()
+            assert error < 2e-2, (name, float(error))
+
+
+@every_architecture
+@pytest.mark.parametrize("n_dead", [1, 3])
+def test_fewer_dead_latents_than_the_auxiliary_loss_takes(arch: Architecture, n_dead: int) -> None:
+    dead = torch.arange(D_SAE) < n_dead
+    assert n_dead < D_IN // 2
+    output = assert_same_step(*pair(arch, 0.7, dtype="float64"), 1e-10, dead=dead)
+    assert output.losses["auxiliary_reconstruction_loss"] > 0
+
+
+@pytest.mark.parametrize("arch", FAMILY[1:], ids=lambda a: a.name)
+@every_kernel
+@pytest.mark.parametrize("k", [0.01, 0.5, 2.7])
+def test_fractions_of_a_latent_a_row(arch: Architecture, kernel: str, k: float) -> None:
+    output = assert_same_step(*pair(arch, 0.7, k=k, dtype="float64", kernel=kernel), 1e-10)
+    assert len(output.feature_acts.coalesce().values()) == int(64 * k)
 
 
 @every_architecture

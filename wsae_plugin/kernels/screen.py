@@ -31,6 +31,7 @@ _BIAS_ROUNDING = 2.0**-16  # two bfloat16 parts hold 17 bits
 _UP = 1 + 2.0**-7  # bfloat16 rounds by 2**-9 at most: this much above is above after rounding too
 _OUTPUT_ROUNDING = 2.0**-8
 _UNDERFLOW = 1e-30  # bfloat16 products may flush subnormal numbers to zero
+_LOST_SQUARE = 2.0**-126  # squares, and single numbers, below this may be taken for zero
 _EXTRA_COLUMNS = 5
 WIDEST = 2**14
 """The largest d_in for which `_UP` also covers what float32 sums of so many terms lose."""
@@ -75,12 +76,17 @@ def _float32_accumulation(device: torch.device) -> Generator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction
-    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    matmul = torch.backends.cuda.matmul
+    name = "allow_bf16_reduced_precision_reduction"
+    before, during = getattr(matmul, name), False
+    if hasattr(matmul, f"{name}_split_k"):  # a second setting, which a bool would set to True
+        split_k = getattr(matmul, f"{name}_split_k")
+        before, during = (before, split_k), (False, split_k)
+    setattr(matmul, name, during)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = before
+        setattr(matmul, name, before)
 
 
 def _inner_dimension(d_in: int) -> int:
@@ -122,4 +128,5 @@ def _bounding_weight(encoder: Encoder) -> Tensor:
 
 
 def _norm(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=-1)
+    """No less than the norm of every row: that of all the squares that may underflow is added."""
+    return torch.linalg.vector_norm(rows, dim=-1) + (rows.shape[-1] * _LOST_SQUARE) ** 0.5

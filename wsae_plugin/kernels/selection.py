@@ -56,9 +56,11 @@ def batch_top_k(
 
     Args:
         x: What the encoder reads, (batch, d_in).
-        total: How many; fewer if fewer scores are positive.
+        total: How many, 0 or more; fewer if fewer scores are positive.
         product: `screened` is for float32 only.
     """
+    if total == 0:
+        return Pattern.of_latents(x.new_empty(len(x), 0, dtype=torch.int64), encoder.d_sae)
     if product == "bfloat16":
         x, encoder = x.bfloat16(), encoder.to_bfloat16()
     m = min(_BATCH_CANDIDATES_PER_LATENT * -(-total // len(x)), encoder.d_sae)
@@ -69,19 +71,15 @@ def batch_top_k(
     else:
         scores, latents = _dense_top_k(x, encoder, m, backend)
         ceiling = scores.amin(dim=-1)
-    every_row = torch.arange(len(x), device=x.device)
+    rows = torch.arange(len(x), device=x.device).repeat_interleave(m)
+    columns, values = latents.flatten(), scores.flatten()
     if m < encoder.d_sae:
         # All that is still to be found scores above what `total` candidates reach already.
-        enough = _lowest_of_highest(scores.flatten(), total)
+        enough = _lowest_of_highest(values, total)
         unfinished = _not_below(ceiling, enough)
-        complete = torch.ones_like(every_row, dtype=torch.bool)
-        complete[unfinished] = False
-        late = _dense_above(x[unfinished], encoder, enough)
-        rows = torch.cat([every_row[complete].repeat_interleave(m), unfinished[late[0]]])
-        columns = torch.cat([latents[complete].flatten(), late[1]])
-        values = torch.cat([scores[complete].flatten(), late[2]])
-    else:
-        rows, columns, values = every_row.repeat_interleave(m), latents.flatten(), scores.flatten()
+        late = _dense_above(x[unfinished], encoder, enough, latents[unfinished])
+        rows = torch.cat([rows, unfinished[late[0]]])
+        columns, values = torch.cat([columns, late[1]]), torch.cat([values, late[2]])
     chosen = values.topk(min(total, len(values)), sorted=False).indices
     chosen = chosen[values[chosen] > 0]
     places = (rows[chosen] * encoder.d_sae + columns[chosen]).sort().values
@@ -127,10 +125,17 @@ def _dense_top_k(x: Tensor, encoder: Encoder, k: int, backend: Backend) -> tuple
     return values, latents
 
 
-def _dense_above(x: Tensor, encoder: Encoder, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, latents and scores, (n,), of all scores not below the threshold."""
+def _dense_above(
+    x: Tensor, encoder: Encoder, threshold: Tensor, known: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, latents and scores, (n,), of all scores not below the threshold, but for `known`.
+
+    Known latents (batch, m) keep the score that they have: this product rounds otherwise, and would
+    take the one at the boundary for too low.
+    """
     found = [(x.new_empty(0, 2, dtype=torch.int64), x.new_empty(0))]
     for rows, scores in _dense_scores(x, encoder):
+        scores.scatter_(1, known[rows], -torch.inf)
         places = (scores >= threshold).nonzero()
         values = scores[places[:, 0], places[:, 1]]
         places[:, 0] += rows.start
