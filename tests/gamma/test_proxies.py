@@ -148,8 +148,16 @@ def test_registering_twice_is_a_no_op_and_another_function_an_error(
     def deviation(seen: ProxyEvidence) -> torch.Tensor:
         return seen.activations.variance.sqrt()
 
-    register_proxy("deviation", deviation, units=1)
-    register_proxy("deviation", deviation, units=1)
+    register_proxy("deviation", deviation)
+    register_proxy("deviation", deviation)
     assert table["deviation"].compute is deviation
     with pytest.raises(ValueError, match="'variance' is already registered as .*variance"):
         register_proxy("variance", deviation)
+
+
+def test_a_proxy_of_latents_cannot_be_computed_once() -> None:
+    with pytest.raises(ValueError, match="when no latent has been seen"):
+        register_proxy(
+            "early", lambda seen: seen.latents.variance, refresh="once", needs=("latents",)
+        )
+    assert "early" not in PROXIES

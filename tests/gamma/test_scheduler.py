@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wsae_plugin import GammaScheduler, gamma_from_proxy
+from wsae_plugin.errors import RunFailedError
 from wsae_plugin.gamma import PROXIES, Proxy, moments_of, no_samples
 from wsae_plugin.gamma.statistics import GammaStatistics
 
@@ -90,10 +91,45 @@ def test_when_the_proxy_is_recomputed(
         calls.append(round(float(evidence.activations.count)) // 40 - 1)
         return evidence.activations.variance
 
-    proxy = Proxy(counted, units=2, refresh=refresh, needs_latents=False)
+    proxy = Proxy(counted, refresh=refresh, needs=())
     monkeypatch.setitem(PROXIES, "counted", proxy)
     run(GammaScheduler(D_IN, D_SAE, proxy="counted", freeze_step=12), range(20))
     assert calls == steps
+
+
+def test_a_first_batch_without_peaks_leaves_gamma_at_one() -> None:
+    scheduler = GammaScheduler(2, D_SAE, proxy="kurtosis", freeze_step=2)
+    flat, peaked = torch.tensor([[-1.0, -2.0], [1.0, 2.0]]), torch.eye(20)[:, :2] * 100
+    scheduler.update(0, 1.0, flat, decoder)
+    assert torch.equal(scheduler.gamma, torch.ones(2))
+    scheduler.load_state_dict(scheduler.state_dict())
+    both = torch.cat([flat, peaked])
+    scheduler.update(1, 1.0, peaked, decoder)
+    s = moments_of(both).excess_kurtosis.clamp(min=0)
+    assert (s > 0).any()
+    torch.testing.assert_close(scheduler.gamma, gamma_from_proxy(s, 1.0).float())
+
+
+def test_a_proxy_that_orders_nothing_is_not_frozen_in_silence() -> None:
+    scheduler = GammaScheduler(2, D_SAE, proxy="kurtosis", freeze_step=2)
+    flat = torch.tensor([[-1.0, -2.0], [1.0, 2.0]])
+    scheduler.update(0, 1.0, flat, decoder)
+    with pytest.raises(RunFailedError, match="'kurtosis' is 0 in every dimension after 2 steps"):
+        scheduler.update(1, 1.0, flat, decoder)
+
+
+@pytest.mark.parametrize("normalization", ["mean_square", "max", "none"])
+def test_gamma_is_what_was_trained_with_after_a_change_of_units(normalization: Any) -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE, normalization=normalization, freeze_step=3)
+    trained = run(scheduler, range(3))[-1]
+    scheduler.fold(input_factor=0.25, latent_factor=0.25)
+    assert torch.equal(scheduler.gamma, trained)
+    assert torch.equal(scheduler.export()["gamma"], trained)
+    loaded = GammaScheduler(D_IN, D_SAE, normalization=normalization, freeze_step=3)
+    loaded.load_state_dict(scheduler.state_dict())
+    assert torch.equal(loaded.gamma, trained)
+    seen = torch.cat([batch(step) for step in range(3)]) / 4
+    torch.testing.assert_close(scheduler.export()["variance"], moments_of(seen).variance)
 
 
 def test_the_decoder_is_asked_for_by_the_proxy_that_uses_it_only() -> None:

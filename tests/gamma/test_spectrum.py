@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.gamma import PROXIES, proxies
 from wsae_plugin.gamma.moments import merge, moments_of
 from wsae_plugin.gamma.spectrum import (
     check_needs_no_sae,
@@ -116,3 +117,17 @@ def test_a_proxy_that_orders_nothing_is_reported_not_raised() -> None:
 def test_proxies_of_an_sae_are_refused(proxy: str) -> None:
     with pytest.raises(BadInputError, match="train one and look"):
         check_needs_no_sae(proxy)
+
+
+def test_a_registered_proxy_that_reads_the_decoder_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half = moments_of(torch.tensor([[-1.0, -2.0], [1.0, 2.0]]))
+    monkeypatch.setattr("wsae_plugin.gamma.proxies.PROXIES", PROXIES.copy())
+    monkeypatch.setattr("wsae_plugin.gamma.spectrum.PROXIES", proxies.PROXIES)
+    proxies.register_proxy("norms", lambda seen: seen.decoder().norm(dim=0), needs=("decoder",))
+    with pytest.raises(BadInputError, match="'norms': is computed from the SAE's own decoder"):
+        survey((half, half), [1.0], ["norms"])
+    proxies.register_proxy("unsaid", lambda seen: seen.decoder().norm(dim=0))
+    with pytest.raises(BadInputError, match=r'register it with needs=\("decoder",\)'):
+        survey((half, half), [1.0], ["unsaid"])

@@ -21,6 +21,10 @@ from wsae_plugin.errors import BadInputError
         ({"gamma_normalization": "mean"}, "gamma_normalization is 'mean'; .* mean_square, max"),
         ({"gamma_clip": 0.9}, "gamma_clip is 0.9; .* ≥ 1"),
         ({"gamma_freeze_step": 0}, "gamma_freeze_step is 0; .* None never freezes it"),
+        (
+            {"gamma_freeze_step": 1, "gamma_proxy": "latent_variance"},
+            "gamma_freeze_step is 1; .* none has been seen at the first step: 2 or more",
+        ),
         ({"gamma_seed": -1}, "gamma_seed is -1"),
         ({"gamma_proxy": "file"}, "gamma_file is None; .* needs the path"),
         ({"gamma_file": "s.safetensors"}, "gamma_file is 's.safetensors'; .* not 'variance'"),

@@ -111,7 +111,8 @@ def _survey(
     from tqdm.auto import tqdm
 
     from wsae_plugin.errors import BadInputError
-    from wsae_plugin.gamma.spectrum import NEEDS_AN_SAE, check_needs_no_sae, halves_of, survey
+    from wsae_plugin.gamma import PROXIES
+    from wsae_plugin.gamma.spectrum import check_needs_no_sae, halves_of, survey
     from wsae_plugin.training import activations_of
 
     if config.is_synthetic:
@@ -124,7 +125,11 @@ def _survey(
         check_needs_no_sae(proxy)
     sae = config.values["sae"]
     own_proxy, own_alpha = sae.get("gamma_proxy", "variance"), sae.get("alpha")
-    shown = proxies or ["variance", "kurtosis", *({own_proxy} - set(NEEDS_AN_SAE))]
+    shown = proxies or [
+        "variance",
+        "kurtosis",
+        *([] if PROXIES[own_proxy].needs else [own_proxy]),
+    ]
     n_batches = sae.get("gamma_freeze_step") or _FREEZE_STEP
     if tokens is not None:
         n_batches = -(-tokens // config.batch_size)
@@ -218,7 +223,7 @@ def _top_dimensions(result: dict[str, Any]) -> list[str]:
 
 def _notes(result: dict[str, Any]) -> list[str]:
     """What is to be said beside the table: warnings, and what could not be shown."""
-    from wsae_plugin.gamma.spectrum import NEEDS_AN_SAE
+    from wsae_plugin.gamma import PROXIES
     from wsae_plugin.plots.gamma import label
 
     notes: list[str] = []
@@ -237,7 +242,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
                 f"WARNING {label(entry)}: five dimensions hold {share:.0%} of the weighted "
                 f"variance, the other {entry['spectrum']['d_in'] - 5} the rest; {remedy}"
             )
-    if result["config"]["gamma_proxy"] in NEEDS_AN_SAE:
+    if PROXIES[result["config"]["gamma_proxy"]].needs:
         notes.append(
             f"The config's own proxy, {result['config']['gamma_proxy']}, is made from the SAE's "
             "decoder while it trains, so it cannot be known before."

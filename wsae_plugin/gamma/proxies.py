@@ -29,10 +29,11 @@ class ProxyEvidence:
 
     Attributes:
         activations: moments of the SAE's input, d_in dimensions.
-        latents: moments of the SAE's feature activations, d_sae dimensions; without a sample
-            unless the proxy was registered with `needs_latents`.
+        latents: moments of the SAE's feature activations, d_sae dimensions; of none unless the
+            proxy was registered with needs=("latents",).
         decoder: gives what one unit of each latent adds to the reconstruction, shape
             (d_sae, d_in), float64; a function, since the largest tensor here is the least used.
+            Before an SAE is trained it is `no_decoder`.
         file: the config's `gamma_file`.
         seed: the config's `gamma_seed`.
     """
@@ -45,6 +46,7 @@ class ProxyEvidence:
 
 
 ProxyFunction = Callable[[ProxyEvidence], Tensor]
+Need = Literal["decoder", "latents"]
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,27 @@ class Proxy:
 
     Attributes:
         compute: evidence → s, shape (d_in,), float64, finite and not negative.
-        units: the power of activation units that s carries; s follows it when SAELens folds an
-            activation scale into the weights.
         refresh: when s is recomputed while Γ is estimated: at every step, at the steps
             0, 1, 2, 4, 8, … and the last (for what is expensive), or at step 0 only.
-        needs_latents: whether the moments of the latents are to be kept.
+        needs: what of an SAE it looks at beside the activations; nothing means that it is known
+            before any SAE is trained.
     """
 
     compute: ProxyFunction
-    units: int
     refresh: Literal["every_step", "doubling", "once"]
-    needs_latents: bool
+    needs: tuple[Need, ...]
+
+
+def no_decoder() -> Tensor:
+    """The decoder in the evidence of a proxy that is computed before there is an SAE.
+
+    Raises:
+        BadInputError: Always.
+    """
+    raise BadInputError(
+        "this proxy reads the SAE's decoder, so it does not exist before one is trained; register "
+        'it with needs=("decoder",)'
+    )
 
 
 def variance(evidence: ProxyEvidence) -> Tensor:
@@ -169,38 +181,42 @@ def register_proxy(
     name: str,
     compute: ProxyFunction,
     *,
-    units: int = 0,
     refresh: Literal["every_step", "doubling", "once"] = "every_step",
-    needs_latents: bool = False,
+    needs: tuple[Need, ...] = (),
 ) -> None:
     """Make `gamma_proxy=name` mean `compute`.
 
     Args:
         name: the name for configs; it is published in `cfg.json`.
         compute: evidence → s of shape (d_in,), float64, finite and not negative.
-        units: the power of activation units that s carries (a variance: 2).
         refresh: see `Proxy`.
-        needs_latents: see `Proxy`.
+        needs: see `Proxy`.
 
     Raises:
-        ValueError: the name already means another function.
+        ValueError: the name already means another function, or s is to be computed once, from
+            latents that have not been seen by then.
 
     Example:
         >>> from wsae_plugin import register_proxy
-        >>> register_proxy("standard_deviation", lambda e: e.activations.variance.sqrt(), units=1)
+        >>> register_proxy("standard_deviation", lambda e: e.activations.variance.sqrt())
     """
+    if refresh == "once" and "latents" in needs:
+        raise ValueError(
+            f"proxy {name!r}: refresh='once' computes it before the first step, when no latent has "
+            "been seen; use 'every_step' or 'doubling'."
+        )
     if name in PROXIES and PROXIES[name].compute is not compute:
         raise ValueError(
             f"proxy {name!r} is already registered as {PROXIES[name].compute!r}; {compute!r} needs "
             "another name."
         )
-    PROXIES[name] = Proxy(compute, units, refresh, needs_latents)
+    PROXIES[name] = Proxy(compute, refresh, needs)
 
 
-register_proxy("variance", variance, units=2)
+register_proxy("variance", variance)
 register_proxy("kurtosis", kurtosis)
-register_proxy("latent_variance", latent_variance, units=2, needs_latents=True)
-register_proxy("interference", interference, refresh="doubling")
+register_proxy("latent_variance", latent_variance, needs=("decoder", "latents"))
+register_proxy("interference", interference, refresh="doubling", needs=("decoder",))
 register_proxy("uniform", uniform)
-register_proxy("shuffled_variance", shuffled_variance, units=2)
+register_proxy("shuffled_variance", shuffled_variance)
 register_proxy("file", from_file, refresh="once")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wsae_plugin.compilation import not_compiled
+from wsae_plugin.errors import RunFailedError
 from wsae_plugin.gamma.moments import as_float64, merge, moments_of
 from wsae_plugin.gamma.proxies import PROXIES, Proxy, ProxyEvidence
 from wsae_plugin.gamma.statistics import GammaStatistics
@@ -78,7 +79,7 @@ class GammaScheduler(nn.Module):
         super().__init__()
         self.d_in = d_in
         self.proxy_name = proxy
-        self.d_latents = d_sae if self.proxy.needs_latents else 0
+        self.d_latents = d_sae if "latents" in self.proxy.needs else 0
         self.normalization: Normalization = normalization
         self.clip = clip
         self.freeze_step = freeze_step
@@ -120,7 +121,8 @@ class GammaScheduler(nn.Module):
             decoder: gives the effective decoder, shape (d_sae, d_in); called if the proxy uses it.
 
         Raises:
-            RunFailedError: the batch is not finite, while Γ is being estimated.
+            RunFailedError: the batch is not finite, while Γ is being estimated, or Γ is to be
+                frozen and the proxy is 0 in every dimension.
         """
         if not self.is_estimating(step) and step > self.alpha_warm_up_steps:
             return
@@ -133,7 +135,7 @@ class GammaScheduler(nn.Module):
                 now = replace(now, proxy=self._compute_proxy(now, decoder))
         self._write(now)
         if step + 1 == self.freeze_step:
-            self._warn_if_concentrated(now)
+            self._check_frozen(now)
 
     @not_compiled
     @torch.no_grad()
@@ -153,17 +155,22 @@ class GammaScheduler(nn.Module):
             latent_factor: the same for the feature activations, one number or one for each.
         """
         now = self.read()
+        # The proxy stays in the units in which it was estimated, so that γ stays what the SAE was
+        # trained with, also where γ = s^α is not normalised.
         self._write(
             replace(
                 now,
-                proxy=now.proxy * input_factor**self.proxy.units,
                 activations=now.activations.scaled(input_factor),
                 latents=now.latents.scaled(latent_factor) if self.d_latents else now.latents,
             )
         )
 
     def export(self) -> dict[str, Tensor]:
-        """What a published SAE carries beside its weights: γ, s and the input's moments."""
+        """What a published SAE carries beside its weights: γ, s and the input's moments.
+
+        s is in the units of the activations that γ was trained on, and the moments are in those of
+        the published SAE: they differ where SAELens folded an activation scale.
+        """
         now = self.read()
         tensors = {
             "gamma": self.gamma,
@@ -203,10 +210,19 @@ class GammaScheduler(nn.Module):
     def _recompute_gamma(self) -> None:
         if not self.statistics.is_meta:
             now = self.read()
-            gamma = gamma_from_proxy(now.proxy, float(now.alpha), self.normalization, self.clip)
+            # What orders no dimension yet (the kurtosis of a first batch without peaks) weights
+            # none.
+            s = now.proxy if (now.proxy > 0).any() else torch.ones_like(now.proxy)
+            gamma = gamma_from_proxy(s, float(now.alpha), self.normalization, self.clip)
             self.gamma = gamma.to(self.gamma_dtype).to(self.statistics.device)
 
-    def _warn_if_concentrated(self, now: GammaStatistics) -> None:
+    def _check_frozen(self, now: GammaStatistics) -> None:
+        if not (now.proxy > 0).any():
+            raise RunFailedError(
+                f"gamma_proxy {self.proxy_name!r} is 0 in every dimension after "
+                f"{self.freeze_step} steps, so it orders none and Γ would stay I: look at the hook "
+                "with `wsae gamma`, or use another gamma_proxy"
+            )
         effective = float(effective_dimensions(as_float64(self.gamma), now.activations.variance))
         if effective < _CONCENTRATED * self.d_in:
             logger.warning(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma.moments import Moments, merge, moments_of, no_samples
-from wsae_plugin.gamma.proxies import PROXIES, ProxyEvidence
+from wsae_plugin.gamma.proxies import PROXIES, ProxyEvidence, no_decoder
 from wsae_plugin.gamma.weights import (
     Normalization,
     effective_dimensions,
@@ -22,9 +22,6 @@ from wsae_plugin.gamma.weights import (
 CONCENTRATED_TOP = 5
 CONCENTRATED_SHARE = 0.5
 """A loss is called concentrated when its top 5 dimensions hold more than half of it."""
-
-NEEDS_AN_SAE = ("interference", "latent_variance")
-"""Proxies that are computed from a decoder or its latents, so not before one is trained."""
 
 _TOPS = (1, 5, 10)
 _CLIPS_TRIED = 400
@@ -141,7 +138,7 @@ def survey(
     Args:
         halves: moments of two samples of the activations, see `halves_of`.
         alphas: the exponents; α = 0 is the same Γ = I for every proxy, and is always shown.
-        proxies: names in the table of proxies, none of `NEEDS_AN_SAE`.
+        proxies: names in the table of proxies, of some that need no SAE.
         normalization: see `gamma_from_proxy`.
         clip: see `gamma_from_proxy`.
         file: for the proxy "file".
@@ -208,7 +205,7 @@ def check_needs_no_sae(proxy: str) -> None:
     """
     if proxy not in PROXIES:
         raise BadInputError(f"proxy {proxy!r}: unknown; there is {', '.join(sorted(PROXIES))}")
-    if proxy in NEEDS_AN_SAE or PROXIES[proxy].needs_latents:
+    if PROXIES[proxy].needs:
         raise BadInputError(
             f"proxy {proxy!r}: is computed from the SAE's own decoder or latents while it trains, "
             "so it does not exist before; train one and look at its gamma.safetensors"
@@ -217,11 +214,10 @@ def check_needs_no_sae(proxy: str) -> None:
 
 def _proxy(name: str, moments: Moments, file: str | None, seed: int) -> Tensor:
     check_needs_no_sae(name)
-    d_in = len(moments.mean)
     evidence = ProxyEvidence(
         activations=moments,
         latents=no_samples(0),
-        decoder=lambda: torch.zeros(0, d_in, dtype=torch.float64),
+        decoder=no_decoder,
         file=file,
         seed=seed,
     )

@@ -237,6 +237,12 @@ def _check_gamma_fields(cfg: WeightedTrainingSAEConfig) -> None:
         refuse("gamma_clip", "it limits max γ / median γ: a number ≥ 1, or None for no limit")
     if cfg.gamma_freeze_step is not None and not is_count(cfg.gamma_freeze_step, 1):
         refuse("gamma_freeze_step", "Γ needs 1 step or more to be estimated; None never freezes it")
+    if cfg.gamma_freeze_step == 1 and "latents" in PROXIES[cfg.gamma_proxy].needs:
+        refuse(
+            "gamma_freeze_step",
+            f"gamma_proxy {cfg.gamma_proxy!r} is made from latents, of which none has been seen at "
+            "the first step: 2 or more is needed, or None to never freeze Γ",
+        )
     if not is_count(cfg.gamma_seed, 0):
         refuse("gamma_seed", "a whole number, 0 or more, is needed")
     if cfg.gamma_proxy == "file" and not cfg.gamma_file:

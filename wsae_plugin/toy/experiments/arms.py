@@ -17,9 +17,6 @@ from wsae_plugin.toy.batched import InputMap
 TRUE_INTERFERENCE = "true_interference"
 """The proxy `interference` of the true feature vectors, in place of a trained decoder's."""
 
-NEEDS_PILOT = ("interference", "latent_variance")
-"""Proxies of a trained SAE: here the plain one of the same seed."""
-
 
 @dataclass(frozen=True)
 class Arm:
@@ -104,6 +101,11 @@ class WorldEvidence:
             generator = torch.Generator().manual_seed(self.seed)
             return gamma[torch.randperm(len(gamma), generator=generator)]
         return gamma
+
+
+def needs_pilot(arm: Arm) -> bool:
+    """Whether its proxy looks at a trained SAE: here the plain one of the same seed."""
+    return arm.proxy != TRUE_INTERFERENCE and bool(PROXIES[arm.proxy].needs)
 
 
 def loss_weights(arm: Arm, evidence: WorldEvidence) -> Tensor:

@@ -18,12 +18,12 @@ from wsae_plugin.toy.batched import (
     train_stack,
 )
 from wsae_plugin.toy.experiments.arms import (
-    NEEDS_PILOT,
     SAE,
     Arm,
     WorldEvidence,
     input_map,
     loss_weights,
+    needs_pilot,
 )
 from wsae_plugin.toy.experiments.settings import ToySettings
 from wsae_plugin.toy.worlds import World
@@ -88,7 +88,7 @@ def run_cell(
     cell = _Cell(stack, evidences, decoders, condition, settings, on_step)
     pilot = cell.train([SAE])
     scores = cell.scores(["untrained"], cell.untrained()) | cell.scores([SAE.name], pilot)
-    if any(arm.proxy in NEEDS_PILOT for arm in arms):
+    if any(needs_pilot(arm) for arm in arms):
         cell.evidences = _with_pilot(evidences, pilot)
     others = [arm for arm in arms if arm != SAE]
     at_a_time = max(1, _SAES_AT_A_TIME // settings.n_seeds)

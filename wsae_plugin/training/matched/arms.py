@@ -12,7 +12,7 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from wsae_plugin.comparison import Role
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma.spectrum import NEEDS_AN_SAE
+from wsae_plugin.gamma import PROXIES
 from wsae_plugin.training.fields import convert
 from wsae_plugin.training.messages import nearest
 
@@ -180,7 +180,7 @@ def _constant(where: str, of: Arm) -> tuple[dict[str, Any], str]:
             f"arms.{of.name} takes every scale out: c would be 1 and the arm the baseline itself; "
             "make it the control of an arm with gamma_normalization: none, or leave it out"
         )
-    if of.proxy in NEEDS_AN_SAE:
+    if PROXIES[of.section["gamma_proxy"]].needs:
         raise BadInputError(
             f"{where}: control: constant estimates the scale of arms.{of.name} before there is an "
             f"SAE, and gamma_proxy {of.proxy!r} is made from one"

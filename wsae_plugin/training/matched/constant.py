@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.gamma import GammaScheduler
+from wsae_plugin.gamma.proxies import no_decoder
 from wsae_plugin.training.activations import activations_of
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.plan import Group
@@ -44,7 +45,7 @@ def constant_proxy(batches: Iterable[Tensor], controlled: dict[str, Any]) -> Ten
         dtype=torch.float64,
     )
     for step, batch in enumerate(batches):
-        scheduler.update(step, alpha, batch.cpu(), decoder=lambda: torch.zeros(0, d_in))
+        scheduler.update(step, alpha, batch.cpu(), decoder=no_decoder)
     scale = float(scheduler.gamma.square().mean().sqrt())
     return torch.full((d_in,), scale ** (1 / alpha), dtype=torch.float64)
 
