@@ -42,17 +42,19 @@ lr: 0.001
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run folders `ordinary` and `weighted`."""
+    """A folder with the run folders `ordinary`, `weighted` and `gba`."""
     folder = tmp_path_factory.mktemp("trained")
     runs = {
         "ordinary": "topk",
         "weighted": "weighted_batchtopk, alpha: 0.5, gamma_freeze_step: 10",
+        "gba": "gba",
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for name, architecture in runs.items():
         file = folder / f"{name}.yaml"
-        file.write_text(CONFIG.replace("ARCHITECTURE", architecture))
+        config = CONFIG.replace("ARCHITECTURE", architecture)
+        file.write_text(config.replace(", k: 8", "") if name == "gba" else config)
         train(load_run_config(file), folder / name)
     evaluate_runs([folder / name for name in runs], EvalSettings(None, 2, 2, 0))
     torch.set_num_threads(threads)

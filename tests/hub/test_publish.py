@@ -72,6 +72,14 @@ def test_plain_saelens_loads_what_was_pushed(
     assert code == 0, output
 
 
+def test_group_bias_adaptation_is_published(hub: FakeHub, wsae: Wsae, trained: Path) -> None:
+    assert wsae("push", trained / "gba", "--repo", REPO)[0] == 0
+    card = hub.repositories[REPO].files["README.md"].decode()
+    assert "| `jumprelu` | `gba` | `highest_target_frequency = " in card
+    code, output = wsae("verify", REPO)
+    assert code == 0, output
+
+
 def test_a_changed_weight_is_found(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
     assert wsae("push", *runs, "--repo", REPO)[0] == 0
     content = bytearray(hub.repositories[REPO].files["weighted/sae_weights.safetensors"])

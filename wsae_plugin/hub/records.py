@@ -14,7 +14,7 @@ from wsae_plugin.training.yaml_file import read_yaml
 
 EVAL_FILENAME = "eval.json"
 REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
-_SPARSITIES = ("k", "l0_coefficient", "l1_coefficient")
+_SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
 
 
 @dataclass(frozen=True)
