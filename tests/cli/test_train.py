@@ -242,10 +242,12 @@ def test_sigterm_saves_and_resume_goes_on(wsae: Wsae, world: TinyWorld, tmp_path
     n_steps = int(checkpoint.name) // values["train_batch_size_tokens"]
     assert len(metrics.read_text().splitlines()) == n_steps
 
-    # A run is as long as its config says; this one is shortened where SAELens keeps the length.
+    # A run is as long as its config says; this one is shortened wherever its length stands.
     shortened = yaml.safe_load(Path("runs/mine/config.yaml").read_text())
     shortened["training_tokens"] = (n_steps + 3) * values["train_batch_size_tokens"]
     write_config(Path("runs/mine/config.yaml"), shortened)
+    record = json.loads(Path("runs/mine/run.json").read_text()) | {"config": shortened}
+    Path("runs/mine/run.json").write_text(json.dumps(record))
     command = ("train", "runs/mine/config.yaml", "--output", "runs/mine", "--resume")
     assert wsae("-q", *command)[0] == 0
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]

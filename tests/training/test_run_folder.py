@@ -56,6 +56,20 @@ def test_what_cannot_be_resumed(world: TinyWorld, tmp_path: Path) -> None:
         folder.checkpoint_to_resume(config)
     folder.start(config, "", None)
     assert folder.checkpoint_to_resume(config) is None
+    folder.run_file.write_text('{"status": "running"}')
+    with pytest.raises(BadInputError, match="no config in it"):
+        folder.checkpoint_to_resume(config)
+
+
+def test_an_edit_of_the_runs_own_config_is_not_ignored(world: TinyWorld, tmp_path: Path) -> None:
+    config = load_run_config(write_config(tmp_path / "config.yaml", world.language_model()))
+    folder = RunFolder(tmp_path / "run")
+    folder.start(config, "", None)
+    text = folder.config_file.read_text()
+    before, now = config.values["lr"], 2 * config.values["lr"]
+    folder.config_file.write_text(text.replace(f"\nlr: {before}\n", f"\nlr: {now}\n"))
+    with pytest.raises(BadInputError, match=f"lr was {before} and is now {now}; undo the change"):
+        folder.checkpoint_to_resume(load_run_config(folder.config_file))
 
 
 def test_metrics_beyond_the_checkpoint_are_dropped(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class RunFolder:
 
     @property
     def run_file(self) -> Path:
-        """Versions, seed, git revision, command, start, end and status."""
+        """The config it was started with, versions, git revision, command, start, end, status."""
         return self.path / "run.json"
 
     @property
@@ -113,14 +113,12 @@ class RunFolder:
                 f"--resume: {self.path} holds no run; start one without --resume, or name the "
                 "run's folder with --output"
             )
-        if self._read_run()["status"] == "finished":
+        run = self._read_run()
+        if run["status"] == "finished":
             raise BadInputError(f"--resume: the run in {self.path} is finished; nothing is left")
-        differences = config_differences(load_run_config(self.config_file).values, config.values)
-        if differences:
-            raise BadInputError(
-                f"--resume: the run in {self.path} was started with another config: "
-                f"{', '.join(differences)}; give its own config, {self.config_file}"
-            )
+        # Its own file is what everything reads later, so it must not have been edited either.
+        for now in (load_run_config(self.config_file), config):
+            refuse_other_config(f"run in {self.path}", run["config"], now.values)
         return newest_checkpoint(self.checkpoints)
 
     def start(self, config: RunConfig, command: str, resumed_from: Path | None) -> None:
@@ -134,6 +132,7 @@ class RunFolder:
         run = {
             "status": "running",
             "command": command,
+            "config": before.get("config", config.values),
             "seed": config.seed,
             "versions": versions(),
             "git_revision": git_revision(),
@@ -176,19 +175,36 @@ class RunFolder:
             run = json.loads(self.run_file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise BadInputError(f"{self.run_file}: is not a run's record: {error}") from None
-        if not isinstance(run, dict) or "status" not in run:
-            raise BadInputError(f"{self.run_file}: is not a run's record: no status in it")
+        if not isinstance(run, dict):
+            raise BadInputError(f"{self.run_file}: is not a run's record: must be an object")
+        for field, kind in (("status", str), ("config", dict)):
+            if not isinstance(run.get(field), kind):
+                raise BadInputError(f"{self.run_file}: is not a run's record: no {field} in it")
         return cast("dict[str, Any]", run)
 
 
-def config_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two configs would compute differently, a phrase a field; how and where may differ."""
+def refuse_other_config(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume with a config that would compute something else; how and where may differ.
+
+    Args:
+        what: What is to be resumed, for the message.
+        before: The config it was started with, from its record.
+        now: The config that is given, or that its config file holds now.
+
+    Raises:
+        BadInputError: The message names every field that differs, with both values.
+    """
     old, new = _flat(before), _flat(now)
-    return [
+    differences = [
         f"{path} was {old.get(path)!r} and is now {new.get(path)!r}"
         for path in dict.fromkeys((*old, *new))
         if path.split(".")[0] not in _MAY_DIFFER and old.get(path) != new.get(path)
     ]
+    if differences:
+        raise BadInputError(
+            f"--resume: the {what} was started with another config: {', '.join(differences)}; undo "
+            "the change, or start anew in another folder"
+        )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

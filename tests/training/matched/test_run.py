@@ -20,6 +20,8 @@ from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma.moments import moments_of
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
 from wsae_plugin.training.matched.constant import constant_proxy
+from wsae_plugin.training.matched.plan import load_comparison_config
+from wsae_plugin.training.matched.run import run_comparison
 from wsae_plugin.training.train import train
 from wsae_plugin.training.watch import TrainingWatch
 
@@ -223,6 +225,12 @@ def test_an_interrupted_comparison_goes_on(
         run(tmp_path, values)
     with pytest.raises(BadInputError, match="started with another config: lr was 0.001 and is"):
         run(tmp_path, values, ("lr=0.01",), resume=True)
+    own = folder / "comparison.yaml"
+    written = own.read_text()
+    own.write_text(written.replace("\nlr: 0.001\n", "\nlr: 0.01\n"))
+    with pytest.raises(BadInputError, match="started with another config: lr was 0.001 and is"):
+        run_comparison(load_comparison_config(own), folder, resume=True)
+    own.write_text(written)
     resumed = run(tmp_path, values, resume=True)
     assert resumed.status == "finished"
     assert set(by_name(resumed)) == set(by_name(whole))

@@ -11,12 +11,13 @@ from typing import Any
 from wsae_plugin.comparison import MANIFEST_FILENAME, VERSION, Comparison
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import folder_written_whole, write_json_atomic, write_text_atomic
+from wsae_plugin.json_fields import JsonSection
 from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.plan import Group, PlannedRun, load_comparison_config
 from wsae_plugin.training.output_folder import not_writable, refuse_links, refuse_unless_free
-from wsae_plugin.training.run_folder import RunFolder, config_differences
+from wsae_plugin.training.run_folder import RunFolder, refuse_other_config
 from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.training.yaml_file import to_yaml
 
@@ -66,17 +67,14 @@ class ComparisonFolder:
                 f"--resume: {self.path} holds no comparison; start one without --resume, or name "
                 "its folder with --output"
             )
-        if Comparison.load(self.path).status == "finished":
+        comparison = Comparison.load(self.path)
+        if comparison.status == "finished":
             raise BadInputError(
                 f"--resume: the comparison in {self.path} is finished; nothing is left"
             )
-        before = load_comparison_config(self.config_file)
-        differences = config_differences(before.values, config.values)
-        if differences:
-            raise BadInputError(
-                f"--resume: the comparison in {self.path} was started with another config: "
-                f"{', '.join(differences)}; give its own config, {self.config_file}"
-            )
+        before = JsonSection(comparison.manifest, str(self.manifest_file)).value("config", dict)
+        for now in (load_comparison_config(self.config_file), config):
+            refuse_other_config(f"comparison in {self.path}", before, now.values)
 
     def start(self, config: ComparisonConfig, command: str) -> None:
         """Write down what is about to be compared; the folder's first files.
@@ -111,6 +109,7 @@ class ComparisonFolder:
                 for arm in config.arms
             ],
             "runs": [],
+            "config": config.values,
             "versions": versions(),
             "git_revision": git_revision(),
             "command": command,
@@ -160,7 +159,8 @@ class ComparisonFolder:
             partial = RunFolder(path)
             shutil.copytree(folder.exports(config)[run.sae], partial.export(alone))
             write_text_atomic(partial.config_file, to_yaml(alone.values))
-            shutil.copyfile(folder.run_file, partial.run_file)
+            record = json.loads(folder.run_file.read_text(encoding="utf-8"))
+            write_json_atomic(partial.run_file, record | {"config": alone.values})
             write_text_atomic(partial.metrics_file, _metrics(folder, run.sae))
 
 
