@@ -1,21 +1,28 @@
-"""Paired differences over seeds: an interval, a test, and the correction for many cells."""
+"""Paired differences over seeds: an interval, a test, and the correction for many of them.
+
+Student's, since seeds are few: a bootstrap of 3 seeds holds the mean 74 times in 100 where it says
+95. Two things that seeds do not show are put in by hand. A metric that moves in steps can give all
+seeds the same difference, so no standard deviation is taken to be smaller than the smallest step.
+And many tests are made, so p is adjusted by Holm's method within each question that is asked.
+`eval/statistics/null.py` measures how often a family of tests is wrong where nothing differs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
-_RESAMPLES = 2000
+_SAME = 1e-9
+"""Values that differ by a smaller share of the largest are the same, but for rounding."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95 % bootstrap interval."""
+    """A mean over seeds with its 95 % interval."""
 
     mean: float
     low: float
@@ -27,23 +34,34 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def bootstrap_interval(values: Sequence[float]) -> Interval:
-    """The percentile bootstrap of the mean, resampling seeds; the same numbers every time.
+def resolution_of(values: Iterable[float]) -> float:
+    """The smallest step between two different values of a metric; 0 where all are the same.
 
-    Of paired differences it is the paired bootstrap. With few seeds it is too narrow: 8 seeds cover
-    about 0.89 where it says 0.95, which is why nothing is called clear by it alone.
+    A metric that moves in steps (a share of few samples, a count of latents) moves by no less; of
+    any other this is next to nothing.
 
     Args:
-        values: one for each seed.
+        values: every value of the metric that was measured, of all arms and seeds.
     """
-    data = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(0).integers(len(data), size=(_RESAMPLES, len(data)))
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(data[draws].mean(axis=1), [tail, 100 - tail])
-    return Interval(float(data.mean()), float(low), float(high))
+    ordered = np.sort(np.fromiter(values, dtype=np.float64))
+    steps = np.diff(ordered)
+    steps = steps[steps > _SAME * np.abs(ordered).max(initial=0)]
+    return float(steps.min()) if len(steps) else 0.0
 
 
-def paired_p_value(differences: Sequence[float]) -> float:
+def t_interval(values: Sequence[float], resolution: float = 0.0) -> Interval:
+    """Student's 95 % interval of the mean over seeds.
+
+    Args:
+        values: one for each seed, at least 2.
+        resolution: of the metric; the standard deviation is taken to be no smaller.
+    """
+    mean, error = _mean_and_error(values, resolution)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half, mean + half)
+
+
+def paired_p_value(differences: Sequence[float], resolution: float = 0.0) -> float:
     """Of Student's paired test against a mean of 0, two-sided.
 
     Not a permutation test, since 8 seeds have 2⁷ distinct splits of signs: its smallest p, 1/128,
@@ -51,12 +69,15 @@ def paired_p_value(differences: Sequence[float]) -> float:
 
     Args:
         differences: one for each seed, at least 2.
+        resolution: of the metric; the standard deviation is taken to be no smaller.
+
+    Returns:
+        p; 1 where neither the seeds nor the resolution say how far the difference scatters.
     """
-    data = np.asarray(differences, dtype=np.float64)
-    if np.ptp(data) <= 1e-12 * np.abs(data).max(initial=0):
-        return 1.0 if abs(float(data.mean())) < 1e-12 else 0.0
-    result: Any = stats.ttest_1samp(data, 0.0)
-    return float(result.pvalue)
+    mean, error = _mean_and_error(differences, resolution)
+    if error == 0:
+        return 1.0
+    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -69,18 +90,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def compare(cells: Sequence[Sequence[float]]) -> list[dict[str, float | bool]]:
-    """Paired differences of one arm and one measure in every cell.
+def compare(
+    cells: Sequence[Sequence[float]], resolutions: Sequence[float]
+) -> list[dict[str, float | bool]]:
+    """The paired differences that answer one question, tested together.
 
     Args:
-        cells: for each cell the differences to the baseline, one for each seed.
+        cells: for each test the differences, one for each seed.
+        resolutions: of the metric of each test, see `resolution_of`.
 
     Returns:
-        For each cell `mean`, `low`, `high`, `p`, `p_holm` (over these cells) and `clear`: whether
-        p_holm is below 0.05 and the interval does not hold 0.
+        For each test `mean`, `low`, `high`, `p`, `p_holm` (over all of them) and `clear`: whether
+        p_holm is below 0.05.
     """
-    intervals = [bootstrap_interval(differences) for differences in cells]
-    p_values = [paired_p_value(differences) for differences in cells]
+    intervals = list(map(t_interval, cells, resolutions))
+    p_values = list(map(paired_p_value, cells, resolutions))
     return [
         {
             "mean": interval.mean,
@@ -88,7 +112,21 @@ def compare(cells: Sequence[Sequence[float]]) -> list[dict[str, float | bool]]:
             "high": interval.high,
             "p": p,
             "p_holm": adjusted,
-            "clear": bool(adjusted < 1 - CONFIDENCE and interval.low * interval.high > 0),
+            "clear": adjusted < 1 - CONFIDENCE,
         }
         for interval, p, adjusted in zip(intervals, p_values, holm(p_values), strict=True)
     ]
+
+
+def rounded_cell(cell: Mapping[str, float | bool]) -> dict[str, float | bool]:
+    """What `compare` says of one test, for JSON."""
+    return {key: v if isinstance(v, bool) else rounded(v) for key, v in cell.items()}
+
+
+def _mean_and_error(values: Sequence[float], resolution: float) -> tuple[float, float]:
+    """The mean and its standard error; both 0 where they are nothing but rounding."""
+    data = np.asarray(values, dtype=np.float64)
+    deviation = max(float(data.std(ddof=1)), resolution)
+    if deviation <= _SAME * np.abs(data).max(initial=0):
+        deviation = 0.0
+    return float(data.mean()), deviation / len(data) ** 0.5

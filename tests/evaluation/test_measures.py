@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sae_lens import SAE, TopKSAE, TopKSAEConfig
@@ -33,6 +34,7 @@ from wsae_plugin.evaluation.measures import (
     summarize,
     variance_per_dimension,
 )
+from wsae_plugin.statistics import t_interval
 
 D_IN, D_SAE, K = 16, 32, 4
 HOOKS = ("gpt_neox.layers.0", "gpt_neox.layers.1")
@@ -273,15 +275,24 @@ def test_summary_is_json_and_paired() -> None:
     assert summarize(explained_variance(), [base], baseline=[base])["spread"] == 0
 
 
-def test_the_spread_is_at_least_half_the_range_over_seeds() -> None:
+def test_the_spread_is_at_least_that_of_students_interval_over_seeds() -> None:
     x = torch.randn(10, 3)
     halves = [(x, x + 1), (x, x + 1)]
     seeds = [sums_of(halves), sums_of([(a, a + 2) for a, _ in halves])]
     summary = summarize(explained_variance(), seeds)
     first, second = summary["per_seed"]
     assert summary["value"] == pytest.approx((first + second) / 2)
-    # equal batches leave the bootstrap nothing to vary
-    assert summary["spread"] == pytest.approx((first - second) / 2)
+    # Equal batches leave the bootstrap nothing to vary. Student's t of 1 degree of freedom at 0.975
+    # is 12.706; the standard error of two values is half their difference.
+    assert summary["spread"] == pytest.approx(12.706 * (first - second) / 2, rel=1e-4)
+
+
+def test_two_seeds_of_nothing_seldom_differ_by_more_than_their_spread() -> None:
+    draw = np.random.default_rng(0)
+    differences = draw.normal(size=(2000, 2))
+    clear = [abs(d.mean()) > (t_interval(d).high - t_interval(d).low) / 2 for d in differences]
+    # half of the pairs have one sign; 2000 draws of 0.05 have a standard error of 0.005
+    assert np.mean(clear) <= 0.065
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:

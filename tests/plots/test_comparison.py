@@ -89,7 +89,7 @@ def test_the_page_says_what_the_json_says(folder: Path, report: dict[str, Any]) 
     row = next(row for row in rows if "explained variance" in row)
     assert row.count("✗ worse") == 2
     assert "shuffled as much" in row
-    assert "only about 83 % of the time" in plain
+    assert "Student's 95 % interval of the mean over the 5 seeds" in plain
     for name in ("wsae compare some.yaml", "sae-bench 0.6.0", "needs Gemma", "seeds: [0]"):
         assert name in plain
 

@@ -19,7 +19,7 @@ _HELP = "\n\n".join(
         "Every seed has its own world; all SAEs of a seed share data and initial weights. Each "
         "weighted SAE stands beside its controls: Γ = I, Γ = cI at the same scale, Γ shuffled, the "
         "opposite α, a plain SAE on Γx, whitening. Differences are paired over seeds, with "
-        "bootstrap intervals and Holm's correction; the verdict may be that there is none.",
+        "intervals and Holm's correction; the verdict may be that there is none.",
         "\b\n  wsae toy fig3\n  wsae toy fig3 --seeds 4 --steps 300 --output quick-look\n"
         "  wsae toy alpha --n-features 100 --d-in 16 --output alpha-100",
         "The folder gets <name>.json (every number), PNG figures, config.json and cells/. An "

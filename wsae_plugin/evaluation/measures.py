@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.evaluation.model_run import ModelRun
+from wsae_plugin.statistics import t_interval
 
 N_RESAMPLES = 1000
 _INTERVAL = (0.025, 0.975)
@@ -221,8 +222,8 @@ def summarize(
 
     Returns:
         `value` (mean over seeds), `interval` (95 %, bootstrap over batches of that mean),
-        `per_seed`, `per_batch` (mean over seeds), and `spread`: the larger of half the interval
-        and half the range over seeds.
+        `per_seed`, `per_batch` (mean over seeds), and `spread`: half of the interval, or half of
+        Student's 95 % interval over seeds where that is wider.
 
     Raises:
         RunFailedError: the score is not finite.
@@ -244,9 +245,13 @@ def summarize(
             "infinity, or do not vary at all; look at the model's dtype and at the hook."
         )
     low, high = drawn.quantile(torch.tensor(_INTERVAL, dtype=torch.float64)).tolist()
+    widths = [high - low]
+    if len(per_seed) > 1:
+        over_seeds = t_interval(per_seed.tolist())
+        widths.append(over_seeds.high - over_seeds.low)
     return {
         "value": float(per_seed.mean()),
-        "spread": max(high - low, float(per_seed.max() - per_seed.min())) / 2,
+        "spread": max(widths) / 2,
         "interval": [low, high],
         "per_seed": per_seed.tolist(),
         "per_batch": per_batch.tolist(),

@@ -68,24 +68,15 @@ def how_intervals_are_made(report: Report) -> str:
     n = found["n_seeds"]
     if n < 2:
         return "One seed: no intervals and no tests."
-    coverage = found["coverage"]
-    honest = (
-        ""
-        if coverage is None
-        else f" With {n} seeds such an interval holds the true mean only about "
-        f"{100 * coverage:.0f} % of the time (normal differences), so none decides alone."
-    )
     return (
         "Differences are taken within pairs (same data in the same order; SAEs of one architecture "
         "and size also start from the same weights) and averaged over layers and sparsities within "
-        "each seed, because runs of one seed share their data; brackets hold the "
-        f"{found['confidence']:.0%} percentile bootstrap of the mean "
-        f"over the {n} seeds.".replace("95%", "95 %")
-        + honest
-        + " Better or worse is said only if Student's paired test over seeds stays below 0.05 "
-        f"after Holm's correction ({_tests(found['n_tests'])}), the interval leaves out 0, and the "
-        "difference is larger than the measurement's noise; “leans” drops the correction."
-        + _needed(found["sds_to_be_clear"])
+        "each seed, because runs of one seed share their data. Brackets hold Student's 95 % "
+        f"interval of the mean over the {n} seeds, whose standard deviation is taken to be no "
+        "smaller than the smallest step between two runs' values of the metric. Better or worse is "
+        "said only if Student's paired test over seeds stays below 0.05 after Holm's correction "
+        f"({_tests(found['n_tests'])}) and the difference is larger than the measurement's noise; "
+        "“leans” drops the correction." + _needed(found["sds_to_be_clear"])
     )
 
 

@@ -50,7 +50,7 @@ def _recovery(result: Result) -> Figure:
     legend_below(figure, panels[0][0], columns=3)
     figure.suptitle(
         f"X = HV, {_sizes(result)}, {result['settings']['n_steps']:,} steps; "
-        f"{result['settings']['n_seeds']} seeds, bar: 95 % bootstrap (consistency: all seeds)",
+        f"{result['settings']['n_seeds']} seeds, bar: 95 % interval (consistency: all seeds)",
         fontsize=11,
     )
     return figure

@@ -20,7 +20,7 @@ from wsae_plugin.plots.toy_parts import (
 
 Result = dict[str, Any]
 
-_BAND = "band: 95 % bootstrap over seeds"
+_BAND = "band: 95 % interval over seeds"
 _WORLDS = {
     "learned": "learned W_p\n(axes mean nothing)",
     "block": "half the axes single,\nhalf a random block",
@@ -124,7 +124,7 @@ def _fig3_differences(result: Result) -> Figure:
         row[0].set_ylabel(f"{kind}\ndifference to Γ = I")
     legend_below(figure, panels[0][0], columns=len(arms))
     figure.suptitle(
-        f"Paired differences to the plain SAE; {seeds(result)}, bar: 95 % bootstrap; filled: "
+        f"Paired differences to the plain SAE; {seeds(result)}, bar: 95 % interval; filled: "
         "clear after Holm's correction, hollow: not",
         fontsize=11,
     )
@@ -163,7 +163,7 @@ def proxies(result: Result) -> dict[str, Figure]:
         axes.set_xlabel("difference in L_GT (fitted scales)\n← better than Γ = I      worse →")
     figure.suptitle(
         f"Proxies for Γ against the plain SAE, Top-2, d_sae = n; {seeds(result)}, bar: 95 % "
-        "bootstrap; filled: clear after Holm's correction\nshaded: proxies at α = 1; the other "
+        "interval; filled: clear after Holm's correction\nshaded: proxies at α = 1; the other "
         "rows are controls",
         fontsize=11,
     )

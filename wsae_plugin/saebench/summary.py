@@ -20,9 +20,6 @@ from wsae_plugin.statistics import CONFIDENCE, rounded
 L0_TOLERANCE = 0.05
 """A larger relative difference of L0 is flagged: most metrics follow sparsity."""
 
-# How often the interval holds the true mean, for normal differences; tests/comparison/ simulates.
-_COVERAGE = {2: 0.50, 3: 0.75, 4: 0.79, 5: 0.83, 6: 0.86, 7: 0.87, 8: 0.89, 9: 0.895, 10: 0.90}
-
 Summary = dict[str, Any]
 
 
@@ -30,9 +27,9 @@ def summarize(inputs: Inputs) -> Summary:
     """The content of report.json.
 
     Within a pair, the difference to the baseline; within a seed, their mean over layers and
-    sparsities; over seeds, a bootstrap interval and Student's paired test, Holm-adjusted over the
-    headline metrics and the arms of a role. Layers are described, never tested: those of one seed
-    share its data.
+    sparsities; over seeds, Student's interval and paired test, Holm-adjusted over the headline
+    metrics and the arms of a role. Layers are described, never tested: those of one seed share its
+    data.
 
     Args:
         inputs: As `read_inputs` gives them.
@@ -45,6 +42,8 @@ def summarize(inputs: Inputs) -> Summary:
     }
     family_sizes = add_tests(metrics, {arm.name: arm.role for arm in comparison.arms})
     n_contrasts = add_contrasts(metrics, inputs.scores, pairs, controls)
+    for metric in metrics:
+        metric["resolution"] = rounded(metric["resolution"])
     n_seeds = len({pair.run.seed for pair in pairs})
     summary: Summary = {
         "report": 1,
@@ -53,7 +52,6 @@ def summarize(inputs: Inputs) -> Summary:
             "n_seeds": n_seeds,
             "n_pairs": len(pairs),
             "confidence": CONFIDENCE,
-            "coverage": _coverage(n_seeds),
             "sds_to_be_clear": sds_to_be_clear(n_seeds, family_sizes.get("weighted", 0)),
             "n_tests": family_sizes | {"against controls": n_contrasts},
             "l0_tolerance": L0_TOLERANCE,
@@ -108,11 +106,6 @@ def _by_metric(scores: Sequence[Score]) -> list[list[Score]]:
     for score in scores:
         groups.setdefault((score.eval, score.metric), []).append(score)
     return list(groups.values())
-
-
-def _coverage(n_seeds: int) -> float | None:
-    """The interval's true coverage; for more seeds than were simulated, not stated."""
-    return _COVERAGE.get(n_seeds)
 
 
 def _l0(arm: str, scores: Sequence[Score], pairs: Sequence[Pair]) -> Summary | None:

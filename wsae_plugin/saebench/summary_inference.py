@@ -11,7 +11,7 @@ from scipy import stats
 from wsae_plugin.saebench.summary_inputs import Score
 from wsae_plugin.saebench.summary_metrics import contrast
 from wsae_plugin.saebench.summary_pairs import Pair
-from wsae_plugin.statistics import CONFIDENCE, bootstrap_interval, compare, rounded
+from wsae_plugin.statistics import CONFIDENCE, compare, rounded, rounded_cell, t_interval
 
 Metric = dict[str, Any]
 Cell = Mapping[str, float | bool]
@@ -24,7 +24,7 @@ _AS_MUCH = 0.5
 
 
 def add_tests(metrics: list[Metric], roles: Mapping[str, str]) -> dict[str, int]:
-    """Give every arm of every metric its `difference`, in place.
+    """Give every arm of every metric its `difference`, in place, and round what it was made from.
 
     With one seed it has a `mean` alone; with more, an interval too; a headline metric with a
     direction also `p`, `p_holm`, `clear`, `outcome` and `lean`. Holm's adjustment goes over all
@@ -38,22 +38,25 @@ def add_tests(metrics: list[Metric], roles: Mapping[str, str]) -> dict[str, int]
     Returns:
         Role → the number of tests.
     """
-    families: dict[str, list[tuple[Metric, Metric]]] = {}
+    families: dict[str, list[tuple[Metric, Metric, list[float]]]] = {}
     for metric in metrics:
         for name, arm in metric["arms"].items():
-            values = arm["per_seed"]
+            values: list[float] = arm["per_seed"]
+            arm["per_seed"] = list(map(rounded, values))
             arm["difference"] = {"mean": rounded(float(np.mean(values)))}
             if len(values) < 2:
                 continue
             if metric["headline"] and metric["direction"] != "none":
-                families.setdefault(roles[name], []).append((metric, arm))
+                families.setdefault(roles[name], []).append((metric, arm, values))
             else:
-                interval = bootstrap_interval(values)
+                interval = t_interval(values, metric["resolution"])
                 arm["difference"] |= {"low": rounded(interval.low), "high": rounded(interval.high)}
     for family in families.values():
-        cells = compare([arm["per_seed"] for _, arm in family])
-        for (metric, arm), cell in zip(family, cells, strict=True):
-            arm["difference"] = _rounded(cell) | {
+        cells = compare(
+            [values for *_, values in family], [metric["resolution"] for metric, *_ in family]
+        )
+        for (metric, arm, _), cell in zip(family, cells, strict=True):
+            arm["difference"] = rounded_cell(cell) | {
                 "outcome": outcome(metric, cell),
                 "lean": lean(metric, cell),
             }
@@ -67,7 +70,7 @@ def outcome(metric: Metric, cell: Cell) -> Outcome:
 
 def lean(metric: Metric, cell: Cell) -> Lean:
     """Better or worse if the outcome would be, were this the only test; otherwise empty."""
-    alone = cell["p"] < 1 - CONFIDENCE and cell["low"] * cell["high"] > 0
+    alone = cell["p"] < 1 - CONFIDENCE
     is_small = abs(cell["mean"]) <= (metric["noise"] or 0)
     return _way(metric, cell) if alone and not is_small and not cell["clear"] else ""
 
@@ -117,10 +120,13 @@ def add_contrasts(
                 if len(differences) > 1:
                     tested.append((metric, arm, control, differences))
     if tested:
-        cells = compare([differences for *_, differences in tested])
+        cells = compare(
+            [differences for *_, differences in tested],
+            [metric["resolution"] for metric, *_ in tested],
+        )
         for (metric, arm, control, _), cell in zip(tested, cells, strict=True):
             mine, theirs = (metric["arms"][each]["difference"]["mean"] for each in (arm, control))
-            metric["arms"][arm]["against_controls"][control] = _rounded(cell) | {
+            metric["arms"][arm]["against_controls"][control] = rounded_cell(cell) | {
                 "outcome": against_control(mine, theirs, cell, _counts(metric, cell))
             }
     return len(tested)
@@ -156,7 +162,3 @@ def against_control(
 
 def _counts(metric: Metric, cell: Cell) -> bool:
     return bool(cell["clear"]) and abs(cell["mean"]) > (metric["noise"] or 0)
-
-
-def _rounded(cell: Cell) -> Metric:
-    return {k: v if isinstance(v, bool) else rounded(v) for k, v in cell.items()}

@@ -14,7 +14,7 @@ import numpy as np
 
 from wsae_plugin.saebench.summary_inputs import Score
 from wsae_plugin.saebench.summary_pairs import Pair, sparsity_label
-from wsae_plugin.statistics import rounded
+from wsae_plugin.statistics import resolution_of, rounded
 
 Values = Mapping[str, float]
 
@@ -27,11 +27,11 @@ def metric_entry(scores: Sequence[Score], pairs: Sequence[Pair]) -> dict[str, An
         pairs: Those that may be compared, in the order of layers and sparsities.
 
     Returns:
-        The score's own fields, `noise` (mean over the runs), `chance`, `control`, `baseline` (a
-        level), and `arms`: arm → level, `per_seed` differences, wins, ties, losses, `per_layer`,
-        `per_sparsity`. A number that seeds share, such as their agreement, is counted once, and
-        `shared_over_seeds` says so. Arms without a pair in which both runs are measured are left
-        out.
+        The score's own fields, `noise` (mean over the runs), `resolution` (see `resolution_of`),
+        `chance`, `control`, `baseline` (a level), and `arms`: arm → level, `per_seed` differences
+        (not rounded: they are tested), wins, ties, losses, `per_layer`, `per_sparsity`. A number
+        that seeds share, such as their agreement, is counted once, and `shared_over_seeds` says so.
+        Arms without a pair in which both runs are measured are left out.
     """
     first = scores[0]
     values = {score.run: score.value for score in scores if score.value is not None}
@@ -49,6 +49,7 @@ def metric_entry(scores: Sequence[Score], pairs: Sequence[Pair]) -> dict[str, An
         "headline": first.headline,
         "shared_over_seeds": is_shared,
         "noise": noise,
+        "resolution": resolution_of(values.values()),
         "chance": _mean_of(score.chance for score in scores),
         "control": _mean_of(score.control for score in scores),
         "notes": list(dict.fromkeys(score.note for score in scores if score.note)),
@@ -133,7 +134,7 @@ def _arm(pairs: list[Pair], values: Values, direction: str, noise: float) -> dic
     entry: dict[str, Any] = level((pair.run.seed, values[pair.run.run]) for pair in pairs)
     entry |= {
         "seeds": list(per_seed),
-        "per_seed": [rounded(value) for value in per_seed.values()],
+        "per_seed": list(per_seed.values()),
         "n_pairs": len(pairs),
         "wins": None if sign == 0 else sum(gain > noise for gain in gains),
         "ties": None if sign == 0 else sum(abs(gain) <= noise for gain in gains),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.provenance import versions
-from wsae_plugin.statistics import bootstrap_interval, compare, rounded
+from wsae_plugin.statistics import compare, resolution_of, rounded, rounded_cell, t_interval
 from wsae_plugin.threads import torch_threads
 from wsae_plugin.toy.experiments.arms import SAE, Arm
 from wsae_plugin.toy.experiments.cell import Condition, Scores, run_cell
@@ -22,6 +23,11 @@ from wsae_plugin.toy.superposition import learn_superposition
 from wsae_plugin.toy.worlds import World
 
 Result = dict[str, Any]
+STATISTICS = (
+    "mean over seeds; low, high: Student's 95 % interval; p: Student's paired test, its standard "
+    "deviation no smaller than the smallest step of the measure; p_holm: Holm over all cells of "
+    "all arms of one role (weighted, control), measure by measure; clear: p_holm < 0.05"
+)
 WorldMaker = Callable[[ToySettings, int, Callable[[float], Tensor]], World]
 """(settings, seed, learned W_pᵀ of that seed at a sparsity) → the world of that seed."""
 
@@ -93,9 +99,7 @@ def run_experiment(
         "title": experiment.title,
         "settings": asdict(settings),
         "versions": versions(),
-        "statistics": "mean over seeds; low, high: 95 % paired bootstrap over seeds; p: Student's "
-        "paired test; p_holm: Holm over the cells of one arm and measure; clear: p_holm < 0.05 and "
-        "the interval does not hold 0",
+        "statistics": STATISTICS,
         "arms": [asdict(arm) for arm in experiment.arms],
         "cells": [
             {
@@ -174,7 +178,7 @@ def _summary(scores: Scores, measures: Sequence[str]) -> Result:
         summary[arm] = {}
         for name in measures:
             values = found[name]
-            interval = bootstrap_interval(values)
+            interval = t_interval(values)
             summary[arm][name] = {
                 "mean": rounded(interval.mean),
                 "low": rounded(interval.low),
@@ -185,27 +189,34 @@ def _summary(scores: Scores, measures: Sequence[str]) -> Result:
 
 
 def _comparisons(experiment: Experiment, scores: Sequence[Scores]) -> list[Result]:
-    """Every arm against the plain SAE, in every cell and measure."""
+    """Every arm against the plain SAE, in every cell and measure.
+
+    Two questions are asked of each measure, and each is one family of tests: does any weighted arm
+    differ anywhere, and does any control?
+    """
     rows: list[Result] = []
-    for arm in experiment.arms:
-        if arm == SAE:
-            continue
-        for name in experiment.measures:
-            differences = [
-                [a - b for a, b in zip(cell[arm.name][name], cell[SAE.name][name], strict=True)]
-                for cell in scores
+    for name, role in product(experiment.measures, ("weighted", "control")):
+        tests = [
+            (number, arm.name)
+            for arm in experiment.arms
+            if arm.role == role
+            for number in range(len(scores))
+        ]
+        differences = [
+            [
+                a - b
+                for a, b in zip(
+                    scores[number][arm][name], scores[number][SAE.name][name], strict=True
+                )
             ]
-            found = compare(differences)
-            rows += [
-                {
-                    "cell": number,
-                    "arm": arm.name,
-                    "measure": name,
-                    **{
-                        key: value if isinstance(value, bool) else rounded(value)
-                        for key, value in one.items()
-                    },
-                }
-                for number, one in enumerate(found)
-            ]
+            for number, arm in tests
+        ]
+        resolution = resolution_of(
+            value for cell in scores for found in cell.values() for value in found[name]
+        )
+        found = compare(differences, [resolution] * len(tests))
+        rows += [
+            {"cell": number, "arm": arm, "measure": name, "tests": len(tests), **rounded_cell(one)}
+            for (number, arm), one in zip(tests, found, strict=True)
+        ]
     return rows

@@ -7,9 +7,11 @@ trained or not: the SAE before training is the control that tells learning from 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from wsae_plugin.statistics import bootstrap_interval, holm, paired_p_value
+from wsae_plugin.statistics import compare, resolution_of
 from wsae_plugin.toy.batched import NO_ACTIVATION, jump_relu, top_k
 from wsae_plugin.toy.experiments.arms import SAE
 from wsae_plugin.toy.experiments.experiment import Cell, Experiment, Result
@@ -64,22 +66,26 @@ def panels(result: Result, tied: bool) -> dict[str, list[int]]:
 
 
 def verdict(result: Result) -> list[str]:
-    """Each panel's two ends, trained and untrained."""
-    sentences: list[str] = []
-    for tied in (True, False):
-        ends = {name: (found[0], found[-1]) for name, found in panels(result, tied).items()}
-        trained = _changes(result, ends, "sae")
-        untrained = _changes(result, ends, "untrained")
-        for name, (worst, best) in ends.items():
-            change, before = trained[name], untrained[name]
-            sentences.append(
-                f"{'Tied' if tied else 'Untied'}, {name} "
-                f"({_condition(result, name, worst)} to {_condition(result, name, best)}): average "
-                f"activated features go from {score(result, worst, 'sae', METRIC)} to "
-                f"{score(result, best, 'sae', METRIC)}, {change}; before any training from "
-                f"{score(result, worst, 'untrained', METRIC)} to "
-                f"{score(result, best, 'untrained', METRIC)}, {before}."
-            )
+    """Each panel's two ends, trained and untrained; the six changes of either are one family."""
+    ends = {
+        (tied, name): (found[0], found[-1])
+        for tied in (True, False)
+        for name, found in panels(result, tied).items()
+    }
+    trained, untrained = (
+        _changes(result, list(ends.values()), arm) for arm in ("sae", "untrained")
+    )
+    sentences = [
+        f"{'Tied' if tied else 'Untied'}, {name} "
+        f"({_condition(result, name, worst)} to {_condition(result, name, best)}): average "
+        f"activated features go from {score(result, worst, 'sae', METRIC)} to "
+        f"{score(result, best, 'sae', METRIC)}, {change}; before any training from "
+        f"{score(result, worst, 'untrained', METRIC)} to "
+        f"{score(result, best, 'untrained', METRIC)}, {before}."
+        for ((tied, name), (worst, best)), change, before in zip(
+            ends.items(), trained, untrained, strict=True
+        )
+    ]
     n, k = result["settings"]["n_features"], ACTIVATIONS[-1].k
     sentences.append(
         f"A Top-{k} SAE without biases cannot exceed {k}n/d_sae ({k} at d_sae = n = {n}), so where "
@@ -88,31 +94,22 @@ def verdict(result: Result) -> list[str]:
     return sentences
 
 
-def _changes(result: Result, ends: dict[str, tuple[int, int]], arm: str) -> dict[str, str]:
-    differences = {
-        name: [
-            b - a
-            for a, b in zip(
-                *(result["cells"][end]["scores"][arm][METRIC]["per_seed"] for end in pair),
-                strict=True,
-            )
-        ]
-        for name, pair in ends.items()
-    }
-    adjusted = holm([paired_p_value(values) for values in differences.values()])
-    words: dict[str, str] = {}
-    for (name, values), p in zip(differences.items(), adjusted, strict=True):
-        interval = bootstrap_interval(values)
-        clear = p < 0.05 and interval.low * interval.high > 0
-        verb = (
-            ("a clear fall" if interval.mean < 0 else "a clear rise")
-            if clear
-            else ("no clear change")
-        )
-        words[name] = (
-            f"{verb} ({signed(interval.mean)} [{signed(interval.low)}, {signed(interval.high)}])"
-        )
-    return words
+def _changes(result: Result, ends: Sequence[tuple[int, int]], arm: str) -> list[str]:
+    values = [cell["scores"][arm][METRIC]["per_seed"] for cell in result["cells"]]
+    differences = [
+        [b - a for a, b in zip(values[worst], values[best], strict=True)] for worst, best in ends
+    ]
+    resolution = resolution_of(chain.from_iterable(values))
+    return [
+        f"{_verb(cell)} ({signed(cell['mean'])} [{signed(cell['low'])}, {signed(cell['high'])}])"
+        for cell in compare(differences, [resolution] * len(ends))
+    ]
+
+
+def _verb(cell: Mapping[str, float | bool]) -> str:
+    if not cell["clear"]:
+        return "no clear change"
+    return "a clear fall" if cell["mean"] < 0 else "a clear rise"
 
 
 def _condition(result: Result, panel: str, number: int) -> str:

@@ -9,8 +9,9 @@ Result = dict[str, Any]
 
 HOW_TO_READ = (
     "'lower' and 'higher' count the cells with a clear paired difference to the plain SAE (Γ = I): "
-    "Holm-corrected p < 0.05 and a bootstrap interval without 0; the other cells show no "
-    "difference. In brackets the smallest and the largest mean difference."
+    "p < 0.05 after Holm's correction over all cells of all weighted arms, or of all controls; "
+    "the other cells show no clear difference. In brackets the smallest and the largest mean "
+    "difference."
 )
 
 

@@ -76,9 +76,10 @@ def run_study(settings: RecoverySettings, output: Path, jobs: int | None = None)
         "title": "Feature recovery on X = HV: Group Bias Adaptation beside its controls",
         "settings": asdict(settings),
         "versions": versions(),
-        "statistics": "mean over seeds; low, high: 95 % bootstrap over seeds; p: Student's paired "
-        "test; p_holm: Holm over the arms of one world, rate and measure; clear: p_holm < 0.05 and "
-        "the interval does not hold 0",
+        "statistics": "mean over seeds; low, high: Student's 95 % interval; p: Student's paired "
+        "test, its standard deviation no smaller than the smallest step of the measure; p_holm: "
+        "Holm over all worlds and rates, measure by measure, once for all arms against GBA and "
+        "once for all weighted forms; clear: p_holm < 0.05",
         "worlds": WORLDS,
         "arms": [{key: value for key, value in vars(arm).items() if key != "make"} for arm in ARMS],
         "cells": [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from wsae_plugin.statistics import bootstrap_interval, compare, rounded
+from wsae_plugin.statistics import compare, resolution_of, rounded, rounded_cell, t_interval
 from wsae_plugin.toy.metrics import best_matches
 from wsae_plugin.toy.recovery.arms import RecoveryArm
 from wsae_plugin.toy.recovery.settings import RecoverySettings
@@ -28,7 +29,7 @@ def scores(records: Sequence[Record]) -> Record:
         if name == "history":
             continue
         values = [record[name] for record in records]
-        interval = bootstrap_interval(values)
+        interval = t_interval(values)
         found[name] = {
             "mean": rounded(interval.mean),
             "low": rounded(interval.low),
@@ -71,35 +72,45 @@ def consistency(decoders: Sequence[Tensor]) -> list[float]:
 def comparisons(
     records: Mapping[tuple[str, float, str], Sequence[Record]], arms: Sequence[RecoveryArm]
 ) -> list[Record]:
-    """Paired differences: every arm to the first, every weighted form to its unweighted one."""
+    """Paired differences in every world and at every rate.
+
+    Two questions are asked of each measure, and each is one family of tests: does any arm differ
+    from the first, and does any weighted form differ from its unweighted one?
+    """
     rows: list[Record] = []
-    for world, lr in dict.fromkeys((world, lr) for world, lr, _ in records):
-        there = [arm for arm in arms if (world, lr, arm.name) in records]
-        pairs = [(arm.name, arm.weighted_form_of or arms[0].name) for arm in there[1:]]
-        for measure in COMPARED:
-            differences = [
-                [
-                    one[measure] - other[measure]
-                    for one, other in zip(
-                        records[world, lr, arm], records[world, lr, against], strict=True
-                    )
-                ]
-                for arm, against in pairs
+    for measure, of_weighted in product(COMPARED, (False, True)):
+        tests = [
+            (world, lr, arm.name, arm.weighted_form_of or arms[0].name)
+            for world, lr in dict.fromkeys((world, lr) for world, lr, _ in records)
+            for arm in arms[1:]
+            if (world, lr, arm.name) in records and (arm.weighted_form_of is None) != of_weighted
+        ]
+        differences = [
+            [
+                one[measure] - other[measure]
+                for one, other in zip(
+                    records[world, lr, arm], records[world, lr, against], strict=True
+                )
             ]
-            rows += [
-                {
-                    "world": world,
-                    "lr": lr,
-                    "arm": arm,
-                    "against": against,
-                    "measure": measure,
-                    **{
-                        key: value if isinstance(value, bool) else rounded(value)
-                        for key, value in found.items()
-                    },
-                }
-                for (arm, against), found in zip(pairs, compare(differences), strict=True)
-            ]
+            for world, lr, arm, against in tests
+        ]
+        resolution = resolution_of(
+            record[measure] for of_seeds in records.values() for record in of_seeds
+        )
+        rows += [
+            {
+                "world": world,
+                "lr": lr,
+                "arm": arm,
+                "against": against,
+                "measure": measure,
+                "tests": len(tests),
+                **rounded_cell(cell),
+            }
+            for (world, lr, arm, against), cell in zip(
+                tests, compare(differences, [resolution] * len(tests)), strict=True
+            )
+        ]
     return rows
 
 
