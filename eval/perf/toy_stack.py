@@ -67,11 +67,11 @@ def measure_speed(
     """
     d_in = world.feature_vectors.shape[1]
     training = Training(n_steps)
-    stream = WorldStack([world], [0])
-    samples = stream.stream()
+    worlds = WorldStack([world], [0])
+    features = worlds.stream("training")
 
     def next_batch(n_samples: int) -> torch.Tensor:
-        x_p = stream.activations(samples.sample(n_samples))
+        x_p = worlds.activations(features.sample(n_samples))
         return x_p.expand(n_saes, -1, -1)
 
     start = time.perf_counter()

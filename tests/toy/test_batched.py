@@ -24,6 +24,7 @@ from wsae_plugin.toy.batched import (
 )
 from wsae_plugin.toy.batched.model import TiedSAEs, UntiedSAEs, weighted_loss
 from wsae_plugin.toy.batched.trainer import clip_each
+from wsae_plugin.toy.streams import stream
 from wsae_plugin.toy.worlds import Block, axis_privileged, parents_and_children, superposed
 
 ACTIVATIONS = (NO_ACTIVATION, RELU, jump_relu(0.1), top_k(2))
@@ -47,14 +48,14 @@ def test_activations_worked_by_hand() -> None:
 
 def test_a_stream_has_the_distribution_of_the_world_and_depends_on_its_seed_alone() -> None:
     worlds = [superposed(torch.eye(3), 0.7), superposed(torch.eye(3), 0.2)]
-    x = WorldStack(worlds, [1, 2]).stream().sample(20_000)
+    x = WorldStack(worlds, [1, 2]).stream("training").sample(20_000)
     rates = (x > 0).float().mean(dim=(1, 2))
     torch.testing.assert_close(rates, torch.tensor([0.3, 0.8]), atol=0.01, rtol=0)
     means = x.sum(dim=(1, 2)) / (x > 0).sum(dim=(1, 2))
     torch.testing.assert_close(means, torch.tensor([0.5, 0.5]), atol=0.01, rtol=0)
-    alone = WorldStack(worlds[1:], [2]).stream()
+    alone = WorldStack(worlds[1:], [2]).stream("training")
     assert alone.sample(20_000).equal(x[1:])
-    assert not WorldStack(worlds[1:], [2]).stream(1).sample(20_000).equal(x[1:])
+    assert not WorldStack(worlds[1:], [2]).stream("held out").sample(20_000).equal(x[1:])
 
 
 def test_worlds_that_do_not_stack_are_refused() -> None:
@@ -162,5 +163,5 @@ def test_gamma_in_the_loss_is_an_sae_on_gamma_x_up_to_the_optimiser() -> None:
 
 
 def test_a_float64_stream_of_features() -> None:
-    stream = FeatureStream(torch.full((1, 3), 0.5, dtype=torch.float64), [0])
-    assert stream.sample(4).dtype == torch.float64
+    half = torch.full((1, 3), 0.5, dtype=torch.float64)
+    assert FeatureStream(half, [stream("training", 0)]).sample(4).dtype == torch.float64

@@ -82,7 +82,7 @@ def test_l_gt_is_the_paper_s_formula_for_a_given_alignment() -> None:
     stack = tied_stack(torch.randn(5, 3), RELU)
     found = score(world, stack)
     worlds = WorldStack([world], [0])
-    x = worlds.stream(1_000_003).sample(3000)
+    x = worlds.stream("held out").sample(3000)
     z = stack.encode(worlds.activations(x))[0]
     x = x[0]
     orders = [torch.tensor(order) for order in permutations(range(5))]

@@ -39,7 +39,7 @@ def one_thread() -> None:
 def evidence() -> WorldEvidence:
     world = axis_privileged([Block(1, 1), Block(1, 1), Block(5, 2)], 0.1)
     worlds = WorldStack([world], [0])
-    activations = worlds.activations(worlds.stream().sample(40_000))[0]
+    activations = worlds.activations(worlds.stream("evidence").sample(40_000))[0]
     return WorldEvidence(activations, world.feature_vectors, seed=3)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.toy.batched.data import FeatureStream
+from wsae_plugin.toy.streams import stream
 
 
 def learn_superposition(
@@ -48,14 +49,14 @@ def learn_superposition(
     if any(not 0 <= sparsity < 1 for sparsity in sparsities):
         raise BadInputError(f"sparsity is {list(sparsities)}; each is at least 0 and below 1.")
     firing = torch.tensor([[1 - sparsity] for sparsity in sparsities]).expand(-1, n_features)
-    stream = FeatureStream(firing, seeds)
+    features = FeatureStream(firing, [stream("learning", seed) for seed in seeds])
     weights = torch.stack([_initial(seed, n_features, d_in) for seed in seeds]).requires_grad_()
     optimizer = torch.optim.Adam([weights], lr=lr, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, 2 - 2 * step / n_steps)
     )
     for _ in range(n_steps):
-        superposition_loss(weights, stream.sample(batch_size)).sum().backward()
+        superposition_loss(weights, features.sample(batch_size)).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
@@ -76,5 +77,5 @@ def superposition_loss(feature_vectors: Tensor, features: Tensor) -> Tensor:
 
 
 def _initial(seed: int, n_features: int, d_in: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n_features, d_in, generator=generator) / n_features**0.5
+    drawn = torch.randn(n_features, d_in, generator=stream("directions", seed))
+    return drawn / n_features**0.5

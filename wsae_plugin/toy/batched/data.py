@@ -8,22 +8,23 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.toy.streams import Purpose, stream
 from wsae_plugin.toy.worlds import World
 
 
 class FeatureStream:
     """Independent features of several worlds: 0 with probability 1 − p, else uniform on [0, 1].
 
-    A world's samples depend on its seed alone, not on what else is in the stack.
+    A world's samples depend on its generator alone, not on what else is in the stack.
 
     Args:
         firing_probabilities: p, shape (n_worlds, n_features).
-        seeds: one for each world.
+        generators: one for each world.
     """
 
-    def __init__(self, firing_probabilities: Tensor, seeds: Sequence[int]) -> None:
+    def __init__(self, firing_probabilities: Tensor, generators: Sequence[torch.Generator]) -> None:
         self._probabilities = firing_probabilities.unsqueeze(1)
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._generators = generators
 
     def sample(self, n_samples: int) -> Tensor:
         """The next features, shape (n_worlds, n_samples, n_features)."""
@@ -62,9 +63,9 @@ class WorldStack:
     def __len__(self) -> int:
         return len(self.feature_vectors)
 
-    def stream(self, offset: int = 0) -> FeatureStream:
-        """A stream of features; another `offset` gives samples that no other stream has."""
-        return FeatureStream(self._probabilities, [seed + offset for seed in self._seeds])
+    def stream(self, purpose: Purpose) -> FeatureStream:
+        """A stream of features; another purpose has samples that no other stream has."""
+        return FeatureStream(self._probabilities, [stream(purpose, seed) for seed in self._seeds])
 
     def activations(self, features: Tensor) -> Tensor:
         """x_p of features (n_worlds, n_samples, n_features): (n_worlds, n_samples, d_in)."""

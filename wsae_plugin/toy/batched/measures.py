@@ -17,7 +17,6 @@ ACTIVE_SHARE = 0.1
 
 _SAMPLES_AT_A_TIME = 1024
 _MAGNITUDES = 16
-_EVALUATION_STREAM = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -127,12 +126,12 @@ def activated_features(stack: SAEStack, feature_vectors: Tensor) -> Tensor:
 def _sums(
     stack: SAEStack, worlds: WorldStack, world_of: Tensor, n_samples: int, unit_decoder: bool
 ) -> Codes:
-    stream = worlds.stream(_EVALUATION_STREAM)
+    features = worlds.stream("held out")
     scale = stack.W_dec.norm(dim=-1) if unit_decoder else torch.ones_like(stack.b_enc)
     sums: list[Tensor] = []
     squares = torch.zeros(()), torch.zeros(())
     for start in range(0, n_samples, _SAMPLES_AT_A_TIME):
-        x = stream.sample(min(_SAMPLES_AT_A_TIME, n_samples - start)).to(stack.W_dec)
+        x = features.sample(min(_SAMPLES_AT_A_TIME, n_samples - start)).to(stack.W_dec)
         x_p = worlds.activations(x.to(worlds.feature_vectors)).to(x)[world_of]
         x = x[world_of]
         z = stack.encode(x_p)

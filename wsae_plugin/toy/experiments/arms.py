@@ -13,6 +13,7 @@ from wsae_plugin.gamma import gamma_from_proxy
 from wsae_plugin.gamma.moments import Moments, moments_of
 from wsae_plugin.gamma.proxies import PROXIES, ProxyEvidence
 from wsae_plugin.toy.batched import InputMap
+from wsae_plugin.toy.streams import stream
 
 TRUE_INTERFERENCE = "true_interference"
 """The proxy `interference` of the true feature vectors, in place of a trained decoder's."""
@@ -98,8 +99,7 @@ class WorldEvidence:
         if arm.treatment == "constant":
             return gamma.square().mean().sqrt().expand_as(gamma).clone()
         if arm.treatment == "shuffled":
-            generator = torch.Generator().manual_seed(self.seed)
-            return gamma[torch.randperm(len(gamma), generator=generator)]
+            return gamma[torch.randperm(len(gamma), generator=stream("shuffle", self.seed))]
         return gamma
 
 

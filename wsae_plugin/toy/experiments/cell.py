@@ -29,7 +29,6 @@ from wsae_plugin.toy.experiments.settings import ToySettings
 from wsae_plugin.toy.worlds import World
 
 _SAES_AT_A_TIME = 64
-_EVIDENCE_STREAM = 2_000_003
 _EVIDENCE_SAMPLES = 16_384
 
 Scores = dict[str, dict[str, list[float]]]
@@ -121,12 +120,12 @@ class _Cell:
         pairs = [(arm, evidence) for arm in arms for evidence in self.evidences]
         gamma = torch.stack([loss_weights(arm, evidence) for arm, evidence in pairs]).float()
         reads: InputMap | None = input_map([a for a, _ in pairs], [e for _, e in pairs])
-        stream = self.worlds.stream()
+        features = self.worlds.stream("training")
         world_of = self._world_of(len(arms))
         return train_stack(
             self.decoders[world_of],
             self.condition.activation,
-            lambda n: self.worlds.activations(stream.sample(n))[world_of],
+            lambda n: self.worlds.activations(features.sample(n))[world_of],
             gamma,
             self.settings.training,
             tied=self.condition.tied,
@@ -167,7 +166,7 @@ class _Cell:
 
 
 def _evidence(worlds: WorldStack, settings: ToySettings) -> list[WorldEvidence]:
-    features = worlds.stream(_EVIDENCE_STREAM).sample(_EVIDENCE_SAMPLES)
+    features = worlds.stream("evidence").sample(_EVIDENCE_SAMPLES)
     activations = worlds.activations(features)
     return [
         WorldEvidence(activations[number], worlds.feature_vectors[number], seed)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.toy.metrics.matching import assign, best_matches
+from wsae_plugin.toy.streams import stream
 
 _CURVE_POINTS = 101
 
@@ -138,5 +139,4 @@ def _curve(cosines: Tensor) -> list[float]:
 
 
 def _gaussian(shape: Sequence[int], seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+    return torch.randn(*shape, generator=stream("chance", seed), dtype=torch.float64)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.toy.streams import stream
 from wsae_plugin.toy.worlds.world import World, make_world
 
 
@@ -67,7 +68,7 @@ def axis_privileged(
         name: in files and figures.
         seed: of the random directions of blocks of three dimensions or more.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream("directions", seed)
     feature_vectors = torch.block_diag(*(block.directions(generator) for block in blocks))
     layout = [[block.n_features, block.n_dimensions] for block in blocks]
     description = {"kind": "axis_privileged", "blocks": layout, "seed": seed}

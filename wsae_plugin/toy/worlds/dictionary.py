@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.toy.worlds.world import World, directions_stream, make_world
+from wsae_plugin.toy.streams import stream
+from wsae_plugin.toy.worlds.world import World, make_world
 
 
 def random_dictionary(
@@ -69,4 +70,4 @@ def dictionary_of_frequencies(
 
 
 def _gaussian_rows(n_features: int, d_in: int, seed: int) -> Tensor:
-    return torch.randn(n_features, d_in, generator=directions_stream(seed)) / d_in**0.5
+    return torch.randn(n_features, d_in, generator=stream("directions", seed)) / d_in**0.5

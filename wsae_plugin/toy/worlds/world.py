@@ -18,8 +18,6 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 
-_DIRECTIONS = 7_340_033_000_003
-
 
 @dataclass(frozen=True)
 class World:
@@ -74,15 +72,6 @@ class World:
     def batches(self, batch_size: int) -> SyntheticActivationIterator:
         """An endless iterator of (batch_size, d_in), a `data_provider` of SAELens's trainer."""
         return SyntheticActivationIterator(self.feature_dict, self.activation_generator, batch_size)
-
-
-def directions_stream(seed: int) -> torch.Generator:
-    """A stream for the directions of a world of this seed.
-
-    Not that of `torch.manual_seed(seed)`, whose first normal numbers an SAE of the same seed may
-    start from: it would start at the truth.
-    """
-    return torch.Generator().manual_seed(_DIRECTIONS + seed)
 
 
 def make_world(

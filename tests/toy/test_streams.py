@@ -1,0 +1,73 @@
+"""Nothing that should be independent is drawn from the same random bits."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import get_args
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from wsae_plugin.toy.batched import initial_decoders
+from wsae_plugin.toy.metrics import assign
+from wsae_plugin.toy.streams import Purpose, stream
+from wsae_plugin.toy.superposition import learn_superposition
+from wsae_plugin.toy.worlds import (
+    Block,
+    axis_privileged,
+    dictionary_of_frequencies,
+    random_dictionary,
+)
+
+SEEDS = range(8)
+N_FEATURES, D_IN = 200, 20
+
+
+def learned(n_steps: int) -> torch.Tensor:
+    return learn_superposition([0.9] * len(SEEDS), SEEDS, N_FEATURES, D_IN, n_steps=n_steps)
+
+
+def drawn(kind: str, seed: int) -> torch.Tensor:
+    if kind == "axes":
+        return axis_privileged([Block(N_FEATURES, D_IN)], 0.1, seed=seed).feature_vectors
+    if kind == "frequencies":
+        frequencies = torch.full((N_FEATURES,), 0.1)
+        return dictionary_of_frequencies(frequencies, D_IN, seed=seed).feature_vectors
+    return random_dictionary(N_FEATURES, D_IN, [3], seed=seed).feature_vectors
+
+
+WORLDS = {
+    "learned, before": lambda: learned(1),
+    "learned": lambda: learned(30),
+    **{
+        kind: lambda kind=kind: torch.stack([drawn(kind, seed) for seed in SEEDS])
+        for kind in ("axes", "frequencies", "dictionary")
+    },
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_no_sae_starts_turned_towards_its_world_or_away_from_it(world: str) -> None:
+    features = normalize(WORLDS[world](), dim=-1)
+    decoders = normalize(initial_decoders(SEEDS, N_FEATURES, D_IN), dim=-1)
+    # The cosine of two independent directions has the variance 1 / d_in.
+    cosines = (features * decoders).sum(dim=-1)
+    bound = 5 / (cosines.numel() * D_IN) ** 0.5
+    assert abs(float(cosines.mean())) < bound
+
+    # Nor in another order: it matches no better than the world of another seed.
+    def matched(truth: torch.Tensor) -> float:
+        pairs = zip(decoders, truth, strict=True)
+        return sum(float(assign(d, f).cosines.abs().mean()) for d, f in pairs) / len(SEEDS)
+
+    assert abs(matched(features) - matched(features.roll(1, dims=0))) < 0.01
+
+
+def test_streams_of_different_purposes_and_seeds_differ() -> None:
+    purposes: tuple[Purpose, ...] = get_args(Purpose)
+    draws = [torch.rand(100, generator=stream(p, seed)) for p in purposes for seed in (0, 1)]
+    draws.append(torch.rand(100, generator=torch.Generator().manual_seed(0)))
+    for one, other in combinations(draws, 2):
+        assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.5
+    assert torch.equal(draws[0], torch.rand(100, generator=stream(purposes[0], 0)))
