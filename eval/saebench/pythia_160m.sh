@@ -20,5 +20,5 @@ elif ! grep -q '"status": "finished"' "$output/manifest.json"; then
 fi
 .venv/bin/wsae eval "$output" --dataset NeelNanda/pile-10k
 .venv-saebench/bin/wsae bench "$output" --profile standard --dataset Skylion007/openwebtext \
-    --evals core,sparse_probing,sae_probes,absorption,scr,tpp,meta_structure
+    --evals core,sparse_probing,sae_probes,absorption,meta_structure
 .venv/bin/wsae report "$output"

@@ -18,6 +18,7 @@ from tests.saebench.conftest import make_run
 from wsae_plugin.assets import bundled_model_path
 from wsae_plugin.comparison import ComparedRun
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.plots.comparison_definitions import definition
 from wsae_plugin.saebench.bench import planned
 from wsae_plugin.saebench.evals.absorption import word_position
 from wsae_plugin.saebench.evals.base import Metric
@@ -28,6 +29,15 @@ from wsae_plugin.saebench.request import Request, output_folder
 from wsae_plugin.saebench.scores import scores_of
 from wsae_plugin.saebench.seeding import seeded
 from wsae_plugin.saebench.stage import Stage
+
+
+@pytest.mark.parametrize("name", ["tpp", "scr"])
+def test_metrics_that_failed_an_audit_have_no_direction(name: str) -> None:
+    (evaluation,) = evals_named([name])
+    assert {metric.direction for metric in evaluation.metrics({"n_values": [2, 10]})} == {"none"}
+    (note,) = evaluation.notes(None)  # type: ignore[arg-type]
+    assert "arXiv 2605.18229" in note
+    assert "nothing is concluded" in definition({"eval": f"saebench/{name}", "metric": name})
 
 
 def test_the_stage_hides_the_users_repository(in_a_repository: Path) -> None:

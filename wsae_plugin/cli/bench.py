@@ -20,9 +20,11 @@ _HELP = "\n\n".join(
     (
         "Measure SAEs with SAEBench (0.6.0, installed apart: `make saebench`).",
         "Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. Evals: "
-        "core, sparse_probing, sae_probes, absorption, scr, tpp, meta_structure, autointerp.",
-        "\b\n  wsae bench runs/comparison --evals core,sae_probes,tpp\n"
-        "  wsae bench runs/comparison --evals core,tpp --dry-run\n"
+        "core, sparse_probing, sae_probes, absorption, scr, tpp, meta_structure, autointerp. TPP "
+        "and SCR failed an audit of SAEBench's metrics (arXiv 2605.18229): they are measured when "
+        "asked for, and nothing is concluded from them.",
+        "\b\n  wsae bench runs/comparison --evals core,sparse_probing,sae_probes\n"
+        "  wsae bench runs/comparison --evals core,absorption --dry-run\n"
         "  wsae bench runs/a runs/b --evals core --output bench --dataset pile.jsonl",
         "Every SAE is measured alone in a seeded call, so the same command gives the same numbers; "
         "what is done is kept, and a second call goes on. One baseline of each hook is measured "
@@ -44,7 +46,7 @@ def bench(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="As said above.")],
     evals: Annotated[
         str, typer.Option("--evals", metavar="NAME,...", help="What to measure.")
-    ] = "core,sparse_probing,sae_probes,tpp",
+    ] = "core,sparse_probing,sae_probes",
     arms: Annotated[
         str | None,
         typer.Option("--arms", metavar="NAME,...", help="Of a comparison. By default all."),

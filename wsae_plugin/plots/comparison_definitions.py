@@ -97,12 +97,14 @@ _DEFINITIONS = (
     (
         "scr",
         "Spurious correlation removal: how far ablating the top latents of a bias removes it from "
-        "a classifier. Unbounded, and noisy.",
+        "a classifier. Unbounded and noisy; it failed an audit of SAEBench's metrics (arXiv "
+        "2605.18229), so nothing is concluded from it.",
     ),
     (
         "tpp",
         "Targeted probe perturbation: how far ablating one class's latents hurts that class's "
-        "probe and no other.",
+        "probe and no other. It failed an audit of SAEBench's metrics (arXiv 2605.18229), so "
+        "nothing is concluded from it.",
     ),
     (
         "autointerp_score",

@@ -13,6 +13,13 @@ from wsae_plugin.saebench.evals.probing import sizes
 _QUICK_PUBLISHED = "LabHC/bias_in_bios_class_set1"
 
 
+# No direction either: nothing is concluded from these.
+_AUDIT = (
+    "failed an audit of SAEBench's metrics (reseeding, ground truth, training; arXiv 2605.18229): "
+    "shown, not judged"
+)
+
+
 def _config_of(perform_scr: bool) -> Callable[[Situation], dict[str, Any]]:
     def config(situation: Situation) -> dict[str, Any]:
         sources = [source for source in situation.labelled if source.names_for_ablation]
@@ -70,7 +77,7 @@ def _tpp_metrics(config: dict[str, Any]) -> Sequence[Metric]:
             f"tpp_threshold_{n}_total_metric",
             ("tpp_metrics", f"tpp_threshold_{n}_total_metric"),
             f"TPP, {n} latents",
-            "up",
+            "none",
             headline=n == 10,
         )
         for n in config["n_values"]
@@ -83,7 +90,7 @@ def _scr_metrics(config: dict[str, Any]) -> Sequence[Metric]:
             f"scr_metric_threshold_{n}",
             ("scr_metrics", f"scr_metric_threshold_{n}"),
             f"SCR, {n} latents",
-            "up",
+            "none",
             headline=n == 10,
         )
         for n in config["n_values"]
@@ -102,6 +109,7 @@ TPP = Eval(
     metrics=_tpp_metrics,
     has_artifacts=True,
     data=_data,
+    notes=lambda _: (_AUDIT,),
 )
 SCR = Eval(
     name="scr",
@@ -111,4 +119,5 @@ SCR = Eval(
     metrics=_scr_metrics,
     has_artifacts=True,
     data=_data,
+    notes=lambda _: (_AUDIT,),
 )
