@@ -1,12 +1,16 @@
-"""An hour of `wsae train` on the bundled model: do memory and the time of a step stay flat?
+r"""An hour of `wsae train` on the bundled model: do memory and the time of a step stay flat?
 
     python eval/perf/soak.py --minutes 60
+    python eval/perf/soak.py --minutes 60 --batchtopk --limit-mib 3072 \
+        --output eval/perf/soak_batchtopk.json
 
 The training is `wsae train` itself, in a process of its own with one thread, with Γ estimated over
-all of the run, a checkpoint every 3,000 steps, and an end when it takes more memory than it may;
-nothing is measured from inside it. Every ten seconds its resident memory and its processor time are
-read from /proc, and the step it has reached from its metrics. When the time is up it gets a SIGINT,
-as from Ctrl-C, and must save a checkpoint and say how to go on.
+all of the run, a checkpoint now and then, and an end when it takes more memory than it may; nothing
+is measured from inside it. `--batchtopk` trains 24,576 latents with BatchTopK, whose sparse step
+needs memory of ever new sizes: another number of rows of a batch is computed again in every step.
+Every ten seconds the training's resident memory and its processor time are read from /proc, and the
+step it has reached from its metrics. When the time is up it gets a SIGINT, as from Ctrl-C, and must
+save a checkpoint and say how to go on.
 
 The first tenth warms up and is left out. Over the rest, growth in an hour is the Theil–Sen slope
 with its 95% interval, as a share of the median. "flat": even the interval's upper end is at most
@@ -48,6 +52,14 @@ OVERRIDES = {
     "lr_decay_steps": 0,
     "sae.gamma_freeze_step": "null",
 }
+BATCHTOPK = {
+    "sae.architecture": "weighted_batchtopk",
+    "sae.d_sae": 24576,
+    "sae.kernel": "cpu",
+    "train_batch_size_tokens": 4096,
+    "n_batches_in_buffer": 128,
+    "n_checkpoints": 10_000,
+}
 HOUR = 3600.0
 MIB = 2**20
 FLAT = 0.02
@@ -58,9 +70,9 @@ class OverLimitError(RuntimeError):
     """The training took more memory than it was given."""
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, overrides: dict[str, object]) -> subprocess.Popen[bytes]:
     """`wsae train`, with one thread."""
-    settings = [part for name, value in OVERRIDES.items() for part in ("--set", f"{name}={value}")]
+    settings = [part for name, value in overrides.items() for part in ("--set", f"{name}={value}")]
     program = "from wsae_plugin.cli import main; main()"
     arguments = ["-q", "train", str(CONFIG), *settings, "--output", str(folder / "run")]
 
@@ -207,13 +219,17 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long to train.")] = 60,
     limit_mib: Annotated[int, typer.Option(help="Memory that the training may take.")] = 1024,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between samples.")] = 10,
+    batchtopk: Annotated[
+        bool, typer.Option("--batchtopk", help="Train 24,576 latents with BatchTopK.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="The JSON; the PNG goes beside it.")] = OUTPUT,
 ) -> None:
     """Train, sample, and tell whether memory and step time are flat."""
+    overrides = OVERRIDES | (BATCHTOPK if batchtopk else {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = folder / "run"
-        process = start(folder)
+        process = start(folder, overrides)
         try:
             samples = watch(process, run, minutes, every, limit_mib)
             stop(process, folder)
@@ -224,7 +240,7 @@ def main(
         checkpoints = len(list((run / "checkpoints").iterdir()))
     result = {
         "config": CONFIG.name,
-        "overrides": OVERRIDES,
+        "overrides": overrides,
         "limit_mib": limit_mib,
         "memory": trend([now["seconds"] for now in samples], [now["rss_mib"] for now in samples]),
         "step_time": trend(*step_times(samples)),
