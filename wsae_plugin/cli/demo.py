@@ -78,8 +78,9 @@ def _show(result: dict[str, Any], report: Path) -> None:
         table.add_row(arm["label"].replace(", ", ",\n"), *cells)
     console.print(table)
     console.print(
-        "EV: explained variance. CE: cross-entropy. ±: spread over held-out batches and seeds. "
-        "Second line: paired difference to the SAE, * if larger than its spread.",
+        "EV: explained variance. CE: cross-entropy. ±: half the 95 % interval, over held-out "
+        "batches or over seeds, whichever is wider. Second line: paired difference to the SAE, * "
+        "if larger than its ±; of twenty that are none, one would be.",
         style="dim",
         highlight=False,
     )
