@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 _SAME = 1e-9
@@ -57,7 +57,7 @@ def t_interval(values: Sequence[float], resolution: float = 0.0) -> Interval:
         resolution: of the metric; the standard deviation is taken to be no smaller.
     """
     mean, error = _mean_and_error(values, resolution)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
     return Interval(mean, mean - half, mean + half)
 
 
@@ -77,7 +77,7 @@ def paired_p_value(differences: Sequence[float], resolution: float = 0.0) -> flo
     mean, error = _mean_and_error(differences, resolution)
     if error == 0:
         return 1.0
-    return float(2 * stats.t.sf(abs(mean) / error, len(differences) - 1))
+    return float(2 * stdtr(len(differences) - 1, -abs(mean) / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
