@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import (
     folder_written_whole,
     link_out_of,
+    refuse_links,
     sha256_of,
     write_json_atomic,
     write_text_atomic,
@@ -73,6 +75,29 @@ def test_links_that_lead_out(tmp_path: Path) -> None:
         (folder / "a" / "out").symlink_to(target)
         assert link_out_of(folder) == folder / "a" / "out"
         (folder / "a" / "out").unlink()
+
+
+def test_what_belongs_to_a_folder(tmp_path: Path) -> None:
+    """The blobs beside a snapshot in the Hub's cache, and what nobody reads."""
+    snapshot = tmp_path / "models--me--mine" / "snapshots" / "abc"
+    blobs, elsewhere = tmp_path / "models--me--mine" / "blobs", tmp_path / "elsewhere"
+    for folder in (snapshot, blobs, elsewhere):
+        folder.mkdir(parents=True)
+    (snapshot / "cfg.json").symlink_to("../../blobs/123")
+    refuse_links(snapshot)
+    (snapshot / "other").symlink_to(elsewhere)
+    with pytest.raises(BadInputError, match=f"{snapshot / 'other'}: is a link that leads out of"):
+        refuse_links(snapshot)
+    cache = tmp_path / "run" / "saebench" / "cache"
+    (cache / "local").mkdir(parents=True)
+    (cache / "local" / "model").symlink_to(elsewhere)
+    refuse_links(tmp_path / "run")
+    refuse_links(cache.parent, unread="cache")
+    with pytest.raises(BadInputError, match="cache/local/model"):
+        refuse_links(cache)
+    (tmp_path / "run" / "cache").symlink_to(elsewhere)
+    with pytest.raises(BadInputError, match="run/cache"):
+        refuse_links(tmp_path / "run")
 
 
 def test_the_sha256_of_a_file(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, get_args
 
-import yaml
-
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links
 from wsae_plugin.json_fields import JsonSection, read_json
 
 MANIFEST_FILENAME = "manifest.json"
@@ -103,7 +102,18 @@ class Comparison:
 
     @classmethod
     def load(cls, path: Path) -> Comparison:
-        """Read a comparison folder, or its manifest.json.
+        """Read a comparison folder, or its manifest.json, from wherever it came.
+
+        Raises:
+            BadInputError: It is none, its manifest is broken, or a link leads out of it; the
+                message names the field or the link.
+        """
+        refuse_links(path.parent if path.is_file() else path)
+        return cls.read(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Comparison:
+        """Read a comparison folder whose links were looked at before, or its manifest.json.
 
         Raises:
             BadInputError: It is none, or its manifest is broken; the message names the field.
@@ -171,6 +181,7 @@ def _runs_in(path: Path) -> list[ComparedRun]:
         return Comparison.load(path).runs
     if not path.is_dir():
         raise BadInputError(f"{path}: no such folder; give a comparison folder or a run folder")
+    refuse_links(path)
     file = path / "config.yaml"
     if not file.is_file():
         raise BadInputError(
@@ -181,11 +192,11 @@ def _runs_in(path: Path) -> list[ComparedRun]:
 
 
 def _plain_run(path: Path, file: Path) -> ComparedRun:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadInputError(f"{file}: is not YAML: {' '.join(str(error).split())}") from None
-    if isinstance(values, dict) and ("saes" in values or "synthetic_model" in values):
+    # Imported here: its package imports this module.
+    from wsae_plugin.training.yaml_file import read_yaml
+
+    values = read_yaml(file)
+    if "saes" in values or "synthetic_model" in values:
         kind = "several SAEs" if "saes" in values else "an SAE on a synthetic model"
         raise BadInputError(
             f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or a "
@@ -222,7 +233,7 @@ def _run(section: JsonSection, folder: Path, roles: Mapping[str, Role]) -> Compa
     sparsity = JsonSection(section.value("sparsity", dict), f"{section.where}.sparsity")
     return ComparedRun(
         run=section.name("run"),
-        path=folder / _path_inside(section, folder),
+        path=folder / _path_inside(section),
         arm=arm,
         role=section.choice("role", (roles[arm],)),
         hook_name=section.value("hook_name", str),
@@ -233,13 +244,12 @@ def _run(section: JsonSection, folder: Path, roles: Mapping[str, Role]) -> Compa
     )
 
 
-def _path_inside(section: JsonSection, folder: Path) -> str:
-    """A relative path that stays in `folder`, by its text and through any symbolic link."""
+def _path_inside(section: JsonSection) -> str:
+    """A relative path that stays in the folder by its text; `refuse_links` looks at links."""
     text: str = section.value("path", str)
     parts = {*PurePosixPath(text).parts, *PureWindowsPath(text).parts}
     is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
-    inside = text and not is_absolute and ".." not in parts and "\0" not in text
-    if not inside or not (folder / text).resolve().is_relative_to(folder.resolve()):
+    if not text or is_absolute or ".." in parts or "\0" in text:
         section.refuse("path", "must be a relative path that stays inside the comparison folder")
     return text
 

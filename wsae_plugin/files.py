@@ -11,13 +11,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wsae_plugin.credentials import redacted
+from wsae_plugin.errors import BadInputError
+
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Write `text` under a temporary name beside `path`, then rename it into place.
 
     Args:
         path: The file to write; its folder must exist. An existing file is replaced.
-        text: The whole content, written as UTF-8.
+        text: The whole content, written as UTF-8, with stars for any credential in it.
 
     Raises:
         OSError: The folder is missing or not writable, or the disk is full; `path` is untouched.
@@ -26,7 +29,7 @@ def write_text_atomic(path: Path, text: str) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.write(redacted(text))
         # mkstemp makes a private file; the result should be as readable as any other.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
@@ -94,16 +97,41 @@ def sha256_of(content: bytes | Path) -> str:
     return digest.hexdigest()
 
 
-def link_out_of(folder: Path) -> Path | None:
+def refuse_links(folder: Path, unread: str = "saebench/cache") -> None:
+    """Refuse a folder, from wherever it came, that holds a link to a place outside of it.
+
+    Raises:
+        BadInputError: The message names the link.
+    """
+    link = link_out_of(folder, unread)
+    if link is not None:
+        raise BadInputError(
+            f"{link}: is a link that leads out of {folder}, where nothing is read or written; put "
+            "in its place what it leads to"
+        )
+
+
+def link_out_of(folder: Path, unread: str = "saebench/cache") -> Path | None:
     """The first symbolic link under `folder` that leads out of it; None where there is none.
 
-    `folder` itself may be a link: it is what was asked for.
+    `folder` itself may be a link: it is what was asked for. A snapshot in the Hub's cache consists
+    of links to the blobs beside it, which belong to it.
+
+    Args:
+        folder: The folder.
+        unread: End of the path of folders whose contents nobody follows.
     """
-    root = os.path.realpath(folder)
-    for path in sorted(folder.rglob("*")):
-        # `realpath`, which a ring of links does not disturb.
-        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
-            return path
+    # `realpath`, which a ring of links does not disturb.
+    root = Path(os.path.realpath(folder))
+    places = [root]
+    if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
+        places.append(root.parent.parent / "blobs")
+    for parent, folders, files in os.walk(folder):
+        for path in sorted(Path(parent, name) for name in (*folders, *files)):
+            real = Path(os.path.realpath(path)) if path.is_symlink() else root
+            if not any(real.is_relative_to(place) for place in places):
+                return path
+        folders[:] = [name for name in folders if not Path(parent, name).match(unread)]
     return None
 
 

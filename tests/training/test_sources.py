@@ -78,6 +78,9 @@ def test_the_bundled_text_and_names_of_the_hub() -> None:
         ("{empty}", "doesn't contain any data files"),
         ("{file}", "a file must end in .parquet"),
         ("{broken}", "dataset_path"),
+        ("{archives}", "most of its files are none of .parquet, .json"),
+        ("pandas", "is a reader of files"),
+        ("text", "is a reader of files"),
     ],
 )
 def test_data_sets_that_are_none(tmp_path: Path, name: str, message: str) -> None:
@@ -85,8 +88,14 @@ def test_data_sets_that_are_none(tmp_path: Path, name: str, message: str) -> Non
     (tmp_path / "data.xyz").touch()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "state.json").write_text("{")
+    (tmp_path / "archives").mkdir()
+    for member in ("train.tar", "test.tar", "notes.txt"):
+        (tmp_path / "archives" / member).touch()
     path = name.format(
-        empty=tmp_path / "empty", file=tmp_path / "data.xyz", broken=tmp_path / "broken"
+        empty=tmp_path / "empty",
+        file=tmp_path / "data.xyz",
+        broken=tmp_path / "broken",
+        archives=tmp_path / "archives",
     )
     with pytest.raises(BadInputError) as error:
         open_dataset(path, streaming=False)

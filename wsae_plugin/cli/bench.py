@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
     from wsae_plugin.saebench.estimate import Cost
@@ -35,6 +36,8 @@ _HELP = "\n\n".join(
         "autointerp asks a language model: --judge-model, and --judge-url for any API that speaks "
         "OpenAI's protocol; the key is read from OPENAI_API_KEY. Its answers are kept, so that no "
         "question is paid for twice. Chance is 0.714.",
+        "sparse_probing with SAEBench's own data sets in the standard profile reads "
+        "codeparrot/github-code, which comes as a script: it needs --trust-remote-code.",
         "Writes scores.json, results/<eval>/ (SAEBench's own files) and cache/, which may be "
         "deleted, into saebench/ of the folder.",
         "Exit codes: 0 done, 1 an eval failed, 2 the request is wrong and nothing was measured.",
@@ -42,6 +45,7 @@ _HELP = "\n\n".join(
 )
 
 
+@loads_models
 def bench(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="As said above.")],
     evals: Annotated[

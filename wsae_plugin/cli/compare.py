@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
     from wsae_plugin.comparison import Comparison
@@ -66,6 +67,7 @@ Exit codes: 0 trained, 1 failed or interrupted, 2 the request is wrong.
 """
 
 
+@loads_models
 def compare(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The comparison.")],
     overrides: Annotated[

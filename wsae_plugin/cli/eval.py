@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli.trust import loads_models
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
 _HELP = "\n\n".join(
@@ -18,7 +19,8 @@ _HELP = "\n\n".join(
         "Measure trained SAEs on text that none of them has seen.",
         "Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. All "
         "SAEs of one language model are measured on the same tokens, and every run folder gets "
-        "eval.json. Runs that have been measured with the same settings are left alone.",
+        "eval.json. Runs that have been measured with the same settings are left alone. A folder "
+        "may come from elsewhere: of the model that it names, safetensors alone are read.",
         "\b\n  wsae eval comparison\n"
         "  wsae eval runs/seed-0 runs/seed-1 --batches 64\n"
         "  wsae eval runs/mine --dataset my-held-out.jsonl --json",
@@ -36,6 +38,7 @@ _HELP = "\n\n".join(
 )
 
 
+@loads_models
 def eval_(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="One or more, as said above.")

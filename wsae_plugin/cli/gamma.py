@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
     from wsae_plugin.training import RunConfig
@@ -39,6 +40,7 @@ _HELP = "\n\n".join(
 )
 
 
+@loads_models
 def gamma(
     config: Annotated[
         Path,
@@ -108,6 +110,7 @@ def _survey(
     from itertools import islice
 
     import torch
+    from jinja2 import TemplateError
     from tqdm.auto import tqdm
 
     from wsae_plugin.errors import BadInputError
@@ -139,8 +142,14 @@ def _survey(
     # Two at least: the spread is the difference between halves.
     n_batches = max(2, n_batches)
     bar = tqdm(islice(batches, n_batches), "Activations", total=n_batches, unit="batch")
+    try:
+        halves = halves_of(bar, sae["d_in"])
+    except TemplateError as error:
+        raise BadInputError(
+            f"model_name = {runner_config.model_name!r}: its tokenizer's chat template: {error}"
+        ) from error
     result = survey(
-        halves_of(bar, sae["d_in"]),
+        halves,
         alphas or [0.5, 1.0, *([] if own_alpha is None else [own_alpha])],
         shown,
         normalization=sae.get("gamma_normalization", "mean_square"),

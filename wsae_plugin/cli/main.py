@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import matplotlib
 import typer
 from rich.console import Console
 from tqdm import tqdm
@@ -25,7 +27,9 @@ from wsae_plugin.cli.saelens import saelens
 from wsae_plugin.cli.toy import toy
 from wsae_plugin.cli.train import train
 from wsae_plugin.cli.verify import verify
+from wsae_plugin.credentials import redacting, refuse_credentials
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.remote_code import guarded
 
 app = typer.Typer(
     name="wsae",
@@ -74,29 +78,40 @@ def _settings(
     )
     if quiet:
         # SAELens draws its bars without asking, and tqdm's own switch is read at import only.
-        tqdm.__init__ = _disabled(tqdm.__init__)
+        tqdm.__init__ = _draw_nothing
 
 
-def _disabled(draw: Callable[..., None]) -> Callable[..., None]:
-    def draw_nothing(*args: Any, **kwargs: Any) -> None:
-        draw(*args, **kwargs | {"disable": True})
+_DRAW: Callable[..., None] = tqdm.__init__
 
-    return draw_nothing
+
+def _draw_nothing(*args: Any, **kwargs: Any) -> None:
+    _DRAW(*args, **kwargs | {"disable": True})
 
 
 def main() -> None:
     """Entry point: 0 done, 1 a failure with its cause, 2 wrong usage; no traceback for either."""
+    # A matplotlibrc in the working directory could have LaTeX read any file into a figure.
+    matplotlib.rcParams["text.usetex"] = False
+    with redacting(), guarded():
+        code = _run(sys.argv[1:] or ["--help"])
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run(arguments: list[str]) -> Any:
     try:
-        arguments = sys.argv[1:] or ["--help"]
-        code = app(args=arguments, prog_name="wsae", standalone_mode=False)
+        refuse_credentials(arguments, "the command line")
+        return app(args=arguments, prog_name="wsae", standalone_mode=False)
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "wsae"
         _refuse(f"{' '.join(error.format_message().split())} See '{command} --help'.")
-        code = 2
+        return 2
     except (BadInputError, RunFailedError) as error:
         _refuse(str(error))
-        code = 2 if isinstance(error, BadInputError) else 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return 2 if isinstance(error, BadInputError) else 1
+    except Exception:
+        # Ours to mend; shown here, where no credential is shown.
+        traceback.print_exc()
+        return 1
 
 
 def _refuse(message: str) -> None:

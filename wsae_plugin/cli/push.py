@@ -11,6 +11,7 @@ from rich.table import Table
 
 from wsae_plugin.cli.card import Author, Baseline, Language, License, Runs, not_measured, render
 from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
     from wsae_plugin.hub.bundle import Bundle
@@ -33,12 +34,14 @@ _HELP = "\n\n".join(
         "\b\n  wsae push runs/topk runs/weighted --repo me/my-saes --dry-run\n"
         "  wsae push comparison --repo me/my-saes --private\n"
         "  wsae verify me/my-saes",
-        "The token is the one of `hf auth login` or HF_TOKEN; it is written nowhere.",
+        "The token is the one of `hf auth login` or HF_TOKEN; it is written nowhere. A file that "
+        "would hold a credential, and a run with a link out of its folder, are rejected.",
         "Exit codes: 0 done, 1 the Hub refused or cannot be reached, 2 the request is wrong.",
     )
 )
 
 
+@loads_models
 def push(
     runs: Runs,
     repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="The repository.")],

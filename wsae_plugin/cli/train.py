@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from wsae_plugin.cli.trust import loads_models
+
 if TYPE_CHECKING:
     from wsae_plugin.training import Estimate, RunConfig, TrainedRun
 
@@ -45,12 +47,14 @@ Look before you train, change a field, train, and go on after a Ctrl-C:
   wsae train runs/k32/config.yaml --output runs/k32 --resume
 
 The run folder gets config.yaml, run.json, metrics.jsonl, checkpoints/ and the SAE in sae/ (saes/ \
-for several), which plain SAELens loads. W&B is off unless `logger.log_to_wandb: true`.
+for several), which plain SAELens loads. W&B is off unless `logger.log_to_wandb: true`. A config \
+holds no credential: tokens and keys come from the environment (HF_TOKEN, WANDB_API_KEY) or a login.
 
 Exit codes: 0 trained, 1 failed or interrupted, 2 the request is wrong and nothing was written.
 """
 
 
+@loads_models
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The config file.")],
     overrides: Annotated[

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from wsae_plugin.cli.card import not_measured
 from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli.trust import loads_models
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
 _HELP = "\n\n".join(
@@ -19,7 +20,8 @@ _HELP = "\n\n".join(
         "Every file is compared with the sha256 in the root config.json, every SAE is loaded as "
         "plain SAELens does, and, where the language model is at hand, its explained variance and "
         "L0 are measured again and compared with its record. What could not be measured, and why, "
-        "is said. A folder on this machine is compared in the same way.",
+        "is said. A folder on this machine is compared in the same way. An SAE whose training.yaml "
+        "says otherwise than its cfg.json, of the model for one, is not measured.",
         "\b\n  wsae verify me/my-saes\n  wsae verify me/my-saes --revision v1 --json\n"
         "  wsae verify downloaded/ --dataset my-held-out.jsonl",
         "Where the SAEs were measured on a text of one's own, the publication has its name and no "
@@ -30,6 +32,7 @@ _HELP = "\n\n".join(
 )
 
 
+@loads_models
 def verify(
     source: Annotated[
         str, typer.Argument(metavar="REPO_OR_FOLDER", help="user/name, or a folder.")

@@ -27,7 +27,7 @@ from wsae_plugin.demo.arms import ARMS, BASELINE, STRONGEST, DemoSettings
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.evaluation import measures
 from wsae_plugin.evaluation.measures import HeldOutSums
-from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
 from wsae_plugin.gamma.spectrum import gamma_spectrum, weighted_variance_share
 from wsae_plugin.saes import GAMMA_FILENAME
 from wsae_plugin.threads import torch_threads
@@ -46,7 +46,7 @@ def refuse_unless_ours(output: Path) -> None:
     """Refuse a folder that holds anything but a former demonstration.
 
     Raises:
-        BadInputError: `output` is a file, or a folder with other things in it.
+        BadInputError: `output` is a file, or a folder with other things or a link out in it.
     """
     if output.is_dir():
         if any(output.iterdir()) and not (output / RESULT_FILENAME).is_file():
@@ -54,6 +54,7 @@ def refuse_unless_ours(output: Path) -> None:
                 f"--output {output}: is not empty and holds no {RESULT_FILENAME}, so it is not a "
                 "former demonstration; choose another folder"
             )
+        refuse_links(output)
     elif output.exists():
         raise BadInputError(f"--output {output}: is a file; give a folder")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from wsae_plugin.comparison import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.evaluation.held_out import HeldOutSource, best_device, held_out_source
 from wsae_plugin.evaluation.held_out_scores import Weights
+from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.load import load_run_config
@@ -73,10 +74,13 @@ class EvaluatedRun:
         Raises:
             BadInputError: a file is broken, or there is no held-out text.
         """
-        devices = [f"{name}={best_device()}" for name in _DEVICES]
-        config = load_run_config(compared.path / "config.yaml", [*devices, *_NOT_NEEDED])
+        config = config_for_here(compared.path / "config.yaml")
         with naming(str(compared.path)):
             source = held_out_source(config.values["dataset_path"], dataset)
+            kwargs = harmless(
+                config.values["model_from_pretrained_kwargs"], config.values["model_class_name"]
+            )
+        config = replace(config, values=config.values | {"model_from_pretrained_kwargs": kwargs})
         return cls(compared, config, source, _gamma(compared.sae, config.values["sae"]["d_in"]))
 
     @property
@@ -144,6 +148,16 @@ class EvaluatedRun:
     def seeds(self, runs: Sequence[EvaluatedRun]) -> list[int]:
         """The seeds of `other_seeds`."""
         return [run.compared.seed for run in self.other_seeds(runs)]
+
+
+def config_for_here(file: Path) -> RunConfig:
+    """The config of a run that was trained elsewhere, perhaps.
+
+    Raises:
+        BadInputError: It is broken.
+    """
+    devices = [f"{name}={best_device()}" for name in _DEVICES]
+    return load_run_config(file, [*devices, *_NOT_NEEDED])
 
 
 def _gamma(export: Path, d_in: int) -> Tensor:

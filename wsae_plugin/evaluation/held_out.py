@@ -27,6 +27,7 @@ from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, 
 from wsae_plugin.training.messages import refusals_as_bad_input
 from wsae_plugin.training.sources import (
     BUNDLED,
+    check_format,
     open_dataset,
     open_model,
     sources_given_on_purpose,
@@ -170,6 +171,8 @@ def _splits(dataset: str) -> list[str]:
     with refusals_as_bad_input(f"held-out data set {dataset}"):
         if (path / "dataset_dict.json").is_file():
             return [str(split) for split in cast("DatasetDict", load_from_disk(dataset))]
+        if path.is_dir():
+            check_format(path)
         return get_dataset_split_names(dataset)
 
 

@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from wsae_plugin.comparison import MANIFEST_FILENAME
+from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import sha256_of
+from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.card import base_model
 from wsae_plugin.hub.exported import load_exported
 from wsae_plugin.hub.local_paths import without_local_paths
 from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord
 from wsae_plugin.hub.remeasure import TOLERANCES, needs_local_text, remeasure, why_not_at_hand
 from wsae_plugin.json_fields import read_json
+from wsae_plugin.training.messages import refusals_as_bad_input
 from wsae_plugin.training.yaml_file import to_yaml
 
 ROOT_CONFIG = "config.json"
@@ -61,10 +66,16 @@ def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
         sae_id → why its scores were not measured again.
 
     Raises:
-        BadInputError: An SAE does not load, or its scores are not those in its eval.json.
+        BadInputError: An SAE does not load, its configs do not agree, or its scores are not those
+            in its eval.json.
     """
     for record in records:
         load_exported(record.run.sae)
+        for name, said in disagreements(record.cfg, record.run.path / "config.yaml").items():
+            raise BadInputError(
+                f"{record.run.path}: {name} is {said[0]} in sae/cfg.json and {said[1]} in "
+                "config.yaml: they are not of one run"
+            )
     reasons = {r.sae_id: why_not_at_hand(r.cfg, r.evaluation) for r in records}
     differences = remeasure({r.sae_id: r.run.path for r in records if reasons[r.sae_id] is None})
     if differences:
@@ -90,6 +101,9 @@ def make_bundle(
         figures: Path in the repository → PNG.
         saebench: The scores of these SAEs, if there are any.
         unchecked: From `check_records`.
+
+    Raises:
+        BadInputError: One of the files would hold a credential.
     """
     files: dict[str, bytes | Path] = {CARD: card.encode(), **figures}
     saes: dict[str, Any] = {}
@@ -110,6 +124,9 @@ def make_bundle(
         "sha256": {name: sha256_of(content) for name, content in files.items() if name in figures},
     }
     files[ROOT_CONFIG] = _json(root)
+    refuse_credentials(list(files), "the names of the files")
+    for name, content in files.items():
+        refuse_credentials(_said_in(name, content), name)
     return Bundle(files, unchecked or {})
 
 
@@ -157,10 +174,11 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
     if record.proxy == "file":
         files[_PROXY] = save({"proxy": load_file(record.gamma_file)["proxy"]})
     if (folder / _METRICS).is_file():
-        lines = (folder / _METRICS).read_text(encoding="utf-8").splitlines()
-        files[_METRICS] = "".join(
-            json.dumps(without_local_paths(json.loads(line))) + "\n" for line in lines
-        ).encode()
+        with refusals_as_bad_input(str(folder / _METRICS)):
+            lines = (folder / _METRICS).read_text(encoding="utf-8").splitlines()
+            files[_METRICS] = "".join(
+                json.dumps(without_local_paths(json.loads(line))) + "\n" for line in lines
+            ).encode()
     optional = ("sparsity.safetensors", "gamma.safetensors")
     return files | {name: export / name for name in optional if (export / name).is_file()}
 
@@ -190,6 +208,19 @@ def _summary(record: SAERecord) -> dict[str, Any]:
         "gamma_proxy": record.proxy,
         "metrics": {metric: record.scores[metric].value for metric in TOLERANCES},
     }
+
+
+def _said_in(name: str, content: bytes | Path) -> object:
+    """What a file says, as plain values where it has a form: of tensors what is said of them."""
+    if isinstance(content, Path):
+        with safe_open(content, framework="pt") as tensors:
+            return {"metadata": tensors.metadata(), "names": list(tensors.keys())}
+    text = content.decode("utf-8", errors="replace")
+    if name.endswith(".json"):
+        return json.loads(text)
+    if name.endswith(".jsonl"):
+        return [json.loads(line) for line in text.splitlines()]
+    return yaml.safe_load(text) if name.endswith(".yaml") else text
 
 
 def _json(value: object) -> bytes:

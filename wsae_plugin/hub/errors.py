@@ -6,7 +6,6 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from huggingface_hub import get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalTokenNotFoundError,
@@ -14,6 +13,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from wsae_plugin.credentials import redacted
 from wsae_plugin.errors import BadInputError, RunFailedError
 
 _CONFLICT = (409, 412)
@@ -43,9 +43,8 @@ def hub_errors(what: str) -> Generator[None]:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
     if message:
-        token = get_token()
         # Outside of the handler: no chained traceback holds the request's headers.
-        raise RunFailedError(f"{what}: {message.replace(token, '***') if token else message}")
+        raise RunFailedError(redacted(f"{what}: {message}"))
 
 
 def _reason(error: BaseException) -> str:

@@ -130,7 +130,7 @@ def read_records(paths: Sequence[Path]) -> list[SAERecord]:
     arms: dict[Path, Mapping[str, Any]] = {}
     for path in paths:
         if path.is_file() or (path / MANIFEST_FILENAME).is_file():
-            comparison = Comparison.load(path)
+            comparison = Comparison.read(path)
             by_name = {arm["name"]: arm for arm in comparison.manifest["arms"]}
             arms |= {run.path: by_name[run.arm] for run in comparison.runs}
     return [read_record(run, arms.get(run.path)) for run in runs]

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
-
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
 from wsae_plugin.hub.card import base_model
 from wsae_plugin.hub.local_paths import dataset_and_split, is_local, last_name
+from wsae_plugin.training.sources import cached_config
 
 TOLERANCES = {"explained_variance": 1e-4, "l0": 1e-2}
 """How far a score may be from its record: other processors round otherwise."""
@@ -61,9 +60,7 @@ def why_not_at_hand(
     metadata = cfg["metadata"]
     model = metadata["model_name"]
     name = base_model(model, metadata.get("model_class_name", ""))
-    if model != BUNDLED_MODEL_NAME and not isinstance(
-        try_to_load_from_cache(name, "config.json"), str
-    ):
+    if model != BUNDLED_MODEL_NAME and cached_config(name) is None:
         return f"{name} is not on this machine"
     recorded = evaluation.get("versions", {}).get("python", platform.python_version())
     here = platform.python_version()

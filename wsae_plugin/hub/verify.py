@@ -13,7 +13,8 @@ from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import sha256_of
+from wsae_plugin.files import refuse_links, sha256_of
+from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
 from wsae_plugin.hub.exported import load_exported
@@ -62,13 +63,14 @@ def verify(source: str, revision: str | None = None, dataset: str | None = None)
         dataset: Where the held-out text is here, of SAEs that were measured on a local one.
 
     Raises:
-        BadInputError: There is no such folder, or it is no publication of `wsae push`, or a name in
-            it leads out of it, or `dataset` cannot be read or no SAE needs it.
+        BadInputError: There is no such folder, or it is no publication of `wsae push`, or a name or
+            a link in it leads out of it, or `dataset` cannot be read or no SAE needs it.
         RunFailedError: The Hub refused or cannot be reached.
     """
     if Path(source).is_dir():
         if revision is not None:
             raise BadInputError(f"--revision {revision}: {source} is a folder and has none")
+        refuse_links(Path(source))
         return _verify_folder(source, Path(source), None, dataset)
     check_repo_name(source)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
@@ -124,9 +126,13 @@ def _verify_folder(
                 differences.append(Difference(sae_id, "loads with SAELens", "yes", str(error)))
                 continue
             differences += _against_root(sae_id, entry, evaluation)
+            unlike = _against_training(sae_id, cfg, folder / sae_id / "training.yaml")
+            differences += unlike
             local += [sae_id] if needs_local_text(evaluation) else []
             reason = why_not_at_hand(cfg, evaluation, dataset)
-            if reason is None:
+            if unlike:
+                reasons[sae_id] = "its training.yaml and its cfg.json do not agree"
+            elif reason is None:
                 runs[sae_id] = _as_run(folder / sae_id, Path(scratch) / sae_id)
             else:
                 reasons[sae_id] = reason
@@ -192,6 +198,15 @@ def _against_root(
         for metric, value in entry["metrics"].items()
         if values.get(metric) != value
     ]
+
+
+def _against_training(sae_id: str, cfg: dict[str, Any], training: Path) -> list[Difference]:
+    """What is measured is what cfg.json says, so training.yaml must not say otherwise."""
+    try:
+        unlike = disagreements(cfg, training)
+    except BadInputError as error:
+        return [Difference(sae_id, "training.yaml can be read", "yes", str(error))]
+    return [Difference(sae_id, f"{name} in training.yaml", *said) for name, said in unlike.items()]
 
 
 def _as_run(published: Path, target: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ from sae_lens import SAE
 import wsae_plugin
 from wsae_plugin.comparison import ComparedRun
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.json_fields import JsonSection, read_json
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
-from wsae_plugin.training.messages import refusals_as_bad_input
 
 _BLOCK_OF_HUGGING_FACE = re.compile(r"(?:gpt_neox\.layers|model\.layers|transformer\.h)\.(\d+)")
 _NOT_FOLDED = (
@@ -66,11 +65,12 @@ def describe(run: ComparedRun) -> BenchSAE:
         BadInputError: Its cfg.json does not say which model or hook it was trained on.
     """
     file = run.sae / "cfg.json"
-    with refusals_as_bad_input(str(file)):
-        cfg: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    metadata = cfg.get("metadata") or {}
+    section = JsonSection(read_json(file, "wsae train"), str(file))
+    section.value("d_sae", int)
+    cfg = section.fields
+    metadata = JsonSection(cfg.get("metadata") or {}, f"{file}: metadata").fields
     for field in ("model_name", "hook_name"):
-        if not metadata.get(field):
+        if not isinstance(metadata.get(field), str) or not metadata[field]:
             raise BadInputError(
                 f"{file}: metadata.{field} is missing; SAEBench cannot know where the SAE belongs"
             )

@@ -16,7 +16,7 @@ from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saebench.local_data import ATTRIBUTES, PACKAGES, stdlib_snippets
 from wsae_plugin.saebench.stage import Stage
 from wsae_plugin.training.messages import refusals_as_bad_input
-from wsae_plugin.training.sources import BUNDLED
+from wsae_plugin.training.sources import BUNDLED, check_format
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +110,8 @@ def text_source(dataset: str | None, is_bundled_model: bool, stage: Stage) -> Te
         stage.clear(name)
         stage.put(f"{name}/train{path.suffix}", path)
     else:
+        with refusals_as_bad_input(f"--dataset {dataset}"):
+            check_format(path)
         stage.put(name, path)
     return Text(name, fingerprint_of_files(path), is_local=True)
 
@@ -137,6 +139,8 @@ def labelled_sources(
     found: list[Labelled] = []
     for dataset, names in _PUBLISHED.items():
         if (folder / dataset).is_dir():
+            with refusals_as_bad_input(f"--datasets {datasets}"):
+                check_format(folder / dataset)
             stage.put(dataset, folder / dataset)
             found.append(Labelled(names, fingerprint_of_files(folder / dataset)))
     for own in sorted(path for path in folder.iterdir() if any(path.glob("train*.parquet"))):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from wsae_plugin.credentials import redacted
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.json_fields import read_json
@@ -111,13 +112,13 @@ class Judge:
             except passing as error:
                 if attempt == _ATTEMPTS:
                     raise RunFailedError(
-                        f"the judge did not answer in {_ATTEMPTS} attempts: {self._clean(error)}; "
+                        f"the judge did not answer in {_ATTEMPTS} attempts: {_clean(error)}; "
                         "run the command again, answers so far are kept"
                     ) from None
                 time.sleep(self.pause * 2 ** (attempt - 1))
             except openai.OpenAIError as error:
                 # Not chained: the library's error holds the request with its header.
-                raise RunFailedError(f"the judge refuses: {self._clean(error)}") from None
+                raise RunFailedError(f"the judge refuses: {_clean(error)}") from None
         raise AssertionError("unreachable")
 
     def _ask_once(self, messages: Sequence[dict[str, str]], max_tokens: int) -> str:
@@ -148,7 +149,6 @@ class Judge:
             self._next_call = turn + 60 / self.rate
         time.sleep(turn - now)
 
-    def _clean(self, error: Exception) -> str:
-        text = one_line(error)
-        key = os.environ.get(KEY)
-        return text.replace(key, "***") if key else text
+
+def _clean(error: Exception) -> str:
+    return redacted(one_line(error))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.remote_code import way_out
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.adapter import BenchSAE, load
 from wsae_plugin.saebench.evals.autointerp import LATENTS_SCORED
@@ -121,7 +122,7 @@ def _make_artifacts(measurement: Measurement, situation: Situation) -> None:
     The mark is set last, so that caches of an interrupted run are made anew.
     """
     folder = Path.cwd() / measurement.artifacts
-    mark = folder / "complete"
+    mark = folder / "whole"
     if mark.is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -140,7 +141,7 @@ def _run(
     shutil.rmtree(scratch, ignore_errors=True)
     written = Path.cwd() / scratch / "results"
     written.mkdir(parents=True)
-    with _into(measurement.log_file):
+    with _failures_named(measurement), _into(measurement.log_file):
         sae, notes = load(measurement.sae, situation.model_name, situation.device)
     job = Job(
         run=measurement.sae.name,
@@ -184,7 +185,8 @@ def _failures_named(measurement: Measurement) -> Generator[None]:
         raise RunFailedError(f"{where}: {error} (see {measurement.log_file})") from error
     except Exception as error:
         raise RunFailedError(
-            f"{where}: {type(error).__name__}: {one_line(error)} (see {measurement.log_file})"
+            f"{where}: {type(error).__name__}: {one_line(error)}{way_out(error)} "
+            f"(see {measurement.log_file})"
         ) from error
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import transformer_lens.loading_from_pretrained as transformer_lens_names
-from huggingface_hub import try_to_load_from_cache
 from transformer_lens import HookedTransformer
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
-from wsae_plugin.errors import BadInputError
+from wsae_plugin.remote_code import guarded, harmless, tensors_only, way_out
+from wsae_plugin.replaced import replaced
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saebench.stage import Stage
-from wsae_plugin.training.messages import one_line
+from wsae_plugin.training.messages import refusals_as_bad_input
 from wsae_plugin.training.sources import (
+    cached_config,
     known_to_transformer_lens,
     local_model_name,
     published_model_name,
@@ -46,30 +47,30 @@ class BenchModel:
         if self.folder is not None:
             return fingerprint_of_files(self.folder, _FILES)
         official = transformer_lens_names.make_model_alias_map().get(self.name.lower(), self.name)
-        config = try_to_load_from_cache(official, "config.json")
-        return Path(config).parent.name if isinstance(config, str) else "not in the cache"
+        config = cached_config(official)
+        return "not in the cache" if config is None else config.parent.name
 
     @contextlib.contextmanager
     def loaded(self, stage: Stage, device: str) -> Generator[Any]:
         """Load it once, and let SAEBench have that copy instead of one for every SAE.
 
+        Its name stands in a folder, so safetensors alone are read, and as long as this lasts no
+        pickle is carried out.
+
         Raises:
             BadInputError: It cannot be loaded.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(guarded())
+            stack.enter_context(tensors_only())
             if self.folder is not None:
                 stage.put(self.name, self.folder)
                 stack.enter_context(known_to_transformer_lens(self.name))
             stack.enter_context(stage.entered())
-            try:
-                with _quietly():
-                    model: Any = HookedTransformer.from_pretrained_no_processing(
-                        self.name, device=device
-                    )
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
-                raise BadInputError(
-                    f"model_name = {self.name!r} cannot be loaded: {one_line(error)}"
-                ) from error
+            with refusals_as_bad_input(f"model_name = {self.name!r}", way_out), _quietly():
+                model: Any = HookedTransformer.from_pretrained_no_processing(
+                    self.name, device=device, **harmless({}, "HookedTransformer")
+                )
             stack.enter_context(_served(self.name, model))
             yield model
 
@@ -109,8 +110,5 @@ def _served(name: str, model: Any) -> Generator[None]:
     def load(model_name: str, *args: Any, **kwargs: Any) -> Any:
         return model if model_name == name else original(model_name, *args, **kwargs)
 
-    HookedTransformer.from_pretrained_no_processing = load  # pyright: ignore[reportAttributeAccessIssue]
-    try:
+    with replaced(HookedTransformer, from_pretrained_no_processing=staticmethod(load)):
         yield
-    finally:
-        HookedTransformer.from_pretrained_no_processing = original  # pyright: ignore[reportAttributeAccessIssue]

@@ -11,6 +11,7 @@ import torch
 
 from wsae_plugin.comparison import MANIFEST_FILENAME, ComparedRun
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links
 from wsae_plugin.saebench.evals.base import Profile
 from wsae_plugin.saebench.evals.sae_probes import QUICK_TASKS, SHORT_TASKS
 from wsae_plugin.training.messages import nearest
@@ -101,7 +102,8 @@ def output_folder(paths: Sequence[Path], output: Path | None) -> Path:
     """Where results go: `saebench/` in the one folder given, unless said otherwise.
 
     Raises:
-        BadInputError: Several folders are given and no output, or it is a file.
+        BadInputError: Several folders are given and no output, it is a file, or a link leads out of
+            it.
     """
     if output is None:
         if len(paths) != 1:
@@ -110,4 +112,5 @@ def output_folder(paths: Sequence[Path], output: Path | None) -> Path:
         output = folder / "saebench"
     if output.exists() and not output.is_dir():
         raise BadInputError(f"--output {output}: is a file; give a folder")
+    refuse_links(output, unread="cache")
     return output

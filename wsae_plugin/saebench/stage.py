@@ -17,12 +17,15 @@ class Stage:
     """A folder with what SAEBench looks up by name.
 
     Args:
-        folder: Made if it is not there; absolute from here on.
+        folder: Made if it is not there; absolute from here on. Links in it are removed.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
+        # A folder that came from elsewhere may have some that lead anywhere; ours are made anew.
+        for link in [path for path in self.folder.rglob("*") if path.is_symlink()]:
+            link.unlink()
 
     def put(self, name: str, path: Path) -> None:
         """Let `path`, a file or folder, be found as `name`, such as `owner/model`."""

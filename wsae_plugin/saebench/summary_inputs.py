@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from wsae_plugin.comparison import ComparedRun, Comparison
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.json_fields import JsonSection, read_json
+from wsae_plugin.training.yaml_file import read_yaml
 
 Direction = Literal["up", "down", "none"]
 
@@ -103,6 +102,8 @@ def read_inputs(folder: Path) -> Inputs:
             f"saebench/scores.json; run `wsae eval {folder}` or `wsae bench {folder}` first"
         )
     config_file = comparison.folder / "comparison.yaml"
+    if config_file.is_file():
+        read_yaml(config_file)  # which refuses what must not be shown
     return Inputs(
         comparison=comparison,
         scores=tuple(scores),
@@ -171,12 +172,12 @@ def _score(section: JsonSection) -> Score:
 def _training(comparison: Comparison) -> dict[str, Any]:
     """What the runs' configs say of the training; SAEs may differ in architecture and size."""
     files = [run.path / "config.yaml" for run in comparison.runs]
-    configs = [yaml.safe_load(f.read_text(encoding="utf-8")) for f in files if f.is_file()]
-    saes = [config.get("sae") or {} for config in configs]
-    architectures = dict.fromkeys(sae.get("architecture") for sae in saes)
-    widths = {sae.get("d_sae") for sae in saes}
+    configs = {file: read_yaml(file) for file in files if file.is_file()}
+    saes = [JsonSection(c.get("sae") or {}, f"{file}: sae").fields for file, c in configs.items()]
+    architectures = dict.fromkeys(str(sae["architecture"]) for sae in saes if "architecture" in sae)
+    widths = {str(sae.get("d_sae")): sae.get("d_sae") for sae in saes}
     return {
-        "training_tokens": configs[0].get("training_tokens") if configs else None,
-        "architecture": " and ".join(filter(None, architectures)) or None,
-        "d_sae": widths.pop() if len(widths) == 1 else None,
+        "training_tokens": next(iter(configs.values()), {}).get("training_tokens"),
+        "architecture": " and ".join(architectures) or None,
+        "d_sae": next(iter(widths.values())) if len(widths) == 1 else None,
     }

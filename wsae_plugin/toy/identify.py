@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links
 from wsae_plugin.toy.metrics.identifiability import Agreement, agreement, random_like, rotated
 
 LARGEST_ASSIGNMENT = 4096
@@ -50,8 +51,9 @@ def find_saes(path: Path) -> SavedSAEs:
     """The SAEs in a run folder of `wsae train`, or the one that SAELens saved in `path`.
 
     Raises:
-        BadInputError: there is none.
+        BadInputError: there is none, or a link leads out of the folder.
     """
+    refuse_links(path)
     if (path / "cfg.json").is_file():
         exports = {path.resolve().name: path}
     else:

@@ -12,6 +12,8 @@ import torch
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links
+from wsae_plugin.remote_code import check_own
 from wsae_plugin.training.checkpoints import is_complete
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.ranges import check_range
@@ -35,6 +37,7 @@ def check(config: RunConfig) -> None:
         _check_sae(path, section, config)
     _check_steps(config)
     if not config.is_synthetic:
+        check_own(config.values["model_from_pretrained_kwargs"])
         _check_activations(config.values)
     _check_paths(config)
 
@@ -157,6 +160,8 @@ def _check_paths(config: RunConfig) -> None:
         raise BadInputError(
             f"from_pretrained_path = {pretrained!r}: no folder with {SAE_WEIGHTS_FILENAME} in it"
         )
+    if pretrained is not None:
+        refuse_links(Path(pretrained))
     checkpoint = config.values.get("resume_from_checkpoint")
     if checkpoint is not None and not is_complete(Path(checkpoint)):
         raise BadInputError(

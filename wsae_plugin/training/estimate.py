@@ -14,6 +14,7 @@ from sae_lens.util import str_to_dtype
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from wsae_plugin.kernels.blocks import rows_a_block
+from wsae_plugin.remote_code import guarded
 from wsae_plugin.saes.sparse import SparseTrainingSAE
 from wsae_plugin.training.checks import positions_per_context
 from wsae_plugin.training.config import RunConfig
@@ -190,8 +191,8 @@ def _language_model_bytes(values: dict[str, Any]) -> int | None:
     if values["model_class_name"] == "HookedTransformer" and not Path(name).is_dir():
         name = transformer_lens_names.make_model_alias_map().get(name.lower(), name)
     try:
-        hf_config = AutoConfig.from_pretrained(name, local_files_only=True)
-        with torch.device("meta"):
+        with guarded(), torch.device("meta"):
+            hf_config = AutoConfig.from_pretrained(name, local_files_only=True)
             model = AutoModelForCausalLM.from_config(hf_config)
     except (OSError, ValueError, KeyError, ImportError):
         return None

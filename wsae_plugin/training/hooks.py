@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training.messages import nearest, refusals_as_bad_input
-from wsae_plugin.training.sources import local_model_name
+from wsae_plugin.training.sources import guarded_model, local_model_name
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def check_names_before_loading(config: Any, hooks: list[Hook]) -> None:
     source = {
         name: value
         for name, value in config.model_from_pretrained_kwargs.items()
-        if name in ("revision", "token", "trust_remote_code")
+        if name in ("revision", "trust_remote_code")
     }
-    with refusals_as_bad_input(f"model_name = {config.model_name!r}"), torch.device("meta"):
+    with guarded_model(config), torch.device("meta"):
         hf_config = AutoConfig.from_pretrained(local_model_name(config.model_name), **source)
         modules = AutoModelForCausalLM.from_config(hf_config).named_modules()
     _require_names(hooks, [name for name, _ in modules if name])

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Generator, Iterable
+import pickle
+import re
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+
+from jinja2 import TemplateError
+from safetensors import SafetensorError
 
 from wsae_plugin.errors import BadInputError
 
+_OF_LIBRARIES = (
+    *(KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(SafetensorError, TemplateError, pickle.UnpicklingError),
+)
 _LONGEST = 400
 _LONGEST_LIST = 25
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def one_line(error: object) -> str:
     """The message of another library's error on one line, cut where it turns into a listing."""
-    text = " ".join(str(error).split())
+    text = " ".join(_COLOUR.sub("", str(error)).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
 
 
@@ -39,17 +49,20 @@ def naming(source: str) -> Generator[None]:
 
 
 @contextmanager
-def refusals_as_bad_input(field: str = "") -> Generator[None]:
+def refusals_as_bad_input(
+    field: str = "", way_out: Callable[[Exception], str] = lambda _: ""
+) -> Generator[None]:
     """What a library refuses with an error of its own is the user's to mend: one line, exit 2.
 
     Args:
         field: The field and its value to name, as in `model_name = 'gpt5'`; empty where the
             library's message names them.
+        way_out: Error → what to do about it, to end the line with.
     """
     try:
         yield
     except BadInputError:
         raise
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+    except _OF_LIBRARIES as error:
         prefix = f"{field}: " if field else ""
-        raise BadInputError(prefix + one_line(error)) from error
+        raise BadInputError(prefix + one_line(error) + way_out(error)) from error

@@ -10,7 +10,6 @@ from pathlib import Path
 import filelock
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import link_out_of
 
 _LOCK = ".lock"
 
@@ -50,20 +49,6 @@ def not_writable(folder: Path, error: OSError) -> BadInputError:
     return BadInputError(
         f"--output {folder}: cannot be written: {error.strerror or error}; choose another folder"
     )
-
-
-def refuse_links(folder: Path) -> None:
-    """Refuse a folder to go on in, from wherever it came, that holds a link to a place outside.
-
-    Raises:
-        BadInputError: The message names the link.
-    """
-    link = link_out_of(folder)
-    if link is not None:
-        raise BadInputError(
-            f"{link}: is a link that leads out of {folder}, where nothing is read or written; put "
-            "in its place what it leads to"
-        )
 
 
 def refuse_unless_free(folder: Path, kind: str, status: str | None) -> None:

@@ -8,8 +8,6 @@ out of reach; both are given other classes.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.files import folder_written_whole, write_json_atomic
+from wsae_plugin.replaced import replaced
 from wsae_plugin.training.data_position import ResumableActivationsStore
 from wsae_plugin.training.trainer import WeightedSAETrainer
 from wsae_plugin.training.watch import TrainingWatch
@@ -42,14 +41,14 @@ class WatchedLanguageModelRunner(LanguageModelSAETrainingRunner):
     """
 
     def __init__(self, watch: TrainingWatch, **kwargs: Any) -> None:
-        with _replaced(language_model_module, ActivationsStore=ResumableActivationsStore):
+        with replaced(language_model_module, ActivationsStore=ResumableActivationsStore):
             super().__init__(**kwargs)
         _tell_whether_prefetched(self)
         self._watch = watch
 
     @override
     def run(self) -> TrainingSAE[Any]:
-        with _replaced(language_model_module, SAETrainer=WeightedSAETrainer):
+        with replaced(language_model_module, SAETrainer=WeightedSAETrainer):
             return super().run()
 
     @override
@@ -73,14 +72,14 @@ class WatchedMultiRunner(MultiSAETrainingRunner):
     """SAELens's runner of several SAEs in one pass, watched as `WatchedLanguageModelRunner` is."""
 
     def __init__(self, watch: TrainingWatch, **kwargs: Any) -> None:
-        with _replaced(multi_module, ActivationsStore=ResumableActivationsStore):
+        with replaced(multi_module, ActivationsStore=ResumableActivationsStore):
             super().__init__(**kwargs)
         _tell_whether_prefetched(self)
         self._watch = watch
 
     @override
     def run(self) -> dict[str, TrainingSAE[Any]]:
-        with _replaced(multi_trainer_module, SAETrainer=WeightedSAETrainer):
+        with replaced(multi_trainer_module, SAETrainer=WeightedSAETrainer):
             return super().run()
 
     @override
@@ -130,7 +129,7 @@ class WatchedSyntheticRunner(SyntheticSAERunner[Any]):
                     self.sae.load_weights_from_checkpoint(checkpoint)
                 return watch.fit(self, super().fit)
 
-        with _replaced(synthetic_module, SAETrainer=WatchedTrainer):
+        with replaced(synthetic_module, SAETrainer=WatchedTrainer):
             return super().run()
 
     @override
@@ -150,13 +149,3 @@ def _tell_whether_prefetched(
 ) -> None:
     store: Any = runner.activations_store
     store.prefetched = bool(runner.cfg.prefetch_llm_batches)
-
-
-@contextmanager
-def _replaced(module: Any, **classes: type[Any]) -> Generator[None]:
-    originals = {name: getattr(module, name) for name in classes}
-    vars(module).update(classes)
-    try:
-        yield
-    finally:
-        vars(module).update(originals)

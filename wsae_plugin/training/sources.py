@@ -7,15 +7,25 @@ import io
 import logging
 import warnings
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import transformer_lens.loading_from_pretrained as transformer_lens_names
-from datasets import Dataset, IterableDataset, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    IterableDataset,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 from sae_lens.load_model import load_model
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformers.utils import logging as transformers_logging
 
+from wsae_plugin import remote_code
 from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_dataset, bundled_model_path
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training.messages import nearest, refusals_as_bad_input
@@ -44,10 +54,20 @@ def local_model_name(model_name: str) -> str:
     return str(bundled_model_path()) if is_bundled else model_name
 
 
+def cached_config(model_name: str) -> Path | None:
+    """The config.json of a model of the Hub that is in the cache; None for one that is not."""
+    try:
+        found = try_to_load_from_cache(model_name, "config.json")
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def open_model(config: Any, hook_names: list[str]) -> HookedRootModule:
     """Load the language model of a runner config, as SAELens does.
 
-    A local folder also loads as a `HookedTransformer`, which TransformerLens does not offer.
+    A local folder also loads as a `HookedTransformer`, which TransformerLens does not offer. Code
+    that comes with the model is run only where the config asks for it and the user trusts it.
 
     Args:
         config: A `LanguageModelSAERunnerConfig` or `MultiSAETrainingRunnerConfig`.
@@ -60,7 +80,7 @@ def open_model(config: Any, hook_names: list[str]) -> HookedRootModule:
     _check_model_name(config.model_class_name, config.model_name, name)
     is_local = Path(name).is_dir()
     known = known_to_transformer_lens(name) if is_local else contextlib.nullcontext()
-    with refusals_as_bad_input(f"model_name = {config.model_name!r}"), _quietly(), known:
+    with guarded_model(config), _quietly(), known:
         return load_model(
             config.model_class_name,
             name,
@@ -68,6 +88,21 @@ def open_model(config: Any, hook_names: list[str]) -> HookedRootModule:
             model_from_pretrained_kwargs=config.model_from_pretrained_kwargs,
             hook_names=hook_names,
         )
+
+
+@contextlib.contextmanager
+def guarded_model(config: Any) -> Generator[None]:
+    """Load parts of a runner config's model inside; what cannot be loaded is the user's to mend.
+
+    Raises:
+        BadInputError: Instead of what the libraries raise; it names the model and the way out.
+    """
+    asked = bool((config.model_from_pretrained_kwargs or {}).get("trust_remote_code"))
+    with (
+        refusals_as_bad_input(f"model_name = {config.model_name!r}", remote_code.way_out),
+        remote_code.guarded(asked),
+    ):
+        yield
 
 
 def open_dataset(dataset_path: str, streaming: bool) -> IterableDataset | None:
@@ -97,12 +132,27 @@ def open_dataset(dataset_path: str, streaming: bool) -> IterableDataset | None:
         if (path / "state.json").is_file():
             dataset = load_from_disk(str(path))
         elif path.is_dir():
+            check_format(path)
             dataset = load_dataset(str(path), split="train", streaming=streaming)
         else:
             dataset = load_dataset(
                 _file_format(path), data_files=str(path), split="train", streaming=streaming
             )
     return dataset.to_iterable_dataset() if isinstance(dataset, Dataset) else dataset
+
+
+def check_format(folder: Path) -> None:
+    """Refuse a folder that `datasets` would not read as data files of a known format.
+
+    Raises:
+        ValueError: It holds other files, or none, or a script.
+    """
+    reader = type(load_dataset_builder(str(folder)))
+    readers = [cls.__module__.rpartition(".")[2] for cls in reader.__mro__]
+    if not set(readers) & set(_FILE_FORMATS.values()):
+        raise ValueError(
+            f"{folder}: most of its files are none of {', '.join(_FILE_FORMATS)} ({readers[0]})"
+        )
 
 
 @contextlib.contextmanager
@@ -177,6 +227,11 @@ def _check_dataset_name(dataset_path: str) -> None:
     is_path = dataset_path.startswith((".", "~")) or path.is_absolute() or len(path.parts) > 2
     if is_path or path.suffix in _FILE_FORMATS:
         raise BadInputError(f"dataset_path = {dataset_path!r}: no such file or folder")
+    if dataset_path.isidentifier() and find_spec(f"datasets.packaged_modules.{dataset_path}"):
+        raise BadInputError(
+            f"dataset_path = {dataset_path!r}: is a reader of files, which would read those in the "
+            "working directory; name the folder or file itself"
+        )
 
 
 def _file_format(path: Path) -> str:

@@ -9,8 +9,13 @@ from typing import Any, cast
 
 import yaml
 
+from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links
 from wsae_plugin.training.messages import one_line
+
+_RECORDS = ("run.json", "manifest.json")
+"""One of them is in every folder of ours."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -23,9 +28,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The mapping, with text keys at every level.
 
     Raises:
-        BadInputError: The file is missing, a folder, not text, not YAML, empty, not a mapping, or
-            has a key twice or a key that is not text.
+        BadInputError: The file is missing, a folder, not text, not YAML, empty, not a mapping, has
+            a key twice or a key that is not text, holds a credential, or is a link out of a run
+            folder or a comparison folder.
     """
+    if path.is_symlink() and any((path.parent / name).is_file() for name in _RECORDS):
+        refuse_links(path.parent)
     try:
         text = path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -43,6 +51,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BadInputError(
             f"{path}: holds {_kind(value)}; a config is a mapping of field names to values"
         )
+    refuse_credentials(value, str(path))
     return cast("dict[str, Any]", value)
 
 
@@ -55,13 +64,15 @@ def with_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str
             there yet are made; whether a field exists is checked later, with the whole config.
 
     Raises:
-        BadInputError: No `=`, an empty path, a value that is not YAML, or a path through a field
-            that is not a section.
+        BadInputError: No `=`, an empty path, a value that is not YAML or is a credential, or a path
+            through a field that is not a section.
     """
     result = copy.deepcopy(values)
     for override in overrides:
         path, equals, text = override.partition("=")
         names = path.split(".")
+        # Before any message shows the text.
+        refuse_credentials({path: text}, "--set")
         if not equals or not all(names):
             raise BadInputError(f"--set {override}: must read FIELD=VALUE, as in sae.alpha=0.5")
         value = _parse(text, f"--set {override}")
@@ -75,6 +86,7 @@ def with_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str
                 )
             section = cast("dict[str, Any]", inner)
         section[names[-1]] = value
+    refuse_credentials(result, "--set")
     return result
 
 
@@ -117,4 +129,5 @@ def _parse(text: str, source: str) -> Any:
 def _kind(value: object) -> str:
     if isinstance(value, list):
         return "a list"
-    return f"the value {value!r}"
+    # The text may be anything, such as a file that was never meant to be a config.
+    return "text" if isinstance(value, str) else f"the value {value!r}"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
+import torch
+from torch.serialization import safe_globals
+
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.replaced import replaced
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.evals.base import N_ABLATED, Eval, Job, Metric, Situation
 from wsae_plugin.saebench.evals.probing import sizes
@@ -57,14 +62,19 @@ def _config_of(perform_scr: bool) -> Callable[[Situation], dict[str, Any]]:
 def _run(job: Job) -> Mapping[str, float]:
     eval_config = library.module("evals.scr_and_tpp.eval_config")
     config = eval_config.ScrAndTppEvalConfig(**job.config)
-    library.module("evals.scr_and_tpp.main").run_eval(
-        config,
-        job.selected,
-        job.device,
-        str(job.scratch),
-        force_rerun=True,
-        artifacts_path=str(job.artifacts),
-    )
+    main = library.module("evals.scr_and_tpp.main")
+    probe = library.module("evals.sparse_probing.probe_training").Probe
+    # SAEBench pickles its probes, and a pickle in a folder may be anybody's.
+    as_tensors = SimpleNamespace(dump=torch.save, load=torch.load)
+    with replaced(main, pickle=as_tensors), safe_globals([probe, torch.nn.Linear]):
+        main.run_eval(
+            config,
+            job.selected,
+            job.device,
+            str(job.scratch),
+            force_rerun=True,
+            artifacts_path=str(job.artifacts),
+        )
     written = job.scratch / ("scr" if config.perform_scr else "tpp") / job.result_file.name
     if written.exists():
         written.replace(job.result_file)

@@ -7,6 +7,9 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+from torch.serialization import safe_globals
+
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.evals.base import Eval, Job, Metric, Situation
 
@@ -55,7 +58,8 @@ def of_one_length(tokenizer: Any, words: Sequence[str], template: str) -> list[s
 
 def _run(job: Job) -> Mapping[str, float]:
     eval_config = library.module("evals.absorption.eval_config")
-    with _repeatable(job):
+    probe = library.module("evals.absorption.probing").LinearProbe
+    with _repeatable(job), safe_globals([probe, torch.nn.Linear]):
         library.module("evals.absorption.main").run_eval(
             eval_config.AbsorptionEvalConfig(**job.config),
             job.selected,

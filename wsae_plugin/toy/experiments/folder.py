@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
+from wsae_plugin.json_fields import JsonSection, read_json
 
 CONFIG_FILENAME = "config.json"
 
@@ -24,7 +25,8 @@ class ExperimentFolder:
         config: what decides every number, plain values for JSON.
 
     Raises:
-        BadInputError: the folder holds something else, or cells of another config.
+        BadInputError: the folder holds something else, cells of another config, or a link out of
+            it.
     """
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
@@ -38,7 +40,7 @@ class ExperimentFolder:
     def read_cell(self, key: str) -> Any | None:
         """The result of a finished cell, else None."""
         path = self.cells / f"{key}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path, "wsae toy") if path.is_file() else None
 
     def write_cell(self, key: str, result: object) -> None:
         """Keep the result of a cell."""
@@ -73,7 +75,8 @@ class ExperimentFolder:
                     "experiment; choose another folder"
                 )
             return
-        there = json.loads(config_file.read_text(encoding="utf-8"))
+        refuse_links(self.path)
+        there = JsonSection(read_json(config_file, "wsae toy"), str(config_file)).fields
         changed = [
             f"{name} was {there.get(name)!r}, now {self.config.get(name)!r}"
             for name in sorted(there.keys() | self.config.keys())

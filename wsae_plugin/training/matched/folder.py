@@ -10,13 +10,18 @@ from typing import Any
 
 from wsae_plugin.comparison import MANIFEST_FILENAME, VERSION, Comparison
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import folder_written_whole, write_json_atomic, write_text_atomic
+from wsae_plugin.files import (
+    folder_written_whole,
+    refuse_links,
+    write_json_atomic,
+    write_text_atomic,
+)
 from wsae_plugin.json_fields import JsonSection
 from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.plan import Group, PlannedRun, load_comparison_config
-from wsae_plugin.training.output_folder import not_writable, refuse_links, refuse_unless_free
+from wsae_plugin.training.output_folder import not_writable, refuse_unless_free
 from wsae_plugin.training.run_folder import RunFolder, refuse_other_config
 from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.training.yaml_file import to_yaml
@@ -51,7 +56,7 @@ class ComparisonFolder:
         Raises:
             BadInputError: It holds a comparison, or files that are none of ours, or it is a file.
         """
-        status = Comparison.load(self.path).status if self.manifest_file.exists() else None
+        status = Comparison.read(self.path).status if self.manifest_file.exists() else None
         refuse_unless_free(self.path, "comparison", status)
 
     def check_resumable(self, config: ComparisonConfig) -> None:
@@ -67,7 +72,7 @@ class ComparisonFolder:
                 f"--resume: {self.path} holds no comparison; start one without --resume, or name "
                 "its folder with --output"
             )
-        comparison = Comparison.load(self.path)
+        comparison = Comparison.read(self.path)
         if comparison.status == "finished":
             raise BadInputError(
                 f"--resume: the comparison in {self.path} is finished; nothing is left"
@@ -125,7 +130,7 @@ class ComparisonFolder:
 
     def has(self, group: Group) -> bool:
         """Whether the manifest already lists the group's runs."""
-        listed = {run.run for run in Comparison.load(self.path).runs}
+        listed = {run.run for run in Comparison.read(self.path).runs}
         return all(run.run in listed for run in group.runs)
 
     def add(self, group: Group, config: RunConfig, seconds: float) -> None:
@@ -133,7 +138,7 @@ class ComparisonFolder:
         folder = self.working(group)
         for run in group.runs:
             self._add_run(run, folder, config)
-        manifest: dict[str, Any] = dict(Comparison.load(self.path).manifest)
+        manifest: dict[str, Any] = dict(Comparison.read(self.path).manifest)
         manifest["runs"] = manifest["runs"] + [_entry(run) for run in group.runs]
         manifest["wall_clock_seconds"] |= {group.name: round(seconds, 1)}
         write_json_atomic(self.manifest_file, manifest)
@@ -147,7 +152,7 @@ class ComparisonFolder:
 
     def finish(self) -> None:
         """Write down that every group is there."""
-        manifest: dict[str, Any] = dict(Comparison.load(self.path).manifest)
+        manifest: dict[str, Any] = dict(Comparison.read(self.path).manifest)
         write_json_atomic(self.manifest_file, manifest | {"status": "finished"})
 
     def _add_run(self, run: PlannedRun, folder: RunFolder, config: RunConfig) -> None:

@@ -81,7 +81,7 @@ def run_comparison(
                 f"{output}: cannot be written: {one_line(error)}; when the cause is gone, go on "
                 f"with: {resume_command}"
             ) from error
-    return Comparison.load(output)
+    return Comparison.read(output)
 
 
 def _train_groups(

@@ -1,0 +1,193 @@
+"""Credentials in what is read, written, shown and published: found by name, by form, by being ours.
+
+A credential comes from the environment or from a login. Anything else that holds one is recorded,
+logged and published sooner or later.
+"""
+
+from __future__ import annotations
+
+import logging
+import netrc
+import os
+import re
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
+from itertools import chain
+from typing import Any, TextIO, cast
+
+from huggingface_hub import get_token
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.replaced import replaced
+
+_HIDDEN = "***"
+_SHORTEST = 8
+"""Letters of a credential of this machine that is told by its value: shorter ones are words."""
+
+_NAME = re.compile(
+    r"(?:.*_)?(?:password|passwd|passphrase|secrets?|credentials?|authorization|api_?keys?|token)"
+    r"|(?:.*_)?(?:access|account|auth|encryption|hf|private|secret|signing|wandb)_key(?:_id)?"
+)
+_NOTHING = ("", "~", "false", "none", "null", "true")
+_ORDINARY = re.compile(
+    r"(?:.*_)?(?:begin|bos|cls|end|eos|image|mask|pad|separator|sep|special|start|stop|unk)_token"
+)
+"""Tokens of a text, which are no secrets."""
+
+_QUOTES = r"\s\\\"'<>"
+# What each begins with or holds, to look for first since that is fast, and its form, which does not
+# begin in the midst of a longer word, such as a picture in base64.
+_FORMS = {
+    "a token of Hugging Face": (
+        ("hf_", "api_org_"),
+        r"hf_[A-Za-z0-9]{30,}|hf_oauth_[\w.-]{20,}|api_org_[A-Za-z]{30,}",
+    ),
+    "an API key": (
+        ("sk-", "AIza", "wandb_v", "local-"),
+        r"sk-(?:admin|ant|or|proj|svcacct)-[\w-]{20,}|sk-[A-Za-z0-9]{32,}|AIza[\w-]{35}|wandb_v\d_\w{20,}|local-[0-9a-f]{40}",
+    ),
+    "a token of GitHub or GitLab": (
+        ("gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "glpat-"),
+        r"gh[oprsu]_\w{36,}|github_pat_\w{22,}|glpat-[\w-]{20,}",
+    ),
+    "a token of Slack": (("xox",), r"xox[abeoprs]-[\w-]{10,}"),
+    "an access key of AWS": (("AKIA", "ASIA"), r"(?:AKIA|ASIA)[A-Z0-9]{16}"),
+    "a signed token": (("eyJ",), r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
+    "a bearer token": (("earer ", "EARER "), r"(?i:bearer) +[\w.~+/-]{16,}=*"),
+    "a password in an address": (
+        ("://",),
+        rf"(?<=://)[^/:@{_QUOTES}]+:[^/@{_QUOTES}]+(?=@)",
+    ),
+    "a key in an address": (
+        ("?", "&"),
+        r"(?<=[?&])(?i:access_token|api_?key|sig|signature|token|x-amz-signature)="
+        rf"[^&{_QUOTES}]{{8,}}",
+    ),
+    "a private key": (
+        ("PRIVATE KEY",),
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^\"']*?-----END [A-Z ]*KEY-----)?",
+    ),
+}
+_WHOLE = r"(?<![A-Za-z0-9+_])(?:{})(?![A-Za-z0-9+])"
+_PATTERNS = {
+    kind: (hints, re.compile(_WHOLE.format(form))) for kind, (hints, form) in _FORMS.items()
+}
+
+
+def refuse_credentials(value: object, source: str) -> None:
+    """Refuse plain values that hold a credential; it is not shown.
+
+    Args:
+        value: What YAML or JSON can hold.
+        source: Where it stands, for the message.
+
+    Raises:
+        BadInputError: The message names the field.
+    """
+    found = _credential_in(value, "", _of_this_machine())
+    if found is not None:
+        raise BadInputError(
+            f"{redacted(source)}: {found}; what stands there is recorded and published, so take it "
+            "out and let it come from the environment (HF_TOKEN, WANDB_API_KEY, OPENAI_API_KEY) or "
+            "from `hf auth login`, `wandb login`"
+        )
+
+
+def redacted(text: str) -> str:
+    """`text` with stars for its credentials: those of a known form and those of this machine."""
+    for hints, form in _PATTERNS.values():
+        if any(hint in text for hint in hints):
+            text = form.sub(_HIDDEN, text)
+    for secret in _of_this_machine().values():
+        text = text.replace(secret, _HIDDEN)
+    return text
+
+
+@contextmanager
+def redacting() -> Generator[None]:
+    """Show no credential on the terminal, in a log line, a message or a traceback."""
+    original = logging.LogRecord.getMessage
+
+    def message(record: logging.LogRecord) -> str:
+        return redacted(original(record))
+
+    with (
+        redirect_stdout(cast("TextIO", _Redacting(sys.stdout))),
+        redirect_stderr(cast("TextIO", _Redacting(sys.stderr))),
+        # Libraries have handlers of their own, on the streams as they were before.
+        replaced(logging.LogRecord, getMessage=message),
+    ):
+        yield
+
+
+class _Redacting:
+    """A stream that is given texts without their credentials."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(redacted(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _credential_in(value: object, where: str, ours: Mapping[str, str]) -> str | None:
+    """Where plain values hold a credential, and how it was told; None where they hold none."""
+    if isinstance(value, Mapping):
+        for key, entry in cast("Mapping[Any, Any]", value).items():
+            path = f"{where}.{key}" if where else str(key)
+            found = _credential_in(str(key), path, ours) or _credential_in(entry, path, ours)
+            if found is None and _is_named(str(key)) and _holds(entry):
+                found = f"{redacted(path)}: is a credential by its name"
+            if found is not None:
+                return found
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for number, entry in enumerate(cast("Sequence[Any]", value)):
+            if (found := _credential_in(entry, f"{where}[{number}]", ours)) is not None:
+                return found
+    elif isinstance(value, str) and (kind := _kind(value, ours)) is not None:
+        return f"{redacted(where)}: holds {kind}" if where else f"holds {kind}"
+    return None
+
+
+def _kind(text: str, ours: Mapping[str, str]) -> str | None:
+    forms = (
+        kind
+        for kind, (hints, form) in _PATTERNS.items()
+        if any(hint in text for hint in hints) and form.search(text)
+    )
+    return next(chain(forms, (name for name, secret in ours.items() if secret in text)), None)
+
+
+def _is_named(name: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[.-]", "_", name).lower()
+    return _NAME.fullmatch(words) is not None and _ORDINARY.fullmatch(words) is None
+
+
+def _holds(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_holds, cast("list[Any]", value)))
+    return isinstance(value, str | int) and str(value).lower() not in _NOTHING
+
+
+def _of_this_machine() -> dict[str, str]:
+    """What it is → the credential."""
+    named = {name: value for name, value in os.environ.items() if _is_named(name)}
+    # Some variables name the file that holds one.
+    found = {f"the value of {n}": v for n, v in named.items() if not os.path.exists(v)} | _logins()
+    return {name: value for name, value in found.items() if len(value) >= _SHORTEST}
+
+
+@cache
+def _logins() -> dict[str, str]:
+    try:
+        hosts = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        hosts = {}
+    found = {f"the password of {host}": entry[2] for host, entry in hosts.items() if entry[2]}
+    return {"the login of `hf auth login`": get_token() or ""} | found
