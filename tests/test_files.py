@@ -84,7 +84,10 @@ def test_what_belongs_to_a_folder(tmp_path: Path) -> None:
     for folder in (snapshot, blobs, elsewhere):
         folder.mkdir(parents=True)
     (snapshot / "cfg.json").symlink_to("../../blobs/123")
-    refuse_links(snapshot)
+    (snapshot / "layer" / "sae").mkdir(parents=True)
+    (snapshot / "layer" / "sae" / "cfg.json").symlink_to("../../../../blobs/123")
+    for folder in (snapshot, snapshot / "layer", snapshot / "layer" / "sae"):
+        refuse_links(folder)
     (snapshot / "other").symlink_to(elsewhere)
     with pytest.raises(BadInputError, match=f"{snapshot / 'other'}: is a link that leads out of"):
         refuse_links(snapshot)

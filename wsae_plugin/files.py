@@ -114,8 +114,8 @@ def refuse_links(folder: Path, unread: str = "saebench/cache") -> None:
 def link_out_of(folder: Path, unread: str = "saebench/cache") -> Path | None:
     """The first symbolic link under `folder` that leads out of it; None where there is none.
 
-    `folder` itself may be a link: it is what was asked for. A snapshot in the Hub's cache consists
-    of links to the blobs beside it, which belong to it.
+    `folder` itself may be a link: it is what was asked for. A snapshot in the Hub's cache, and a
+    folder in one, consist of links to the blobs beside it, which belong to it.
 
     Args:
         folder: The folder.
@@ -124,8 +124,9 @@ def link_out_of(folder: Path, unread: str = "saebench/cache") -> Path | None:
     # `realpath`, which a ring of links does not disturb.
     root = Path(os.path.realpath(folder))
     places = [root]
-    if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
-        places.append(root.parent.parent / "blobs")
+    for place in (root, *root.parents):
+        if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
+            places.append(place.parent.parent / "blobs")
     for parent, folders, files in os.walk(folder):
         for path in sorted(Path(parent, name) for name in (*folders, *files)):
             real = Path(os.path.realpath(path)) if path.is_symlink() else root
