@@ -43,13 +43,15 @@ NAMES = [
     "token", "use_auth_token", "hf_token", "HF_TOKEN", "accessToken", "api_key", "apikey",
     "API-Key", "OPENAI_API_KEY", "password", "db_password", "passwd", "client_secret", "secret",
     "secret_key", "aws_secret_access_key", "aws_access_key_id", "authorization", "Authorization",
-    "private_key", "credentials", "wandb_api_key", "wandb_key",
+    "private_key", "credentials", "wandb_api_key", "wandb_key", "hftoken", "accesstoken",
+    "hf_tokens", "wandbkey", "bearer",
 ]  # fmt: skip
 ORDINARY_NAMES = [
     "sequence_separator_token", "training_tokens", "special_tokens", "bos_token", "add_bos_token",
     "pad_token", "exclude_special_tokens", "tokenizer", "token_ids", "store_batch_size_prompts",
     "key", "keys", "keyword", "monkey", "hook_name", "wandb_project", "secretary",
     "passwords_of_the_day", "prepend_bos", "n_tokens", "token_consistency",
+    "begin_sequence_token", "begin_batch_token", "train_tokens", "storekey",
 ]  # fmt: skip
 ORDINARY_TEXTS = [
     "hf_hub", "hf_transfer_of_many_words_and_more_words", "sk-learn-like-names-are-no-keys-2024",
@@ -77,7 +79,7 @@ def test_a_credential_is_told_by_its_form(kind: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_credential_is_told_by_its_name(name: str) -> None:
-    for value in ("abc", 1234, ["abc"]):
+    for value in ("abc", 1234, ["abc"], {"value": "abc"}, [{"value": "abc"}]):
         message = refusal({"kwargs": {name: value}})
         assert f"config.yaml: kwargs.{name}: is a credential by its name; " in message
         assert "abc" not in message and "1234" not in message
@@ -93,6 +95,23 @@ def test_what_is_none() -> None:
     for text in ORDINARY_TEXTS:
         refuse_credentials({"a": text, text: 1}, "config.yaml")
         assert redacted(text) == text
+
+
+def test_everything_that_yaml_can_hold_is_looked_at() -> None:
+    token = FORMS["a token of Hugging Face"][0]
+    for value in ({token}, token.encode(), [("a", token)], {"a": {"b": frozenset([token])}}):
+        assert "holds a token of Hugging Face" in refusal({"note": value})
+
+
+def test_values_that_hold_themselves_or_one_another_many_times() -> None:
+    ring: list[object] = []
+    ring.append({"again": ring})
+    many: object = ["x"]
+    for _ in range(60):
+        many = [many] * 9
+    refuse_credentials({"ring": ring, "many": many, "token": []}, "config.yaml")
+    for held in (ring, many):
+        assert "token: is a credential by its name" in refusal({"token": held})
 
 
 def test_a_credential_as_a_key_is_not_shown_either() -> None:
@@ -123,11 +142,14 @@ def test_a_picture_is_left_alone() -> None:
 def test_what_is_written_holds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "the-token-of-this-machine")
     values = {form: [f'"{text}"' for text in texts] for form, texts in FORMS.items()}
+    monkeypatch.setenv("DB_PASSWORD", 'a "word" of\\mine')
     values["ours"] = ["Traceback: the-token-of-this-machine was refused"]
+    values["quoted"] = ['a "word" of\\mine']
     write_json_atomic(tmp_path / "run.json", values)
     text = (tmp_path / "run.json").read_text()
     assert list(json.loads(text)) == list(values)
     assert json.loads(text)["ours"] == ["Traceback: *** was refused"]
+    assert json.loads(text)["quoted"] == ["***"]
     assert not [t for texts in FORMS.values() for t in texts if t in text]
 
 
@@ -141,9 +163,15 @@ def test_what_is_shown_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logger, "propagate", False)
     with redacting():
         sys.stdout.write("the-key-of-this-machine and more\n")
+        sys.stdout.writelines(["the-key-of-this-machine\n"])
         logger.error("refused: %s", "the-key-of-this-machine")
+        try:
+            raise ValueError("the-key-of-this-machine")
+        except ValueError:
+            logger.exception("failed")
         assert not sys.stderr.isatty()
     logger.removeHandler(handler)
-    assert out.getvalue() == "*** and more\n"
-    assert err.getvalue() == "refused: ***\n"
+    assert out.getvalue() == "*** and more\n***\n"
+    assert err.getvalue().startswith("refused: ***\nfailed\nTraceback")
+    assert err.getvalue().endswith("ValueError: ***\n")
     assert sys.stdout is out and sys.stderr is err

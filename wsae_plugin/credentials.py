@@ -6,12 +6,13 @@ logged and published sooner or later.
 
 from __future__ import annotations
 
+import json
 import logging
 import netrc
 import os
 import re
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from itertools import chain
@@ -27,12 +28,14 @@ _SHORTEST = 8
 """Letters of a credential of this machine that is told by its value: shorter ones are words."""
 
 _NAME = re.compile(
-    r"(?:.*_)?(?:password|passwd|passphrase|secrets?|credentials?|authorization|api_?keys?|token)"
-    r"|(?:.*_)?(?:access|account|auth|encryption|hf|private|secret|signing|wandb)_key(?:_id)?"
+    r"(?:.*_)?(?:password|passwd|passphrase|secrets?|credentials?|authorization|bearer|token"
+    r"|(?:access|api|auth|hf|wandb)_?(?:key|token)s?"
+    r"|(?:access|account|encryption|private|secret|signing)_?key(?:_id)?)"
 )
-_NOTHING = ("", "~", "false", "none", "null", "true")
+_NOTHING = ("", "0", "~", "false", "none", "null", "true")
 _ORDINARY = re.compile(
-    r"(?:.*_)?(?:begin|bos|cls|end|eos|image|mask|pad|separator|sep|special|start|stop|unk)_token"
+    r"(?:.*_)?(?:batch|begin|bos|cls|end|eos|image|mask|pad|separator|sep|sequence|special|start"
+    r"|stop|unk)_token"
 )
 """Tokens of a text, which are no secrets."""
 
@@ -86,7 +89,7 @@ def refuse_credentials(value: object, source: str) -> None:
     Raises:
         BadInputError: The message names the field.
     """
-    found = _credential_in(value, "", _of_this_machine())
+    found = _credential_in(value, "", _of_this_machine(), set())
     if found is not None:
         raise BadInputError(
             f"{redacted(source)}: {found}; what stands there is recorded and published, so take it "
@@ -101,30 +104,38 @@ def redacted(text: str) -> str:
         if any(hint in text for hint in hints):
             text = form.sub(_HIDDEN, text)
     for secret in _of_this_machine().values():
-        text = text.replace(secret, _HIDDEN)
+        # As it is, and as JSON has it.
+        for form in (secret, json.dumps(secret)[1:-1]):
+            text = text.replace(form, _HIDDEN)
     return text
 
 
 @contextmanager
 def redacting() -> Generator[None]:
     """Show no credential on the terminal, in a log line, a message or a traceback."""
-    original = logging.LogRecord.getMessage
-
-    def message(record: logging.LogRecord) -> str:
-        return redacted(original(record))
-
     with (
-        redirect_stdout(cast("TextIO", _Redacting(sys.stdout))),
-        redirect_stderr(cast("TextIO", _Redacting(sys.stderr))),
+        redirect_stdout(redacting_stream(sys.stdout)),
+        redirect_stderr(redacting_stream(sys.stderr)),
         # Libraries have handlers of their own, on the streams as they were before.
-        replaced(logging.LogRecord, getMessage=message),
+        replaced(logging.LogRecord, getMessage=_hiding(logging.LogRecord.getMessage)),
+        replaced(logging.Formatter, formatException=_hiding(logging.Formatter.formatException)),
     ):
         yield
 
 
-class _Redacting:
-    """A stream that is given texts without their credentials."""
+def _hiding(told: Callable[..., str]) -> Callable[..., str]:
+    def hidden(*args: Any) -> str:
+        return redacted(told(*args))
 
+    return hidden
+
+
+def redacting_stream(stream: TextIO) -> TextIO:
+    """`stream`, which is given texts without their credentials."""
+    return cast("TextIO", _Redacting(stream))
+
+
+class _Redacting:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
@@ -132,27 +143,40 @@ class _Redacting:
         self._stream.write(redacted(text))
         return len(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-def _credential_in(value: object, where: str, ours: Mapping[str, str]) -> str | None:
+def _credential_in(
+    value: object, where: str, ours: Mapping[str, str], seen: set[int]
+) -> str | None:
     """Where plain values hold a credential, and how it was told; None where they hold none."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        kind = _kind(value, ours)
+        holds = f"holds {kind}"
+        return kind and (f"{redacted(where)}: {holds}" if where else holds)
+    # An alias of YAML gives one value many places, in itself even.
+    if not isinstance(value, Collection) or id(value) in seen:
+        return None
+    seen.add(id(value))
     if isinstance(value, Mapping):
         for key, entry in cast("Mapping[Any, Any]", value).items():
             path = f"{where}.{key}" if where else str(key)
-            found = _credential_in(str(key), path, ours) or _credential_in(entry, path, ours)
+            found = _credential_in(str(key), path, ours, seen)
+            found = found or _credential_in(entry, path, ours, seen)
             if found is None and _is_named(str(key)) and _holds(entry):
                 found = f"{redacted(path)}: is a credential by its name"
             if found is not None:
                 return found
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        for number, entry in enumerate(cast("Sequence[Any]", value)):
-            if (found := _credential_in(entry, f"{where}[{number}]", ours)) is not None:
-                return found
-    elif isinstance(value, str) and (kind := _kind(value, ours)) is not None:
-        return f"{redacted(where)}: holds {kind}" if where else f"holds {kind}"
-    return None
+        return None
+    entries = enumerate(cast("Collection[Any]", value))
+    inside = (_credential_in(entry, f"{where}[{n}]", ours, seen) for n, entry in entries)
+    return next(filter(None, inside), None)
 
 
 def _kind(text: str, ours: Mapping[str, str]) -> str | None:
@@ -170,9 +194,9 @@ def _is_named(name: str) -> bool:
 
 
 def _holds(value: object) -> bool:
-    if isinstance(value, list):
-        return any(map(_holds, cast("list[Any]", value)))
-    return isinstance(value, str | int) and str(value).lower() not in _NOTHING
+    if isinstance(value, Collection) and not isinstance(value, str):
+        return len(value) > 0
+    return str(value).lower() not in _NOTHING
 
 
 def _of_this_machine() -> dict[str, str]:

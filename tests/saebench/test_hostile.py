@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,27 @@ def test_caches_that_came_with_the_folder(
     ended = bench(world, *arguments)
     ended.refused(1, f"{name}, run: UnpicklingError")
     assert not list(world.made.iterdir())
+
+
+def test_no_credential_is_in_the_logs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SAEBench and its libraries print goes into files."""
+    key = "the-key-of-this-machine"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    original = bench_module.evals_named
+
+    def talking(_: Any) -> Any:
+        sys.stdout.write(f"the key is {key}\n")
+        raise RuntimeError(f"refused: {key}")
+
+    def evals_named(*args: Any) -> Any:
+        return [replace(e, run=talking) for e in original(*args)]
+
+    monkeypatch.setattr(bench_module, "evals_named", evals_named)
+    ended = bench(world, "--evals", "meta_structure")
+    ended.refused(1, "RuntimeError: refused: ***")
+    files = [file for file in (world / "run").rglob("*") if file.is_file()]
+    assert any(b"the key is ***" in file.read_bytes() for file in files)
+    assert not [file for file in files if key.encode() in file.read_bytes()]
 
 
 def test_links_in_the_cache_are_not_followed(world: World) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsae_plugin.credentials import redacting_stream
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.remote_code import way_out
 from wsae_plugin.saebench import library
@@ -196,8 +197,8 @@ def _into(log_file: Path) -> Generator[None]:
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with (
         log_file.open("w", encoding="utf-8", buffering=1) as stream,
-        contextlib.redirect_stdout(stream),
-        contextlib.redirect_stderr(stream),
+        contextlib.redirect_stdout(redacting_stream(stream)),
+        contextlib.redirect_stderr(redacting_stream(stream)),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("default")
