@@ -294,6 +294,23 @@ def test_a_model_of_pickled_tensors(world: World) -> None:
     assert wsae("eval", world / "new", *few, FLAG).code == 0
 
 
+def test_a_model_and_arguments_that_are_harmless(world: World) -> None:
+    """A model's own folder, which may be a link and hold links, loaded as its config says."""
+    model = hostile.plain_model(world / "model")
+    (model / "model.safetensors").rename(world / "weights")
+    (model / "model.safetensors").symlink_to(world / "weights")
+    (world / "linked-model").symlink_to(model)
+    kwargs = {"dtype": "float32", "revision": "main", "center_writing_weights": False}
+    changes = {hostile.KWARGS: kwargs, "model_name": str(world / "linked-model")}
+    hostile.change_yaml(world / "config.yaml", **changes)
+    (world / "new").symlink_to(world / "made")
+    assert wsae("train", world / "config.yaml", "--output", world / "new").code == 0
+    (world / "made" / "latest").symlink_to("sae")
+    few = ["--batches", 2, "--batch-size-prompts", 2]
+    assert wsae("eval", world / "new", *few).code == 0
+    assert wsae("identify", world / "new", world / "run").code == 0
+
+
 def test_a_publication_whose_model_brings_code(
     world: World,
     hub: FakeHub,  # noqa: F811
