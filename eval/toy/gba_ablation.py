@@ -35,6 +35,7 @@ from typing_extensions import override
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
 from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
+from wsae_plugin.toy.recovery import worlds
 from wsae_plugin.toy.recovery.arms import FIXED, NEAR, RecoveryArm, gba
 from wsae_plugin.toy.recovery.settings import RecoverySettings
 from wsae_plugin.toy.recovery.train import train
@@ -131,9 +132,8 @@ def run(name: str, seed: int, settings: RecoverySettings) -> dict[str, Any]:
     variant = VARIANTS[name]
     make = gba(variant.sae_class, **{**FIXED, **NEAR, **dict(variant.fields)})
     settings = replace(settings, d_sae=variant.d_sae, n_steps=variant.n_steps)
-    return train(
-        RecoveryArm(name, name, "gba", make), IMBALANCED, variant.lr, seed, settings
-    ).record
+    arm, world = RecoveryArm(name, name, "gba", make), worlds.make(IMBALANCED, settings)
+    return train(arm, world, variant.lr, seed, settings).record
 
 
 def main(

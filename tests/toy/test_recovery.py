@@ -115,10 +115,10 @@ def test_what_is_impossible_is_refused(changed: dict[str, Any], named: str) -> N
 
 
 def test_a_training_repeats_itself_and_seeds_differ() -> None:
-    first, again = (train(ARMS[0], IMBALANCED, 1e-3, 0, TINY) for _ in range(2))
+    first, again = (train(ARMS[0], make(IMBALANCED, TINY), 1e-3, 0, TINY) for _ in range(2))
     assert first.record == again.record
     assert torch.equal(first.tensors["W_dec"], again.tensors["W_dec"])
-    other = train(ARMS[0], IMBALANCED, 1e-3, 1, TINY)
+    other = train(ARMS[0], make(IMBALANCED, TINY), 1e-3, 1, TINY)
     assert not torch.equal(first.tensors["W_dec"], other.tensors["W_dec"])
     assert [one["step"] for one in first.record["history"]] == [2, 4]
 
@@ -232,7 +232,7 @@ def test_a_study_goes_on_where_it_stopped(
     trained: list[str] = []
     real = study_module.train
 
-    def stopping(arm: Any, world: str, lr: float, seed: int, settings: Any) -> Any:
+    def stopping(arm: Any, world: Any, lr: float, seed: int, settings: Any) -> Any:
         if len(trained) == 3:
             raise KeyboardInterrupt
         trained.append(arm.name)
@@ -243,7 +243,7 @@ def test_a_study_goes_on_where_it_stopped(
         run_study(TINY, tmp_path / "again", jobs=1)
     assert len(list((tmp_path / "again" / "cells").glob("*.json"))) == 3
 
-    def counting(arm: Any, world: str, lr: float, seed: int, settings: Any) -> Any:
+    def counting(arm: Any, world: Any, lr: float, seed: int, settings: Any) -> Any:
         trained.append(arm.name)
         return real(arm, world, lr, seed, settings)
 
@@ -291,7 +291,7 @@ def test_frequencies_near_the_features_are_what_recovery_needs() -> None:
     settings = replace(RecoverySettings(), d_sae=512)
     arms = {arm.name: arm for arm in ARMS}
     near, printed = (
-        train(arms[name], IMBALANCED, 1e-3, 0, settings).record["frr_0.8"]
+        train(arms[name], make(IMBALANCED, settings), 1e-3, 0, settings).record["frr_0.8"]
         for name in ("gba", "gba-printed")
     )
     assert near > 0.75

@@ -18,6 +18,7 @@ from wsae_plugin.toy.worlds import (
     Block,
     World,
     axis_privileged,
+    dictionary_of_frequencies,
     mixed_axes,
     parents_and_children,
     random_dictionary,
@@ -170,3 +171,18 @@ def test_a_model_does_not_depend_on_its_neighbours() -> None:
     both = learn_superposition([0.9, 0.5], [0, 7], 8, 3, n_steps=5)
     alone = learn_superposition([0.5], [7], 8, 3, n_steps=5)
     torch.testing.assert_close(both[1:], alone)
+
+
+@pytest.mark.parametrize("n_clusters", [1, 4])
+def test_coherence_is_the_cosine_within_a_cluster(n_clusters: int) -> None:
+    frequencies = torch.full((200,), 0.1)
+    worlds = [
+        random_dictionary(200, 2000, [3], coherence=0.3, n_clusters=n_clusters),
+        dictionary_of_frequencies(frequencies, 2000, coherence=0.3, n_clusters=n_clusters),
+    ]
+    for world in worlds:
+        cosines = world.feature_vectors @ world.feature_vectors.T
+        together = (torch.arange(200)[:, None] - torch.arange(200)) % n_clusters == 0
+        assert abs(cosines[together & ~torch.eye(200, dtype=torch.bool)].mean() - 0.3) < 0.03
+        assert abs(cosines.diagonal().mean() - 1) < 0.03
+        assert n_clusters == 1 or abs(cosines[~together].mean()) < 0.02

@@ -29,14 +29,16 @@ L1_COEFFICIENT = 3.0
 
 
 class TiedTopKSAE(GBATrainingSAE):
-    """Group Bias Adaptation's weights, scales and start, with the 30 largest pre-activations of a
+    """Group Bias Adaptation's weights, scales and start, with the k largest pre-activations of a
     sample in place of biases: what is left when only the adaptation is taken away.
     """
+
+    k = TOP_K
 
     @override
     def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden_pre = self.process_sae_in(x) @ self.W_enc
-        top = hidden_pre.relu().topk(TOP_K, dim=-1)
+        top = hidden_pre.relu().topk(self.k, dim=-1)
         return torch.zeros_like(hidden_pre).scatter(-1, top.indices, top.values), hidden_pre
 
 
@@ -70,19 +72,19 @@ def gba(sae_class: type[GBATrainingSAE] = GBATrainingSAE, /, **fields: Any) -> M
     return make
 
 
-def _top_k(k: int, alpha: float = 0.0) -> Maker:
+def top_k(k: int, alpha: float = 0.0) -> Maker:
     return lambda d_in, d_sae, _: WeightedTopKTrainingSAE(
         WeightedTopKTrainingSAEConfig(k=k, **_shared(d_in, d_sae, alpha))
     )
 
 
-def _batch_top_k(k: int, alpha: float = 0.0) -> Maker:
+def batch_top_k(k: int, alpha: float = 0.0) -> Maker:
     return lambda d_in, d_sae, _: WeightedBatchTopKTrainingSAE(
         WeightedBatchTopKTrainingSAEConfig(k=k, **_shared(d_in, d_sae, alpha))
     )
 
 
-def _l1(coefficient: float, alpha: float = 0.0) -> Maker:
+def l1(coefficient: float, alpha: float = 0.0) -> Maker:
     return lambda d_in, d_sae, _: WeightedStandardTrainingSAE(
         WeightedStandardTrainingSAEConfig(l1_coefficient=coefficient, **_shared(d_in, d_sae, alpha))
     )
@@ -127,19 +129,19 @@ ARMS: tuple[RecoveryArm, ...] = (
     ),
     RecoveryArm("gba-printed", "GBA as printed", "gba", gba(), printed=(1.0, 1.0)),
     RecoveryArm("tied-top-k-30", "Top-k 30, tied as GBA", "tied", gba(TiedTopKSAE, **FIXED)),
-    RecoveryArm("top-k-12", "Top-k 12", "untied", _top_k(12)),
-    RecoveryArm("top-k-20", "Top-k 20", "untied", _top_k(20), printed=(1.0, 0.984)),
-    RecoveryArm("top-k-30", "Top-k 30", "untied", _top_k(TOP_K), printed=(0.984, 0.242)),
-    RecoveryArm("top-k-50", "Top-k 50", "untied", _top_k(50), printed=(0.945, 0.234)),
-    RecoveryArm("top-k-30-weighted", "Top-k 30, α = 1", "untied", _top_k(TOP_K, 1.0), "top-k-30"),
-    RecoveryArm("batch-top-k-30", "BatchTopK 30", "untied", _batch_top_k(TOP_K)),
+    RecoveryArm("top-k-12", "Top-k 12", "untied", top_k(12)),
+    RecoveryArm("top-k-20", "Top-k 20", "untied", top_k(20), printed=(1.0, 0.984)),
+    RecoveryArm("top-k-30", "Top-k 30", "untied", top_k(TOP_K), printed=(0.984, 0.242)),
+    RecoveryArm("top-k-50", "Top-k 50", "untied", top_k(50), printed=(0.945, 0.234)),
+    RecoveryArm("top-k-30-weighted", "Top-k 30, α = 1", "untied", top_k(TOP_K, 1.0), "top-k-30"),
+    RecoveryArm("batch-top-k-30", "BatchTopK 30", "untied", batch_top_k(TOP_K)),
     RecoveryArm(
         "batch-top-k-30-weighted",
         "BatchTopK 30, α = 1",
         "untied",
-        _batch_top_k(TOP_K, 1.0),
+        batch_top_k(TOP_K, 1.0),
         "batch-top-k-30",
     ),
-    RecoveryArm("l1", "L1", "untied", _l1(L1_COEFFICIENT)),
-    RecoveryArm("l1-weighted", "L1, α = 1", "untied", _l1(L1_COEFFICIENT, 1.0), "l1"),
+    RecoveryArm("l1", "L1", "untied", l1(L1_COEFFICIENT)),
+    RecoveryArm("l1-weighted", "L1, α = 1", "untied", l1(L1_COEFFICIENT, 1.0), "l1"),
 )

@@ -28,7 +28,7 @@ from wsae_plugin.toy.recovery.summary import (
 )
 from wsae_plugin.toy.recovery.train import train
 from wsae_plugin.toy.recovery.verdict import verdict
-from wsae_plugin.toy.recovery.worlds import BALANCED, IMBALANCED, SPREAD, WORLDS
+from wsae_plugin.toy.recovery.worlds import BALANCED, IMBALANCED, SPREAD, WORLDS, make
 
 Result = dict[str, Any]
 
@@ -152,7 +152,7 @@ def _train_and_keep(
     group: Group, seed: int, settings: RecoverySettings, folder: ExperimentFolder
 ) -> None:
     (arm,) = (arm for arm in ARMS if arm.name == group.arm)
-    trained = train(arm, group.world, group.lr, seed, settings)
+    trained = train(arm, make(group.world, settings), group.lr, seed, settings)
     folder.write_tensors(group.key(seed), trained.tensors)
     # Last: a training without this file is done again.
     folder.write_cell(group.key(seed), trained.record)

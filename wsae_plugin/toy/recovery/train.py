@@ -17,7 +17,6 @@ from wsae_plugin.saes.gba_rule import groups_of_latents, target_frequencies
 from wsae_plugin.toy.metrics import best_matches, explained_variance, feature_recovery_rate
 from wsae_plugin.toy.recovery.arms import RecoveryArm
 from wsae_plugin.toy.recovery.settings import RecoverySettings
-from wsae_plugin.toy.recovery.worlds import make
 from wsae_plugin.toy.worlds import World
 from wsae_plugin.training.trainer import WeightedSAETrainer
 
@@ -42,14 +41,13 @@ class Trained:
 
 
 def train(
-    arm: RecoveryArm, world_name: str, lr: float, seed: int, settings: RecoverySettings
+    arm: RecoveryArm, world: World, lr: float, seed: int, settings: RecoverySettings
 ) -> Trained:
     """Train and measure; the same arguments give the same numbers on the same machine.
 
     All arms of a seed see the same samples in the same order.
     """
-    world = make(world_name, settings)
-    pool = _pool(world_name, seed, settings)
+    pool = _pool(world, seed, settings.pool_size)
     samples = batches(pool, seed, settings.batch_size)
     torch.manual_seed(seed)
     sae = arm.make(settings.d_in, settings.d_sae, seed)
@@ -65,7 +63,7 @@ def train(
         output = trainer.step(next(samples))
         trainer.n_training_steps += 1
         if step % every == 0:
-            l0 = (output.feature_acts != 0).float().sum(dim=-1).mean()
+            l0 = (output.feature_acts.to_dense() != 0).float().sum(dim=-1).mean()
             history.append({"step": step, "l0": float(l0), **recovery(sae, world, THRESHOLDS)})
     sae.fold_activation_norm_scaling_factor(scale)
     measured, frequency = measure(sae, world, seed, settings)
@@ -162,6 +160,5 @@ def targets(sae: TrainingSAE[Any]) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _pool(world_name: str, seed: int, settings: RecoverySettings) -> Tensor:
-    world = make(world_name, settings)
-    return world.sample(settings.pool_size, torch.Generator().manual_seed(1000 + seed))[1]
+def _pool(world: World, seed: int, size: int) -> Tensor:
+    return world.sample(size, torch.Generator().manual_seed(1000 + seed))[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from wsae_plugin.toy.recovery.settings import RecoverySettings
@@ -15,6 +17,7 @@ WORLDS = {
 }
 
 
+@cache
 def make(name: str, settings: RecoverySettings) -> World:
     """The world of that name.
 

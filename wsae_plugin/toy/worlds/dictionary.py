@@ -19,6 +19,8 @@ def random_dictionary(
     *,
     name: str = "dictionary",
     seed: int = 0,
+    coherence: float = 0.0,
+    n_clusters: int = 1,
 ) -> World:
     """The data of arXiv 2506.14002: a row of H has s nonzeros, uniform on [0, 1], s from a list.
 
@@ -30,6 +32,10 @@ def random_dictionary(
         name: in files and figures.
         seed: of V, whose entries are Gaussian with variance 1 / d_in, so that rows have length
             about 1.
+        coherence: the expected cosine of two rows of one cluster, in [0, 1): each is that share of
+            a Gaussian centre, in the sense of squared lengths. 0 is the paper's.
+        n_clusters: rows are dealt out to this many clusters in turn; 1 is a component that all
+            share.
 
     Raises:
         BadInputError: an s is below 1 or above n_features.
@@ -46,12 +52,18 @@ def random_dictionary(
         return activations * (rank < s)
 
     description = {"kind": "random_dictionary", "n_active": list(n_active), "seed": seed}
-    feature_vectors = _gaussian_rows(n_features, d_in, seed)
+    feature_vectors = _gaussian_rows(n_features, d_in, seed, coherence, n_clusters)
     return make_world(name, feature_vectors, 1.0, description, [keep_exactly_s])
 
 
 def dictionary_of_frequencies(
-    frequencies: Tensor, d_in: int, *, name: str = "frequencies", seed: int = 0
+    frequencies: Tensor,
+    d_in: int,
+    *,
+    name: str = "frequencies",
+    seed: int = 0,
+    coherence: float = 0.0,
+    n_clusters: int = 1,
 ) -> World:
     """The same V with features that fire independently, each as often as it is told.
 
@@ -60,14 +72,22 @@ def dictionary_of_frequencies(
         d_in: columns of V.
         name: in files and figures.
         seed: of V.
+        coherence: as in `random_dictionary`.
+        n_clusters: as in `random_dictionary`.
 
     Raises:
         BadInputError: a frequency is not in (0, 1].
     """
-    feature_vectors = _gaussian_rows(len(frequencies), d_in, seed)
+    feature_vectors = _gaussian_rows(len(frequencies), d_in, seed, coherence, n_clusters)
     description = {"kind": "dictionary_of_frequencies", "seed": seed}
     return make_world(name, feature_vectors, frequencies, description)
 
 
-def _gaussian_rows(n_features: int, d_in: int, seed: int) -> Tensor:
-    return torch.randn(n_features, d_in, generator=stream("directions", seed)) / d_in**0.5
+def _gaussian_rows(
+    n_features: int, d_in: int, seed: int, coherence: float, n_clusters: int
+) -> Tensor:
+    generator = stream("directions", seed)
+    rows = torch.randn(n_features, d_in, generator=generator) / d_in**0.5
+    centres = torch.randn(n_clusters, d_in, generator=generator) / d_in**0.5
+    own = centres[torch.arange(n_features) % n_clusters]
+    return (1 - coherence) ** 0.5 * rows + coherence**0.5 * own

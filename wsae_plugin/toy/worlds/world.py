@@ -19,7 +19,7 @@ from torch import Tensor
 from wsae_plugin.errors import BadInputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """Activations x_p = x @ feature_vectors of features x ≥ 0 that are known.
 
