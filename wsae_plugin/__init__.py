@@ -3,6 +3,7 @@
 from wsae_plugin.gamma import GammaScheduler, gamma_from_proxy, register_proxy
 from wsae_plugin.registration import register_all
 from wsae_plugin.saes import (
+    PRINTED_GBA,
     GBATrainingSAE,
     GBATrainingSAEConfig,
     WeightedBatchTopKTrainingSAE,
@@ -23,6 +24,7 @@ from wsae_plugin.training.trainer import WeightedSAETrainer
 __version__ = "0.1.0"
 
 __all__ = [
+    "PRINTED_GBA",
     "GBATrainingSAE",
     "GBATrainingSAEConfig",
     "GammaScheduler",

@@ -2,14 +2,14 @@ r"""Group Bias Adaptation where features are known: what the recipe's open point
 
     python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json       # all, 3 seeds
     python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json \
-        --variant width-2048-scale-0.05-long --seeds 5                    # adds to what is there
+        --variant width-2048 --seeds 5                                    # adds to what is there
 
 The world is the imbalanced one of `wsae toy gba` (arXiv 2506.14002: 128 features in 42 dimensions,
 half of the samples with 3 of them, half with 20), the training is that study's, and "base" is its
-arm "gba". The other variants change what their names say. Open in the text are the learning rate,
-the width, how fast the output scales learn and where they start, the biases' step for a training of
-this length, b_pre (trained or fixed), how unit length is kept, and whether a latent that fires
-gives its pre-activation (JumpReLU) or what is above the threshold (ReLU).
+arm "gba", the defaults. The other variants change what their names say. Beside what the defaults
+decide, open in the text are the learning rate, the width, b_pre (where it starts), how unit length
+is kept, and whether a latent that fires gives its pre-activation (JumpReLU) or what is above the
+threshold (ReLU).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from typing_extensions import override
 
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
-from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
+from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE
 from wsae_plugin.toy.recovery import worlds
-from wsae_plugin.toy.recovery.arms import FIXED, NEAR, RecoveryArm, gba
+from wsae_plugin.toy.recovery.arms import RecoveryArm, gba
 from wsae_plugin.toy.recovery.settings import RecoverySettings
 from wsae_plugin.toy.recovery.train import train
 from wsae_plugin.toy.recovery.worlds import IMBALANCED
@@ -66,13 +66,16 @@ class ProjectedVariant(GBATrainingSAE):
         return super().training_forward_pass(step_input)
 
 
-class FixedBPreVariant(GBATrainingSAE):
-    """b_pre stays 0."""
+class BPreFromZeroVariant(GBATrainingSAE):
+    """b_pre starts at 0 and not at the first batch's mean."""
 
     @override
-    def initialize_weights(self) -> None:
-        super().initialize_weights()
-        self.b_dec.requires_grad_(False)
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        # A start that is not 0 is kept.
+        if step_input.n_training_steps == 0:
+            with torch.no_grad():
+                self.b_dec.fill_(1e-9)
+        return super().training_forward_pass(step_input)
 
 
 @dataclass(frozen=True)
@@ -99,29 +102,24 @@ def changed(**fields: Any) -> Variant:
     return Variant(fields=tuple(fields.items()))
 
 
-# What the arm "gba-printed" of the study leaves at the config's defaults.
-PRINTED = tuple((name, getattr(GBATrainingSAEConfig, name)) for name in (*FIXED, *NEAR))
-
 VARIANTS: dict[str, Variant] = {
     "base": Variant(),
     "width-512": Variant(d_sae=512),
-    "width-512-long": Variant(d_sae=512, n_steps=10_000),
-    "printed-width-512-long": Variant(fields=PRINTED, d_sae=512, n_steps=10_000),
-    "width-2048-scale-0.05": replace(changed(decoder_init_norm=0.05), d_sae=2048),
-    "width-2048-scale-0.05-long": replace(
-        changed(decoder_init_norm=0.05), d_sae=2048, n_steps=5000
-    ),
-    "scale-0.05": changed(decoder_init_norm=0.05),
-    "scale-0.2": changed(decoder_init_norm=0.2),
-    "scales-learn-at-0.01": changed(output_scale_rate=0.01),
-    "scales-learn-at-0.1": changed(output_scale_rate=0.1),
-    "scales-learn-at-1": changed(output_scale_rate=1.0),
-    "p-0.2-to-0.02": changed(highest_target_frequency=0.2),
-    "p-0.1-to-0.001": changed(lowest_target_frequency=1e-3),
+    "width-2048": Variant(d_sae=2048),
+    "long": Variant(n_steps=10_000),
+    "printed-long": Variant(fields=tuple(PRINTED_GBA.items()), n_steps=10_000),
+    "directions-reconstruct": changed(direction_scale=None),
+    "directions-as-if-alone": changed(direction_scale=0.0),
+    "direction-scale-1": changed(direction_scale=1.0),
+    "direction-scale-2": changed(direction_scale=2.0),
+    "p-0.5-to-0.001": changed(highest_target_frequency=0.5),
+    "p-0.1-to-0.001": changed(highest_target_frequency=0.1),
+    "p-0.2-to-0.02": changed(lowest_target_frequency=0.02),
     "bias-step-0.01": changed(bias_step_size=0.01),
+    "bias-step-0.1": changed(bias_step_size=0.1),
     "lr-3e-4": Variant(lr=3e-4),
     "lr-3e-3": Variant(lr=3e-3),
-    "b-pre-0": Variant(FixedBPreVariant),
+    "b-pre-from-0": Variant(BPreFromZeroVariant),
     "relu": Variant(ReLUVariant),
     "projected": Variant(ProjectedVariant),
 }
@@ -130,7 +128,7 @@ VARIANTS: dict[str, Variant] = {
 def run(name: str, seed: int, settings: RecoverySettings) -> dict[str, Any]:
     """The record of one training."""
     variant = VARIANTS[name]
-    make = gba(variant.sae_class, **{**FIXED, **NEAR, **dict(variant.fields)})
+    make = gba(variant.sae_class, **dict(variant.fields))
     settings = replace(settings, d_sae=variant.d_sae, n_steps=variant.n_steps)
     arm, world = RecoveryArm(name, name, "gba", make), worlds.make(IMBALANCED, settings)
     return train(arm, world, variant.lr, seed, settings).record

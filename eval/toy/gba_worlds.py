@@ -44,8 +44,8 @@ from tqdm.auto import tqdm
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
+from wsae_plugin.saes.gba import PRINTED_GBA
 from wsae_plugin.toy.recovery.arms import (
-    FIXED,
     L1_COEFFICIENT,
     Maker,
     RecoveryArm,
@@ -175,12 +175,12 @@ WORLDS = {
 
 
 def _tied_top_k(world: GridWorld) -> Maker:
-    return gba(type("TiedTopK", (TiedTopKSAE,), {"k": world.mean_active}), **FIXED)
+    return gba(type("TiedTopK", (TiedTopKSAE,), {"k": world.mean_active}))
 
 
 ARMS: dict[str, Callable[[GridWorld], Maker]] = {
     "defaults": lambda _: gba(),
-    "printed": lambda _: gba(),
+    "printed": lambda _: gba(**PRINTED_GBA),
     "tied-top-k": _tied_top_k,
     "top-k": lambda world: top_k(world.mean_active),
     "l1": lambda _: l1(L1_COEFFICIENT),

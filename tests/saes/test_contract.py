@@ -129,6 +129,12 @@ def naive_losses(
     rescale = getattr(cfg, "rescale_acts_by_decoder_norm", False)
     decoder = sae.W_dec / sae.W_dec.norm(dim=1, keepdim=True) if rescale else sae.W_dec
     losses = {"mse_loss": loss(z @ decoder + sae.b_dec, x)}
+    if hasattr(cfg, "direction_scale"):
+        w = torch.nn.functional.normalize(sae.directions, dim=1)
+        epsilon = cfg.direction_scale * cfg.d_in / cfg.d_sae
+        left = (gamma**2 * (x - sae.b_dec - epsilon * z @ w)).detach()
+        along = (left @ w.T).clamp(min=0) * (z > 0)
+        losses["direction_loss"] = -0.5 * (along**2).sum(dim=1).mean()
     if hasattr(sae, "b_gate"):
         gate = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_gate)
         losses["auxiliary_reconstruction_loss"] = loss(gate @ sae.W_dec + sae.b_dec, x)

@@ -18,6 +18,7 @@ from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
 
 FIELDS: dict[str, Any] = {
     "n_groups": 3,
+    "highest_target_frequency": 0.5,
     "lowest_target_frequency": 0.05,
     "bias_update_steps": 3,
     "bias_step_size": 0.1,
@@ -49,28 +50,51 @@ def naive_recipe(
     """arXiv 2506.14002 in float64 with every pre-activation kept, latent by latent."""
     v = sae.directions.detach().clone().requires_grad_()
     a = sae.output_scale.detach().clone().requires_grad_()
-    b_pre = sae.b_dec.detach().clone().requires_grad_()
+    b_pre = xs[0].mean(dim=0).requires_grad_()
     b = [0.0] * D_SAE
     optimizer = torch.optim.Adam([v, a, b_pre], lr=lr)
     since: list[Tensor] = []
     for step, x in enumerate(xs):
         w = v / v.norm(dim=1, keepdim=True)
         x_hat = b_pre
-        y = (x - b_pre) @ w.T
+        is_printed = sae.cfg.direction_scale is None
+        y = (x - (b_pre if is_printed else b_pre.detach())) @ w.T
         for m in range(D_SAE):
             fires = y[:, m] + b[m] > 0
             x_hat = x_hat + (a[m] * y[:, m] * fires).unsqueeze(1) * w[m]
         variance = moments_of(torch.cat(xs[: step + 1])).variance
         gamma = gamma_from_proxy(variance, alpha)
         loss = (gamma * (x - x_hat)).square().sum(dim=1).mean()
-        optimizer.zero_grad()
         loss.backward()
+        if not is_printed:
+            v.grad = naive_direction_gradient(x - b_pre, v, b, gamma, sae.cfg.direction_scale)
         torch.nn.utils.clip_grad_norm_([v, a, b_pre], 1.0)
         optimizer.step()
+        optimizer.zero_grad()
         since.append(y.detach() + torch.tensor(b, dtype=torch.float64))
         if len(since) == 3:
             b, since = naive_update(b, torch.cat(since), n_groups), []
     return {"directions": v, "output_scale": a, "b_dec": b_pre, "bias": torch.tensor(b)}
+
+
+@torch.no_grad()
+def naive_direction_gradient(
+    x: Tensor, v: Tensor, b: list[float], gamma: Tensor, scale: float
+) -> Tensor:
+    """Each latent turns to what small scales leave, where it fires and that points along it."""
+    w = v / v.norm(dim=1, keepdim=True)
+    y = x @ w.T
+    fires = torch.stack([y[:, m] + b[m] > 0 for m in range(D_SAE)], dim=1)
+    left = x
+    for m in range(D_SAE):
+        left = left - scale * D_IN / D_SAE * (y[:, m] * fires[:, m]).unsqueeze(1) * w[m]
+    left = gamma**2 * left
+    gradient = torch.zeros_like(v)
+    for m in range(D_SAE):
+        along = (left @ w[m]).clamp(min=0) * fires[:, m]
+        down = -(along.unsqueeze(1) * left).mean(dim=0)
+        gradient[m] = (down - (down @ w[m]) * w[m]) / v[m].norm()
+    return gradient
 
 
 def naive_update(b: list[float], y: Tensor, n_groups: int) -> list[float]:
@@ -91,15 +115,18 @@ def naive_update(b: list[float], y: Tensor, n_groups: int) -> list[float]:
 
 @pytest.mark.parametrize("n_groups", [3, 1], ids=["groups", "bias adaptation"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
-def test_trains_as_the_recipe_says(alpha: float, n_groups: int) -> None:
-    sae = gba(dtype="float64", alpha=alpha, n_groups=n_groups)
+@pytest.mark.parametrize("direction_scale", [None, 1.5], ids=["printed", "default"])
+def test_trains_as_the_recipe_says(
+    alpha: float, n_groups: int, direction_scale: float | None
+) -> None:
+    sae = gba(dtype="float64", alpha=alpha, n_groups=n_groups, direction_scale=direction_scale)
     xs = [0.5 * activations(64, seed=seed, dtype=torch.float64) for seed in range(30)]
     expected = naive_recipe(copy.deepcopy(sae), xs, 1e-2, alpha, n_groups)
     run = trainer(sae, steps=30)
     run.data_provider = iter(xs)
     run.fit()
     state = sae.state_dict()
-    assert n_groups == 1 or (sae.bias == -1).any() and (sae.bias == 0).any()
+    assert n_groups == 1 or (sae.bias == -1).any() and (sae.bias > -0.5).any()
     for name, tensor in expected.items():
         torch.testing.assert_close(
             state[name].double(), tensor.detach().double(), rtol=0, atol=1e-5
@@ -134,10 +161,41 @@ def test_no_gradient_and_no_optimizer_reaches_the_biases() -> None:
     assert not sae.bias.requires_grad and sae.bias.grad is None
 
 
-def test_nothing_but_reconstruction_is_in_the_loss() -> None:
-    output = forward(gba())
+def test_as_printed_nothing_but_reconstruction_is_in_the_loss() -> None:
+    output = forward(gba(direction_scale=None))
     assert set(output.losses) == {"mse_loss"}
     assert torch.equal(output.loss, output.losses["mse_loss"])
+
+
+def test_reconstruction_trains_scales_and_b_pre_and_the_other_loss_directions() -> None:
+    sae = gba()
+    output = forward(sae)
+    assert set(output.losses) == {"mse_loss", "direction_loss"}
+    for name, expected in {
+        "mse_loss": {"output_scale", "b_dec"},
+        "direction_loss": {"directions"},
+    }.items():
+        gradients = torch.autograd.grad(
+            output.losses[name], list(sae.parameters()), retain_graph=True, allow_unused=True
+        )
+        reached = {
+            parameter
+            for (parameter, _), gradient in zip(sae.named_parameters(), gradients, strict=True)
+            if gradient is not None and gradient.any()
+        }
+        assert reached == expected, name
+
+
+def test_b_pre_starts_at_the_mean_and_a_trained_one_is_kept() -> None:
+    x = activations()
+    sae = gba()
+    forward(sae, sae_in=x)
+    torch.testing.assert_close(sae.b_dec.detach(), x.mean(dim=0))
+    forward(sae, sae_in=x + 1)  # step 0 of another training
+    torch.testing.assert_close(sae.b_dec.detach(), x.mean(dim=0))
+    later = gba()
+    forward(later, 1, sae_in=x)
+    assert not later.b_dec.any()
 
 
 def test_features_have_unit_length_at_every_step() -> None:
@@ -181,18 +239,6 @@ def test_initial_directions_are_not_the_global_streams() -> None:
     torch.testing.assert_close(gba().directions, sae.directions)
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
-def test_scales_learn_at_their_own_rate(rate: float) -> None:
-    """Adam's first step is the learning rate, whatever the gradient."""
-    sae = gba(output_scale_rate=rate)
-    torch.testing.assert_close(sae.scales, torch.full((D_SAE,), 0.1))
-    run = trainer(sae, steps=1, lr=1e-2)
-    run.fit()
-    moved = (sae.scales - 0.1).abs()
-    torch.testing.assert_close(moved.max(), torch.tensor(1e-2 * rate), rtol=1e-3, atol=1e-7)
-    assert not torch.equal(sae.directions, gba().directions)
-
-
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
@@ -227,12 +273,11 @@ def test_every_buffer_is_persistent() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("output_scale_rate", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("apply_b_dec_to_input", [True, False])
 def test_export_is_a_jumprelu_sae_with_the_same_outputs(
-    apply_b_dec_to_input: bool, output_scale_rate: float, tmp_path: Path
+    apply_b_dec_to_input: bool, tmp_path: Path
 ) -> None:
-    sae = gba(apply_b_dec_to_input=apply_b_dec_to_input, output_scale_rate=output_scale_rate)
+    sae = gba(apply_b_dec_to_input=apply_b_dec_to_input)
     with torch.enable_grad():
         trainer(sae, steps=20).fit()
     sae.output_scale[0] = -0.3
@@ -299,8 +344,9 @@ def test_the_limit_is_the_length_of_the_inputs(fields: dict[str, Any], limit: fl
         ({"bias_update_steps": 2.5}, "bias_update_steps is 2.5; a whole number"),
         ({"bias_step_size": 0.0}, "bias_step_size is 0.0; a share"),
         ({"bias_limit": -1.0}, "bias_limit is -1.0; a positive number"),
-        ({"output_scale_rate": -0.1}, "output_scale_rate is -0.1; 0 or a positive multiple"),
-        ({"output_scale_rate": True}, "output_scale_rate is True; 0 or a positive multiple"),
+        ({"direction_scale": -0.1}, "direction_scale is -0.1; a number from 0"),
+        ({"direction_scale": 2}, "direction_scale is 2; a number from 0 to below 2"),
+        ({"direction_scale": True}, "direction_scale is True; a number from 0"),
         ({"normalize_activations": "covariance_whitening"}, "untie encoder and decoder"),
     ],
 )

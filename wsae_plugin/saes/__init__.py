@@ -7,7 +7,7 @@ from wsae_plugin.saes.batchtopk import (
     WeightedBatchTopKTrainingSAEConfig,
 )
 from wsae_plugin.saes.gated import WeightedGatedTrainingSAE, WeightedGatedTrainingSAEConfig
-from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
+from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE, GBATrainingSAEConfig
 from wsae_plugin.saes.jumprelu import (
     WeightedJumpReLUTrainingSAE,
     WeightedJumpReLUTrainingSAEConfig,
@@ -40,6 +40,7 @@ WEIGHTED_ARCHITECTURES: tuple[
 )
 
 __all__ = [
+    "PRINTED_GBA",
     "GAMMA_FILENAME",
     "GBATrainingSAE",
     "GBATrainingSAEConfig",

@@ -13,6 +13,17 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.saes.gba_tied import BiasAdaptedSAE
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
+PRINTED_GBA: dict[str, Any] = {
+    "highest_target_frequency": 0.5,
+    "lowest_target_frequency": 1e-3,
+    "bias_step_size": 0.01,
+    "direction_scale": None,
+}
+"""The fields of `GBATrainingSAEConfig` that arXiv 2506.14002 prints otherwise than the defaults.
+
+With them the paper's toy gives no feature at a cosine of 0.9 (`wsae toy gba`).
+"""
+
 
 @dataclass(kw_only=True)
 class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
@@ -21,23 +32,23 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
 
     Args:
         n_groups (int): Groups of latents, each with a target frequency of its own. 1 is Bias Adaptation, which aims for highest_target_frequency.
-        highest_target_frequency (float): Share of inputs that a latent of the first group may fire on. Above the frequency of the most frequent feature.
+        highest_target_frequency (float): Share of inputs that a latent of the first group may fire on. Above the frequency of most features: what is above it is reconstructed in part.
         lowest_target_frequency (float): The same for the last group; geometric in between. bias_update_steps batches have to hold many times 1 / this many inputs.
         bias_update_steps (int): Training steps from one update of the biases to the next.
         bias_step_size (float): Share of a latent's largest pre-activation that an update moves its bias by.
         bias_limit (float | None): No bias falls below minus this. None is the length that normalize_activations gives the inputs, and 1 for inputs as they come.
-        output_scale_rate (float): Learning rate of the output scales a, as a multiple of the trainer's. 0 keeps them at decoder_init_norm: latents then find features before they explain each other away.
+        direction_scale (float | None): Directions learn as if every output scale were this, from 0 to below 2, times d_in / d_sae, so that latents find features before they explain each other away; the scales learn from the reconstruction loss. None lets that train the directions too, as printed.
         normalize_activations (Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]): As in SAELens, but scaled by default.
         alpha (float): Exponent in γ = s^alpha. 0, the default, is Group Bias Adaptation unweighted.
     """  # noqa: E501
 
     n_groups: int = 10
-    highest_target_frequency: float = 0.5
+    highest_target_frequency: float = 0.2
     lowest_target_frequency: float = 1e-3
     bias_update_steps: int = 50
-    bias_step_size: float = 0.01
+    bias_step_size: float = 0.05
     bias_limit: float | None = None
-    output_scale_rate: float = 1.0
+    direction_scale: float | None = 1.5
     normalize_activations: Literal[
         "none",
         "expected_average_only_in",
@@ -103,6 +114,15 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
         return self.W_dec
 
     @override
+    def calculate_aux_loss(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+        # `descent` weighs it: the loss of the directions is no reconstruction loss.
+        return BiasAdaptedSAE.calculate_aux_loss(self, *args, **kwargs)
+
+    @override
+    def descent(self, error: torch.Tensor) -> torch.Tensor:
+        return error * self.gamma.square().to(error.dtype) if self.is_weighted else error
+
+    @override
     def log_histograms(self) -> dict[str, Any]:
         return {**super().log_histograms(), "weights/bias": self.bias.float().cpu().numpy()}
 
@@ -136,9 +156,13 @@ def _check_bias_fields(cfg: GBATrainingSAEConfig) -> None:
         refuse("bias_step_size", "a share, above 0 and at most 1, is needed")
     if cfg.bias_limit is not None and not is_between(cfg.bias_limit, 0, float("inf")):
         refuse("bias_limit", "a positive number is needed, or None for the length of the inputs")
-    rate = cfg.output_scale_rate
-    if not (rate == 0 and not isinstance(rate, bool)) and not is_between(rate, 0, float("inf")):
-        refuse("output_scale_rate", "0 or a positive multiple of the learning rate is needed")
+    scale = cfg.direction_scale
+    if scale is not None and not (is_between(scale, -1, 2) and 0 <= scale < 2):
+        refuse(
+            "direction_scale",
+            "a number from 0 to below 2 is needed, or None for the printed loss: at 2, the half of "
+            "the latents that fires at the start leaves nothing to learn from",
+        )
     if cfg.normalize_activations == "covariance_whitening":
         refuse(
             "normalize_activations",

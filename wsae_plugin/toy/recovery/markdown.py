@@ -23,9 +23,9 @@ def page(result: Result) -> str:
         f"n = {settings['n_features']} features in d = {settings['d_in']} dimensions, "
         f"{settings['d_sae']} latents, {settings['n_steps']:,} steps of {settings['batch_size']} "
         f'samples, mean of {settings["n_seeds"]} seeds on one V. "Printed" is arXiv 2506.14002, '
-        "which does not say its learning rate, its steps or its width. GBA, without more, aims for "
-        "frequencies from 0.1 to 0.02, keeps its output scales at 0.1 and moves biases by 3 % of "
-        'the reach; "as printed" are frequencies from 0.5 to 0.001, scales that learn and 1 %. '
+        "which does not say its learning rate, its steps or its width. GBA, without more, is the "
+        'config\'s defaults; "as printed" is PRINTED_GBA: frequencies from 0.5 to 0.001, biases '
+        "that move by 1 % of the reach, directions that learn from the reconstruction loss. "
         "FRR(τ): features with a "
         "latent at a cosine of τ or more. Latents that are features: live latents at 0.9 or more. "
         "Consistency: live latents with a twin, above 0.9, in another seed.",
