@@ -55,11 +55,12 @@ class FiringCounters(nn.Module):
 
         Args:
             hidden_pre: pre-activations, shape (..., d_sae).
-            feature_acts: feature activations, shape (..., d_sae); above 0 is a firing.
+            feature_acts: feature activations, at least 0, shape (..., d_sae); above 0 is a firing.
         """
         hidden_pre, feature_acts = hidden_pre.flatten(0, -2), feature_acts.flatten(0, -2)
         self.n_samples.add_(len(hidden_pre))
-        self.firings.add_(feature_acts.count_nonzero(dim=0))
+        # A sum of signs in float32, exact up to 2²⁴ rows: count_nonzero takes ten times as long.
+        self.firings.add_(feature_acts.sign().sum(dim=0, dtype=torch.float32).long())
         largest = self.largest
         torch.maximum(largest, hidden_pre.amax(dim=0).to(largest.dtype), out=largest)
 

@@ -8,19 +8,37 @@ a direction sees what small scales leave of the input, while the scales learn fr
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
-def direction_loss(directions: Tensor, is_active: Tensor, left: Tensor) -> Tensor:
-    """−½ mean_x Σ_m 1[m fires on x] relu(w_m · r)²: how far what is left points along the latents.
+def direction_loss(directions: Tensor, feature_acts: Tensor, left: Tensor) -> Tensor:
+    """−½ mean_x Σ_m 1[z_m > 0] relu(w_m · r)²: how far what is left points along the latents.
 
     Args:
         directions: w, unit rows, shape (d_sae, d_in); nothing else gets a gradient.
-        is_active: which latents fire, shape (batch, d_sae), bool.
+        feature_acts: z ≥ 0, shape (batch, d_sae).
         left: r, what the reconstruction leaves of the input, shape (batch, d_in), activation units.
 
     Returns:
         A scalar, at most 0, activation units².
     """
-    along = (left.detach() @ directions.T).relu() * is_active
-    return -0.5 * along.square().sum(dim=-1).mean()
+    return _DirectionLoss.apply(directions, feature_acts, left)
+
+
+class _DirectionLoss(torch.autograd.Function):
+    # Written out, since autograd passes over (batch, d_sae) twice as often.
+    @staticmethod
+    def forward(ctx: Any, directions: Tensor, feature_acts: Tensor, left: Tensor) -> Tensor:
+        along = (left @ directions.T).relu_().mul_(feature_acts.sign())
+        ctx.save_for_backward(along.T @ left / -len(left))
+        return along.flatten().dot(along.flatten()) / (-2 * len(left))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return grad_output * gradient, None, None

@@ -118,7 +118,7 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
         with torch.no_grad():
             small = scale * self.cfg.d_in / self.cfg.d_sae * (feature_acts @ directions)
             left = self.descent(step_input.sae_in - self.b_dec - small)
-        return {"direction_loss": direction_loss(directions, feature_acts != 0, left)}
+        return {"direction_loss": direction_loss(directions, feature_acts, left)}
 
     def descent(self, error: Tensor) -> Tensor:
         """−½ ∂(reconstruction loss)/∂x̂, shape (batch, d_in), where `error` is x − x̂."""
