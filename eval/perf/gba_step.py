@@ -10,10 +10,10 @@ processor time of all threads. Biases move once in `bias_update_steps` steps, so
 timed by itself and its share of a step added to the ratio; so is what the counters take, which is
 in the step already.
 
-Both steps make six products of 2 · batch · d_in · d_sae operations, Group Bias Adaptation two of them
-for the directions in place of two that carry gradients into the encoder. It has one matrix of weights
-where JumpReLU has two, which halves Adam's and the clipping's work, and no sparsity loss; it adds the
-lengths of the rows, and a count and a maximum over (batch, d_sae).
+Both steps make six products of 2 · batch · d_in · d_sae operations, Group Bias Adaptation two of
+them for its directions in place of two that carry gradients into the encoder. It has one matrix of
+weights where JumpReLU has two, which halves Adam's and the clipping's work, and no sparsity loss;
+it adds the lengths of the rows, and a count and a maximum over (batch, d_sae).
 """
 
 from __future__ import annotations
