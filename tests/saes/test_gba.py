@@ -88,10 +88,9 @@ def naive_direction_gradient(
     left = x
     for m in range(D_SAE):
         left = left - scale * D_IN / D_SAE * (y[:, m] * fires[:, m]).unsqueeze(1) * w[m]
-    left = gamma**2 * left
     gradient = torch.zeros_like(v)
     for m in range(D_SAE):
-        along = (left @ w[m]).clamp(min=0) * fires[:, m]
+        along = (left @ (gamma**2 * w[m])).clamp(min=0) * fires[:, m]
         down = -(along.unsqueeze(1) * left).mean(dim=0)
         gradient[m] = (down - (down @ w[m]) * w[m]) / v[m].norm()
     return gradient

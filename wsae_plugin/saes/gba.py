@@ -115,12 +115,13 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
 
     @override
     def calculate_aux_loss(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
-        # `descent` weighs it: the loss of the directions is no reconstruction loss.
+        # With weights of its own: the loss of the directions is no reconstruction loss.
         return BiasAdaptedSAE.calculate_aux_loss(self, *args, **kwargs)
 
+    @property
     @override
-    def descent(self, error: torch.Tensor) -> torch.Tensor:
-        return error * self.gamma.square().to(error.dtype) if self.is_weighted else error
+    def weights(self) -> torch.Tensor | None:
+        return self.gamma.square().to(self.dtype) if self.is_weighted else None
 
     @override
     def log_histograms(self) -> dict[str, Any]:

@@ -117,12 +117,13 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
         directions, scale = self.feature_directions, self.cfg.direction_scale
         with torch.no_grad():
             small = scale * self.cfg.d_in / self.cfg.d_sae * (feature_acts @ directions)
-            left = self.descent(step_input.sae_in - self.b_dec - small)
-        return {"direction_loss": direction_loss(directions, feature_acts, left)}
+            left = step_input.sae_in - self.b_dec - small
+        return {"direction_loss": direction_loss(directions, feature_acts, left, self.weights)}
 
-    def descent(self, error: Tensor) -> Tensor:
-        """−½ ∂(reconstruction loss)/∂x̂, shape (batch, d_in), where `error` is x − x̂."""
-        return error
+    @property
+    def weights(self) -> Tensor | None:
+        """γ², by which the reconstruction loss is weighted, shape (d_in,); None is 1."""
+        return None
 
     @not_compiled
     @torch.no_grad()
