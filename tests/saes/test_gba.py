@@ -67,7 +67,7 @@ def naive_recipe(
         loss = (gamma * (x - x_hat)).square().sum(dim=1).mean()
         loss.backward()
         if not is_printed:
-            v.grad = naive_direction_gradient(x - b_pre, v, b, gamma, sae.cfg.direction_scale)
+            v.grad = naive_direction_gradient(x - b_pre, v, b, sae.cfg.direction_scale)
         torch.nn.utils.clip_grad_norm_([v, a, b_pre], 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -78,9 +78,7 @@ def naive_recipe(
 
 
 @torch.no_grad()
-def naive_direction_gradient(
-    x: Tensor, v: Tensor, b: list[float], gamma: Tensor, scale: float
-) -> Tensor:
+def naive_direction_gradient(x: Tensor, v: Tensor, b: list[float], scale: float) -> Tensor:
     """Each latent turns to what small scales leave, where it fires and that points along it."""
     w = v / v.norm(dim=1, keepdim=True)
     y = x @ w.T
@@ -90,7 +88,7 @@ def naive_direction_gradient(
         left = left - scale * D_IN / D_SAE * (y[:, m] * fires[:, m]).unsqueeze(1) * w[m]
     gradient = torch.zeros_like(v)
     for m in range(D_SAE):
-        along = (left @ (gamma**2 * w[m])).clamp(min=0) * fires[:, m]
+        along = (left @ w[m]).clamp(min=0) * fires[:, m]
         down = -(along.unsqueeze(1) * left).mean(dim=0)
         gradient[m] = (down - (down @ w[m]) * w[m]) / v[m].norm()
     return gradient

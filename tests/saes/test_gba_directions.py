@@ -37,16 +37,3 @@ def test_only_directions_get_a_gradient_and_it_is_autograds() -> None:
     gradients = torch.autograd.grad(3 * loss, [directions, acts, left], allow_unused=True)
     torch.testing.assert_close(gradients[0], 3 * wanted, rtol=1e-13, atol=1e-15)
     assert gradients[1:] == (None, None)
-
-
-def test_a_feature_that_is_alone_stays_where_it_is_under_any_weights() -> None:
-    feature, weights = (
-        normalize(torch.tensor([[3.0, 1.0, 2.0]]), dim=1),
-        torch.tensor([9.0, 1, 0.1]),
-    )
-    directions = feature.clone().requires_grad_()
-    left = torch.tensor([[1.0], [4.0]]) @ feature
-    loss = direction_loss(normalize(directions, dim=1), torch.ones(2, 1), left, weights)
-    (gradient,) = torch.autograd.grad(loss, directions)
-    assert loss < -1
-    torch.testing.assert_close(gradient, torch.zeros(1, 3))

@@ -15,38 +15,30 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def direction_loss(
-    directions: Tensor, feature_acts: Tensor, left: Tensor, weights: Tensor | None = None
-) -> Tensor:
-    """−½ mean_x Σ_m 1[z_m > 0] relu(w_m · Γ²r)²: how far what is left points along the latents.
+def direction_loss(directions: Tensor, feature_acts: Tensor, left: Tensor) -> Tensor:
+    """−½ mean_x Σ_m 1[z_m > 0] relu(w_m · r)²: how far what is left points along the latents.
 
     Args:
-        directions: w, unit rows, shape (d_sae, d_in); nothing else gets a gradient. It is taken in
-            the metric Γ², in which errors are measured, and so points to r: with Γ²r, a feature
-            that is alone would not stay where it is.
+        directions: w, unit rows, shape (d_sae, d_in); nothing else gets a gradient.
         feature_acts: z ≥ 0, shape (batch, d_sae).
         left: r, what the reconstruction leaves of the input, shape (batch, d_in), activation units.
-        weights: γ², shape (d_in,); None is 1.
 
     Returns:
         A scalar, at most 0, activation units².
     """
-    return _DirectionLoss.apply(directions, feature_acts, left, weights)
+    return _DirectionLoss.apply(directions, feature_acts, left)
 
 
 class _DirectionLoss(torch.autograd.Function):
     # Written out, since autograd passes over (batch, d_sae) twice as often.
     @staticmethod
-    def forward(
-        ctx: Any, directions: Tensor, feature_acts: Tensor, left: Tensor, weights: Tensor | None
-    ) -> Tensor:
-        error = left if weights is None else left * weights
-        along = (error @ directions.T).relu_().mul_(feature_acts.sign())
+    def forward(ctx: Any, directions: Tensor, feature_acts: Tensor, left: Tensor) -> Tensor:
+        along = (left @ directions.T).relu_().mul_(feature_acts.sign())
         ctx.save_for_backward(along.T @ left / -len(left))
         return along.flatten().dot(along.flatten()) / (-2 * len(left))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return grad_output * gradient, None, None, None
+        return grad_output * gradient, None, None

@@ -118,12 +118,7 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
         with torch.no_grad():
             small = scale * self.cfg.d_in / self.cfg.d_sae * (feature_acts @ directions)
             left = step_input.sae_in - self.b_dec - small
-        return {"direction_loss": direction_loss(directions, feature_acts, left, self.weights)}
-
-    @property
-    def weights(self) -> Tensor | None:
-        """γ², by which the reconstruction loss is weighted, shape (d_in,); None is 1."""
-        return None
+        return {"direction_loss": direction_loss(directions, feature_acts, left)}
 
     @not_compiled
     @torch.no_grad()

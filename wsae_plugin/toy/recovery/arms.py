@@ -102,14 +102,6 @@ WRONG: dict[str, Any] = {"highest_target_frequency": 5e-3, "lowest_target_freque
 
 ARMS: tuple[RecoveryArm, ...] = (
     RecoveryArm("gba", "GBA", "gba", gba()),
-    RecoveryArm("gba-weighted", "GBA, α = 1", "gba", gba(alpha=1.0), "gba"),
-    RecoveryArm(
-        "gba-shuffled",
-        "GBA, α = 1, Γ shuffled",
-        "gba",
-        gba(alpha=1.0, gamma_proxy="shuffled_variance"),
-        "gba",
-    ),
     RecoveryArm("gba-near", "GBA, p 0.1 to 0.02", "gba", gba(**NEAR)),
     RecoveryArm("ba", "BA, p = 0.1", "gba", gba(n_groups=1, **NEAR)),
     RecoveryArm("gba-wrong", "GBA, p 0.005 to 0.0001", "gba", gba(**WRONG), printed=(0.383, 0.039)),
@@ -118,6 +110,20 @@ ARMS: tuple[RecoveryArm, ...] = (
         "GBA, directions reconstruct",
         "gba",
         gba(direction_scale=None),
+    ),
+    RecoveryArm(
+        "gba-reconstruction-weighted",
+        "the same, α = 1",
+        "gba",
+        gba(direction_scale=None, alpha=1.0),
+        "gba-reconstruction",
+    ),
+    RecoveryArm(
+        "gba-reconstruction-shuffled",
+        "the same, Γ shuffled",
+        "gba",
+        gba(direction_scale=None, alpha=1.0, gamma_proxy="shuffled_variance"),
+        "gba-reconstruction",
     ),
     RecoveryArm("gba-printed", "GBA as printed", "gba", gba(**PRINTED_GBA), printed=(1.0, 1.0)),
     RecoveryArm("tied-top-k-30", "Top-k 30, tied as GBA", "tied", gba(TiedTopKSAE)),
