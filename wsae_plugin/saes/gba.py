@@ -84,10 +84,9 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
     eval/toy/gba_ablation.json.
 
     - [decided] Directions learn by `direction_loss` with small scales, and the scales from the
-      reconstruction: trained on that too, directions share inputs out among themselves. Weighted by
-      Γ, that loss gathers the directions of a language model on its few dimensions of large
-      variance (explained variance 0.75 unweighted, 0.29 at α = 0.5, 0.24 at α = 1 on the bundled
-      model), so Γ weighs the reconstruction alone.
+      reconstruction: trained on that too, directions share inputs out among themselves. Γ weighs
+      the reconstruction alone: weighted too, the loss of the directions gathered those of a
+      language model on its few dimensions of large variance.
     - [decided] b_pre is SAELens's `b_dec` and starts at the mean of the first batch: from 0, worlds
       whose features share a component are not recovered.
     - [decided] Frequencies from 0.2 to 0.001, and biases that move by 5 % of the reach. Printed are
