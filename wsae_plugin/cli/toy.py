@@ -110,7 +110,7 @@ for _name in _ABOUT:
 _GBA = "\n\n".join(
     (
         "Who recovers the features of X = HV: Group Bias Adaptation (arXiv 2506.14002) beside "
-        "Top-k, BatchTopK, L1 and their weighted forms.",
+        "Top-k, L1 and their weighted forms.",
         "Three worlds: balanced, imbalanced as printed (half of the samples with 3 features, half "
         "with 20), and one whose features differ in frequency. Every arm is a training class of "
         "this package (α = 0: SAELens's own) in SAELens's trainer, 5 seeds on one dictionary; the "

@@ -32,7 +32,7 @@ class RecoverySettings:
     batch_size: int = 512
     n_steps: int = 2500
     rates: tuple[float, ...] = (1e-3,)
-    n_seeds: int = 5
+    n_seeds: int = 3
     world_seed: int = 0
     pool_size: int = 100_000
     n_held_out: int = 20_000
@@ -45,9 +45,9 @@ class RecoverySettings:
             )
         if self.d_in < 2:
             raise BadInputError(f"--d-in {self.d_in}: at least 2")
-        if self.d_sae < max(self.n_features, 50):
+        if self.d_sae < max(self.n_features, 30):
             raise BadInputError(
-                f"--d-sae {self.d_sae}: at least 50, the largest k, and --n-features "
+                f"--d-sae {self.d_sae}: at least 30, the largest k, and --n-features "
                 f"({self.n_features}), or some feature has no latent"
             )
         if self.n_seeds < 2:

@@ -33,7 +33,7 @@ from wsae_plugin.toy.recovery.worlds import BALANCED, IMBALANCED, SPREAD, WORLDS
 Result = dict[str, Any]
 
 NAME = "gba"
-SPREAD_ARMS = ("gba", "gba-near", "ba", "gba-printed", "tied-top-k-30", "top-k-20", "l1")
+SPREAD_ARMS = ("gba", "ba", "gba-printed", "tied-top-k-30", "top-k-20", "l1")
 """What the spread world, which is there for the resonance plot, compares."""
 
 

@@ -130,7 +130,7 @@ def measure(
     """
     sae.eval()
     _, x = world.sample(settings.n_held_out, torch.Generator().manual_seed(3000 + seed))
-    # Bit by bit, since the threshold of a BatchTopK that trains is the batch's own.
+    # Bit by bit: (n_held_out, d_sae) may not fit into memory.
     outputs = [
         (acts, sae.decode(acts))
         for acts in (sae.encode(chunk) for chunk in x.split(_SAMPLES_AT_A_TIME))
