@@ -113,9 +113,9 @@ _GBA = "\n\n".join(
         "Top-k, L1 and their weighted forms.",
         "Three worlds: balanced, imbalanced as printed (half of the samples with 3 features, half "
         "with 20), and one whose features differ in frequency. Every arm is a training class of "
-        "this package (α = 0: SAELens's own) in SAELens's trainer, 5 seeds on one dictionary; the "
+        "this package (α = 0: SAELens's own) in SAELens's trainer, 3 seeds on one dictionary; the "
         "printed numbers stand beside. "
-        "Some two hours of one core; --seeds 2 --steps 500 for a look.",
+        "An hour of one core; --seeds 2 --steps 500 for a look.",
         "The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and "
         "cells/. An interrupted study goes on where it stopped when it is given again.",
         _EXIT_CODES,
@@ -128,7 +128,7 @@ def gba_study(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="The folder.")
     ] = Path("toy-gba"),
-    seeds: Annotated[int, typer.Option("--seeds", help="Trainings of every arm, 2 or more.")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", help="Trainings of every arm, 2 or more.")] = 3,
     steps: Annotated[int, typer.Option("--steps", help="Adam steps of every SAE.")] = 2500,
     lr: Annotated[
         list[float] | None,
