@@ -149,6 +149,20 @@ def test_latents_that_know_nothing_are_at_chance() -> None:
     assert measured.standing_out_control < 2 * STANDING_OUT_BY_CHANCE
 
 
+def test_the_second_shuffle_is_another_one() -> None:
+    # Latents that know their token, so that unshuffled they would all stand out. Of one and the
+    # same shuffle no more than 5 % can be above its own 95 % quantile; of another, in some draws.
+    ids = planted_tokens(4000)
+    strength = torch.rand(4000, 30 * N_IDS, generator=torch.Generator().manual_seed(4))
+    acts = torch.nn.functional.one_hot(ids, N_IDS).repeat(1, 30) * strength
+    positions, contexts = top_positions(acts), torch.arange(len(ids)) // 100
+    shares = [
+        specificity(ids, positions, contexts, seed).standing_out_control for seed in range(12)
+    ]
+    assert STANDING_OUT_BY_CHANCE < max(shares) < 4 * STANDING_OUT_BY_CHANCE
+    assert sum(shares) / len(shares) == pytest.approx(STANDING_OUT_BY_CHANCE, abs=0.03)
+
+
 def test_a_latent_of_documents_is_above_chance_but_not_above_the_control() -> None:
     # Every context has one word of its own; latents fire anywhere in one context.
     contexts = torch.arange(100).repeat_interleave(100)
