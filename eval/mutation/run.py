@@ -1,0 +1,282 @@
+"""Would the tests notice? The share of planted mistakes (mutants) that they find.
+
+    make mutants
+    python eval/mutation/run.py --output eval/mutation/result.json
+    python eval/mutation/run.py --package gamma --sample 0   # all mutants of one package
+
+A mutant is one small change of a source file (mutants.py); it is killed if a test fails that passes
+without it (trials.py). Those that change nothing that anyone promises are listed in
+equivalents.yaml, each with a reason, and are not tried. The score is killed / (mutants −
+equivalent). A sample takes from every file its share of the mutants, at least three, and always
+the same ones for a seed.
+
+What is in the output already is not run again unless it survived, so an interrupted run goes on,
+and after new tests only the survivors are tried; --fresh starts from nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from math import ceil
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from mutants import Mutant, mutants_of, statement_lines
+from rich.console import Console
+from rich.table import Table
+from tqdm.auto import tqdm
+from trials import Outcome, TestRun, Tree, prepare
+
+PROJECT = Path(__file__).parents[2]
+EQUIVALENTS = Path(__file__).parent / "equivalents.yaml"
+CACHE = PROJECT / "build" / "mutation" / "tests.json"
+# Seconds of tests that a mutant is given: one that outlives them has survived.
+LONGEST = 60
+EVALUATION = (
+    *("measures", "interpretability", "latent_scores", "seed_consistency", "token_classes"),
+    *("token_labels", "held_out_scores", "random_directions"),
+)
+PACKAGES = {
+    "gamma": ["gamma/*.py"],
+    "saes": ["saes/*.py"],
+    "kernels": ["kernels/*.py"],
+    "statistics": ["statistics.py"],
+    "evaluation": [f"evaluation/{name}.py" for name in EVALUATION],
+    "toy": ["toy/metrics/*.py", "toy/batched/measures.py"],
+    "training": ["training/trainer.py", "training/fused_adam.py"],
+}
+TESTS = (
+    *("tests/gamma/*.py", "tests/saes/*.py", "tests/kernels/*.py", "tests/test_statistics.py"),
+    *("tests/evaluation/*.py", "tests/toy/metrics/*.py", "tests/toy/test_batched*.py"),
+    *("tests/training/test_trainer.py", "tests/training/test_fused_adam.py"),
+)
+PARTS = ("wsae_plugin", "tests", "configs", "pyproject.toml")
+# All that a test process imports of other projects and that takes time.
+LIBRARIES = (
+    *("torch", "sae_lens", "transformer_lens", "transformers", "datasets", "hypothesis"),
+    *("scipy.optimize", "scipy.stats", "scipy.integrate", "safetensors.torch", "pandas"),
+    *("matplotlib.figure", "jinja2", "typer.testing", "yaml", "triton"),
+    *("sae_lens.synthetic", "sae_lens.training.multi_sae_trainer", "sae_lens.evals"),
+)
+
+Outcomes = dict[str, dict[str, str]]
+"""What became of each mutant: file → key → "killed", "hung", "survived" or "equivalent"."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A mutant with the tests that run its statement."""
+
+    file: str
+    mutant: Mutant
+    chosen: list[str]
+    every: list[str]
+    seconds: float
+
+
+def sources(package: str) -> list[str]:
+    """The files of a package, relative to the project."""
+    found = [p for pattern in PACKAGES[package] for p in (PROJECT / "wsae_plugin").glob(pattern)]
+    return sorted(str(path.relative_to(PROJECT)) for path in found)
+
+
+def sampled(mutants: dict[str, list[Mutant]], sample: int, seed: int) -> dict[str, list[Mutant]]:
+    """From each file its share of `sample` mutants, at least three; all if `sample` is 0."""
+    total = sum(map(len, mutants.values()))
+    share = sample / total if sample else 1.0
+
+    def draw(file: str, mutant: Mutant) -> str:
+        return hashlib.sha256(f"{seed} {file} {mutant.key}".encode()).hexdigest()
+
+    return {
+        file: sorted(of_file, key=lambda m, f=file: draw(f, m))[
+            : max(3, ceil(share * len(of_file)))
+        ]
+        for file, of_file in mutants.items()
+    }
+
+
+def equivalents() -> dict[tuple[str, str], str]:
+    """(file, key) → why the mutant changes nothing that anyone promises."""
+    listed = yaml.safe_load(EQUIVALENTS.read_text(encoding="utf-8"))
+    return {
+        (one["file"], f"{one['in'] or ''}: {one['original']} → {mutated}"): one["reason"]
+        for one in listed
+        for mutated in one["mutated"]
+    }
+
+
+def test_runs(files: Sequence[str]) -> dict[str, TestRun]:
+    """What every test does in the tree as it is, from the cache where nothing has changed."""
+    helpers = [p for p in (PROJECT / "tests").rglob("*.py") if not p.name.startswith("test_")]
+    package = sorted((PROJECT / "wsae_plugin").rglob("*.py"))
+    common = _digest([*package, *sorted(helpers)])
+    paths = sorted(path for pattern in TESTS for path in PROJECT.glob(pattern))
+    tests = [path for path in paths if path.name.startswith("test_")]
+    digests = {str(p.relative_to(PROJECT)): common + _digest([p]) for p in tests}
+    cached: dict[str, Any] = json.loads(CACHE.read_text()) if CACHE.is_file() else {}
+    cached = {t: entry for t, entry in cached.items() if entry["digest"] == digests.get(t)}
+    missing = [test for test in digests if test not in cached]
+    CACHE.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Tree(PROJECT, Path(folder) / "tree", PARTS)
+        for test in tqdm(missing, "Tests as they are", unit="file"):
+            found = tree.record(test, files)
+            found = {name: asdict(run) for name, run in found.items()}
+            cached[test] = {"digest": digests[test], "runs": found}
+            CACHE.write_text(json.dumps(cached), encoding="utf-8")
+    return {n: TestRun(**run) for entry in cached.values() for n, run in entry["runs"].items()}
+
+
+def trial(file: str, mutant: Mutant, runs: dict[str, TestRun], source: str) -> Trial:
+    """The tests that run the mutant's statement; those that run its file if only an import does.
+
+    Those of the mirroring test file come first, then the quickest files, until they take long.
+    """
+    lines = set(statement_lines(source, mutant.line))
+    by_test: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        if file in run.lines and (not lines or lines.intersection(run.lines[file])):
+            by_test.setdefault(name.split("::")[0], []).append(name)
+    mirror = str(Path("tests", *Path(file).parts[1:-1], f"test_{Path(file).name}"))
+    seconds = {test: sum(runs[n].seconds for n in names) for test, names in by_test.items()}
+    chosen: list[str] = []
+    total = 0.0
+    for test in sorted(by_test, key=lambda test: (test != mirror, seconds[test])):
+        for name in sorted(by_test[test], key=lambda name: runs[name].seconds):
+            if total < LONGEST:
+                chosen.append(name)
+                total += runs[name].seconds
+    every = [name for name in runs if name.split("::")[0] in by_test]
+    return Trial(file, mutant, chosen, every, total)
+
+
+def try_all(trials: list[Trial], jobs: int) -> Iterator[tuple[Trial, Outcome]]:
+    """Each with its outcome, in the order in which they were given."""
+    fork = get_context("fork")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(jobs, fork, _make_tree, (Path(folder),)) as pool,
+    ):
+        yield from zip(trials, pool.map(_try_one, trials), strict=True)
+
+
+_tree: Tree | None = None
+
+
+def _make_tree(folder: Path) -> None:
+    global _tree
+    _tree = Tree(PROJECT, folder / str(os.getpid()), PARTS)
+
+
+def _try_one(trial: Trial) -> Outcome:
+    assert _tree is not None
+    if not trial.chosen:
+        return Outcome("survived", "", 0)
+    return _tree.try_out(trial.file, trial.mutant.source, trial.chosen, trial.every, trial.seconds)
+
+
+def scores(outcomes: Outcomes, packages: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Of each package, and of "all": how many mutants became what, and the share killed."""
+    results = {
+        package: [r for file in sources(package) for r in outcomes.get(file, {}).values()]
+        for package in packages
+    }
+    results["all"] = [result for of_package in results.values() for result in of_package]
+    table: dict[str, dict[str, float]] = {}
+    for package, found in results.items():
+        count = {r: found.count(r) for r in ("killed", "hung", "survived", "equivalent")}
+        tried = len(found) - count["equivalent"]
+        killed = count["killed"] + count["hung"]
+        table[package] = {"mutants": len(found), **count, "score": round(killed / max(tried, 1), 4)}
+    return table
+
+
+def main(
+    output: Annotated[Path, typer.Option(help="JSON to write, and to go on from.")],
+    sample: Annotated[int, typer.Option(min=0, help="Mutants in all; 0 for every one.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    package: Annotated[list[str] | None, typer.Option(help="Only this one; several times.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Mutants that are tried at once.")] = 1,
+    fresh: Annotated[bool, typer.Option(help="Run again what is in the output.")] = False,
+) -> None:
+    """Plant mutants, run their tests, and write what became of them."""
+    unknown = set(package or ()) - set(PACKAGES)
+    if unknown:
+        raise typer.BadParameter(f"{unknown.pop()!r}; the packages are {', '.join(PACKAGES)}")
+    packages = package or list(PACKAGES)
+    logging.disable(logging.WARNING)
+    files = [file for name in packages for file in sources(name)]
+    every = {file: (PROJECT / file).read_text(encoding="utf-8") for file in files}
+    mutants = {f: mutants_of(text) for f, text in tqdm(every.items(), "Mutants", unit="file")}
+    excused = equivalents()
+    keys = {(file, mutant.key) for file, of_file in mutants.items() for mutant in of_file}
+    stale = [key for file, key in excused if file in mutants and (file, key) not in keys]
+    if stale:
+        raise typer.BadParameter(f"equivalents.yaml lists what is no mutant: {stale[0]}")
+    prepare(LIBRARIES)
+    runs = test_runs([file for name in PACKAGES for file in sources(name)])
+    before: Outcomes = {}
+    if output.is_file() and not fresh:
+        before = json.loads(output.read_text(encoding="utf-8"))["outcomes"]
+    outcomes: Outcomes = {}
+    trials: list[Trial] = []
+    for file, of_file in sampled(mutants, sample, seed).items():
+        for mutant in of_file:
+            known = before.get(file, {}).get(mutant.key)
+            if (file, mutant.key) in excused:
+                outcomes.setdefault(file, {})[mutant.key] = "equivalent"
+            elif known in ("killed", "hung"):
+                outcomes.setdefault(file, {})[mutant.key] = known
+            else:
+                trials.append(trial(file, mutant, runs, every[file]))
+
+    def write() -> None:
+        result = {
+            "sample": sample,
+            "seed": seed,
+            "of": {name: sum(len(mutants[f]) for f in sources(name)) for name in packages},
+            "versions": {name: version(name) for name in ("wsae-plugin", "cosmic-ray", "torch")},
+            "scores": scores(outcomes, packages),
+            "outcomes": outcomes,
+        }
+        write_json(output, result)
+
+    bar = tqdm(try_all(trials, jobs), "Trials", total=len(trials), unit="mutant")
+    for tried, outcome in bar:
+        outcomes.setdefault(tried.file, {})[tried.mutant.key] = outcome.result
+        if outcome.result == "survived":
+            bar.write(f"{tried.file}:{tried.mutant.line} {tried.mutant.key}")
+        write()
+    write()
+    table = Table("package", "mutants", "killed", "hung", "survived", "equivalent", "score")
+    for name, row in scores(outcomes, packages).items():
+        counts = (str(row[r]) for r in ("mutants", "killed", "hung", "survived", "equivalent"))
+        table.add_row(name, *counts, f"{row['score']:.1%}")
+    Console().print(table)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Whole or not at all, without the package: its files are what is tried."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    typer.run(main)
