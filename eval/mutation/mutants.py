@@ -170,7 +170,7 @@ def mutants_of(source: str) -> list[Mutant]:
     tree = ast.parse(source)
     left_alone = [_span(node, source) for node in _left_alone(tree)]
     functions = list(_functions(tree))
-    parsed = parso.parse(source)
+    dumped, parsed = ast.dump(tree), parso.parse(source)
     found: dict[str, Mutant] = {}
     for operator in OPERATORS:
         for occurrence, (node, start, end) in enumerate(_positions(parsed, operator)):
@@ -179,7 +179,7 @@ def mutants_of(source: str) -> list[Mutant]:
             if any(first <= start and end <= last for first, last in left_alone):
                 continue
             mutated = MutationVisitor.mutate_code(source, operator, occurrence)
-            if _means_the_same(tree, mutated):
+            if _means_the_same(dumped, mutated):
                 continue
             line, old, new = _changed_lines(source, mutated)
             mutant = Mutant(line, _innermost(functions, line), old, new, mutated)
@@ -252,10 +252,10 @@ def _span(node: Any, source: str) -> tuple[tuple[int, int], tuple[int, int]]:
     )
 
 
-def _means_the_same(tree: ast.Module, mutated: str) -> bool:
+def _means_the_same(dumped: str, mutated: str) -> bool:
     """Whether the parser sees no difference, or no Python."""
     try:
-        return ast.dump(ast.parse(mutated)) == ast.dump(tree)
+        return ast.dump(ast.parse(mutated)) == dumped
     except SyntaxError:
         return True
 
