@@ -2,16 +2,16 @@
 
     make mutants
     python eval/mutation/run.py --output eval/mutation/result.json
-    python eval/mutation/run.py --package gamma --sample 0   # all mutants of one package
+    python eval/mutation/run.py --package gamma --sample 0 --output gamma.json  # every mutant
 
 A mutant is one small change of a source file (mutants.py); it is killed if a test fails that passes
 without it (trials.py). Those that change nothing that anyone promises are listed in
 equivalents.yaml, each with a reason, and are not tried. The score is killed / (mutants −
-equivalent). A sample takes from every file its share of the mutants, at least three, and always
-the same ones for a seed.
+equivalent). A sample takes from every file its share of the package's mutants, at least one, and
+always the same ones for a seed.
 
-What is in the output already is not run again unless it survived, so an interrupted run goes on,
-and after new tests only the survivors are tried; --fresh starts from nothing.
+A mutant that was killed is not run again while its file stays as it is, so an interrupted run goes
+on, and after new tests only the survivors are tried; --fresh starts from nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ from trials import Outcome, TestRun, Tree, prepare
 
 PROJECT = Path(__file__).parents[2]
 EQUIVALENTS = Path(__file__).parent / "equivalents.yaml"
-CACHE = PROJECT / "build" / "mutation" / "tests.json"
+BUILD = PROJECT / "build" / "mutation"
+CACHE, STATE = BUILD / "tests.json", BUILD / "outcomes.json"
 # Seconds of tests that a mutant is given: one that outlives them has survived.
 LONGEST = 60
 EVALUATION = (
@@ -92,17 +93,15 @@ def sources(package: str) -> list[str]:
 
 
 def sampled(mutants: dict[str, list[Mutant]], sample: int, seed: int) -> dict[str, list[Mutant]]:
-    """From each file its share of `sample` mutants, at least three; all if `sample` is 0."""
+    """From each file its share of `sample` mutants, rounded up; all if `sample` is 0."""
     total = sum(map(len, mutants.values()))
-    share = sample / total if sample else 1.0
+    share = min(sample / total, 1.0) if sample else 1.0
 
     def draw(file: str, mutant: Mutant) -> str:
         return hashlib.sha256(f"{seed} {file} {mutant.key}".encode()).hexdigest()
 
     return {
-        file: sorted(of_file, key=lambda m, f=file: draw(f, m))[
-            : max(3, ceil(share * len(of_file)))
-        ]
+        file: sorted(of_file, key=lambda m, f=file: draw(f, m))[: ceil(share * len(of_file))]
         for file, of_file in mutants.items()
     }
 
@@ -203,13 +202,25 @@ def scores(outcomes: Outcomes, packages: Iterable[str]) -> dict[str, dict[str, f
     return table
 
 
+def remembered(files: Iterable[str], fresh: bool) -> dict[str, Any]:
+    """Of each file its digest, and the mutants that are known to be killed while it is that."""
+    state: dict[str, Any] = {}
+    if STATE.is_file() and not fresh:
+        state = json.loads(STATE.read_text(encoding="utf-8"))
+    for file in files:
+        digest = _digest([PROJECT / file])
+        if state.get(file, {}).get("digest") != digest:
+            state[file] = {"digest": digest, "killed": {}}
+    return state
+
+
 def main(
-    output: Annotated[Path, typer.Option(help="JSON to write, and to go on from.")],
-    sample: Annotated[int, typer.Option(min=0, help="Mutants in all; 0 for every one.")] = 600,
+    output: Annotated[Path, typer.Option(help="JSON to write.")],
+    sample: Annotated[int, typer.Option(min=0, help="Mutants a package; 0 for every one.")] = 45,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     package: Annotated[list[str] | None, typer.Option(help="Only this one; several times.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Mutants that are tried at once.")] = 1,
-    fresh: Annotated[bool, typer.Option(help="Run again what is in the output.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Run again what was killed before.")] = False,
 ) -> None:
     """Plant mutants, run their tests, and write what became of them."""
     unknown = set(package or ()) - set(PACKAGES)
@@ -227,41 +238,45 @@ def main(
         raise typer.BadParameter(f"equivalents.yaml lists what is no mutant: {stale[0]}")
     prepare(LIBRARIES)
     runs = test_runs([file for name in PACKAGES for file in sources(name)])
-    before: Outcomes = {}
-    if output.is_file() and not fresh:
-        before = json.loads(output.read_text(encoding="utf-8"))["outcomes"]
-    outcomes: Outcomes = {}
+    state = remembered(files, fresh)
+    outcomes: Outcomes = {file: {} for file in files}
     trials: list[Trial] = []
-    for file, of_file in sampled(mutants, sample, seed).items():
+    drawn: dict[str, list[Mutant]] = {}
+    for name in packages:
+        drawn |= sampled({file: mutants[file] for file in sources(name)}, sample, seed)
+    for file, of_file in drawn.items():
         for mutant in of_file:
-            known = before.get(file, {}).get(mutant.key)
+            known = state[file]["killed"].get(mutant.key)
             if (file, mutant.key) in excused:
-                outcomes.setdefault(file, {})[mutant.key] = "equivalent"
-            elif known in ("killed", "hung"):
-                outcomes.setdefault(file, {})[mutant.key] = known
+                outcomes[file][mutant.key] = "equivalent"
+            elif known:
+                outcomes[file][mutant.key] = known
             else:
                 trials.append(trial(file, mutant, runs, every[file]))
-
-    def write() -> None:
-        result = {
-            "sample": sample,
-            "seed": seed,
-            "of": {name: sum(len(mutants[f]) for f in sources(name)) for name in packages},
-            "versions": {name: version(name) for name in ("wsae-plugin", "cosmic-ray", "torch")},
-            "scores": scores(outcomes, packages),
-            "outcomes": outcomes,
-        }
-        write_json(output, result)
-
     bar = tqdm(try_all(trials, jobs), "Trials", total=len(trials), unit="mutant")
     for tried, outcome in bar:
-        outcomes.setdefault(tried.file, {})[tried.mutant.key] = outcome.result
+        outcomes[tried.file][tried.mutant.key] = outcome.result
         if outcome.result == "survived":
             bar.write(f"{tried.file}:{tried.mutant.line} {tried.mutant.key}")
-        write()
-    write()
+        else:
+            state[tried.file]["killed"][tried.mutant.key] = outcome.result
+            write_json(STATE, state)
+    found = scores(outcomes, packages)
+    result = {
+        "sample": sample,
+        "seed": seed,
+        "of": {name: sum(len(mutants[f]) for f in sources(name)) for name in packages},
+        "versions": {name: version(name) for name in ("wsae-plugin", "cosmic-ray", "torch")},
+        "scores": found,
+        "survived": {
+            file: keys
+            for file, of_file in outcomes.items()
+            if (keys := [key for key, result in of_file.items() if result == "survived"])
+        },
+    }
+    write_json(output, result)
     table = Table("package", "mutants", "killed", "hung", "survived", "equivalent", "score")
-    for name, row in scores(outcomes, packages).items():
+    for name, row in found.items():
         counts = (str(row[r]) for r in ("mutants", "killed", "hung", "survived", "equivalent"))
         table.add_row(name, *counts, f"{row['score']:.1%}")
     Console().print(table)
