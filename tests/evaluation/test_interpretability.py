@@ -111,6 +111,15 @@ def test_shuffling_moves_tokens() -> None:
     assert not torch.equal(shuffled_within(contexts, 0), shuffled_within(contexts, 1))
 
 
+def test_a_shuffle_is_that_of_its_seed_on_every_machine() -> None:
+    # In each context the tokens in the order in which they were drawn, however sorts break ties.
+    contexts = torch.arange(60) % 2
+    drawn = torch.randperm(60, generator=torch.Generator().manual_seed(3)).tolist()
+    permutation = shuffled_within(contexts, seed=3)
+    for context in (0, 1):
+        assert permutation[contexts == context].tolist() == [d for d in drawn if d % 2 == context]
+
+
 N_IDS = 10
 
 

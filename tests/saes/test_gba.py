@@ -181,6 +181,11 @@ def test_initial_directions_are_not_the_global_streams() -> None:
     torch.testing.assert_close(gba().directions, sae.directions)
 
 
+def test_the_start_knows_no_offset() -> None:
+    sae = gba()
+    assert not sae.b_dec.any() and not sae.bias.any()
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
 def test_scales_learn_at_their_own_rate(rate: float) -> None:
     """Adam's first step is the learning rate, whatever the gradient."""
