@@ -43,7 +43,7 @@ _FROM_COSMIC_RAY = [
 # The device matters on another machine only, `strict` is a guard, and the rest an order that
 # nobody asked for or words on a progress bar.
 _KEYWORDS_LEFT_ALONE = {"device", "strict", "sorted", "desc", "unit"}
-_COMMUTE = {"min", "max", "maximum"}
+_COMMUTE = {"min", "max", "minimum", "maximum", "promote_types"}
 _ASSIGNMENTS = {"+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=", "|=": "&=", "&=": "|="}
 
 

@@ -138,27 +138,36 @@ def test_runs(files: Sequence[str]) -> dict[str, TestRun]:
     return {n: TestRun(**run) for entry in cached.values() for n, run in entry["runs"].items()}
 
 
-def trial(file: str, mutant: Mutant, runs: dict[str, TestRun], source: str) -> Trial:
-    """The tests that run the mutant's statement; those that run its file if only an import does.
+def trial(file: str, mutant: Mutant, runs: dict[str, TestRun], every: dict[str, str]) -> Trial:
+    """The tests that run the mutant's statement, the quickest until they take long.
 
-    Those of the mirroring test file come first, then the quickest files, until they take long.
+    If only an import runs it, those that run its file or one that imports from it. Those of the
+    mirroring test file come first.
     """
-    lines = set(statement_lines(source, mutant.line))
-    by_test: dict[str, list[str]] = {}
-    for name, run in runs.items():
-        if file in run.lines and (not lines or lines.intersection(run.lines[file])):
-            by_test.setdefault(name.split("::")[0], []).append(name)
+    lines = set(statement_lines(every[file], mutant.line))
+    module = ".".join(Path(file).with_suffix("").parts)
+    near = {file} | {f for f, text in every.items() if f"from {module} import" in text}
+    names = [
+        name
+        for name, run in runs.items()
+        if (lines.intersection(run.lines.get(file, ())) if lines else near & run.lines.keys())
+    ]
     mirror = str(Path("tests", *Path(file).parts[1:-1], f"test_{Path(file).name}"))
-    seconds = {test: sum(runs[n].seconds for n in names) for test, names in by_test.items()}
-    chosen: list[str] = []
+
+    def order(name: str) -> tuple[bool, float]:
+        return _file(name) != mirror, runs[name].seconds
+
+    taken: dict[str, list[str]] = {}
     total = 0.0
-    for test in sorted(by_test, key=lambda test: (test != mirror, seconds[test])):
-        for name in sorted(by_test[test], key=lambda name: runs[name].seconds):
-            if total < LONGEST:
-                chosen.append(name)
-                total += runs[name].seconds
-    every = [name for name in runs if name.split("::")[0] in by_test]
-    return Trial(file, mutant, chosen, every, total)
+    for name in sorted(names, key=order):
+        if total < LONGEST:
+            taken.setdefault(_file(name), []).append(name)
+            total += runs[name].seconds
+    # File after file, so that what their tests share is made once.
+    chosen = [name for of_file in taken.values() for name in of_file]
+    files = set(map(_file, names))
+    every_test = [name for name in runs if _file(name) in files]
+    return Trial(file, mutant, chosen, every_test, total)
 
 
 def try_all(trials: list[Trial], jobs: int) -> Iterator[tuple[Trial, Outcome]]:
@@ -252,7 +261,7 @@ def main(
             elif known:
                 outcomes[file][mutant.key] = known
             else:
-                trials.append(trial(file, mutant, runs, every[file]))
+                trials.append(trial(file, mutant, runs, every))
     bar = tqdm(try_all(trials, jobs), "Trials", total=len(trials), unit="mutant")
     for tried, outcome in bar:
         outcomes[tried.file][tried.mutant.key] = outcome.result
@@ -287,6 +296,10 @@ def write_json(path: Path, value: object) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def _file(test: str) -> str:
+    return test.split("::")[0]
 
 
 def _digest(paths: Iterable[Path]) -> str:
