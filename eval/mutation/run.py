@@ -10,6 +10,10 @@ equivalents.yaml, each with a reason, and are not tried. The score is killed / (
 equivalent). A sample takes from every file its share of the package's mutants, at least one, and
 always the same ones for a seed.
 
+Tests were written for what survived in the committed sample, so its score is the best that can be
+said: 85 % of the same sample were killed before. Another --seed asks about mutants that nobody has
+looked at.
+
 A mutant that was killed is not run again while its file stays as it is, so an interrupted run goes
 on, and after new tests only the survivors are tried; --fresh starts from nothing.
 """
@@ -225,7 +229,7 @@ def remembered(files: Iterable[str], fresh: bool) -> dict[str, Any]:
 
 def main(
     output: Annotated[Path, typer.Option(help="JSON to write.")],
-    sample: Annotated[int, typer.Option(min=0, help="Mutants a package; 0 for every one.")] = 45,
+    sample: Annotated[int, typer.Option(min=0, help="Mutants a package; 0 for every one.")] = 25,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     package: Annotated[list[str] | None, typer.Option(help="Only this one; several times.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Mutants that are tried at once.")] = 1,
