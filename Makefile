@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SAEBENCH := .venv-saebench
 
-.PHONY: demo test quick check format bench toy saebench test-saebench clean
+.PHONY: demo test quick check format bench mutants toy saebench test-saebench clean
 
 demo: $(VENV)/installed  ## train an SAE and two weighted SAEs on the bundled model, and report
 	$(BIN)/wsae demo
@@ -32,6 +32,10 @@ format: $(VENV)/installed
 bench: $(VENV)/installed  ## what a training step costs, beside SAELens's and sparsify's
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python eval/perf/train_step.py --d-sae 24576 --batch 2048 --memory
+
+mutants: $(VENV)/installed  ## the share of planted mistakes that the tests find, into eval/mutation/
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[mutation]"
+	$(BIN)/python eval/mutation/run.py --output eval/mutation/result.json
 
 toy: $(VENV)/installed  ## the paper's toy figures and the studies of Γ again, into eval/toy/
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh eval/toy/run.sh

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsae_plugin.statistics import compare, holm, paired_p_value, resolution_of, t_interval
+from wsae_plugin.statistics import (
+    compare,
+    holm,
+    paired_p_value,
+    resolution_of,
+    rounded_cell,
+    t_interval,
+)
 
 
 def test_holm_worked_by_hand() -> None:
@@ -69,6 +78,7 @@ def test_equal_differences_are_no_certainty() -> None:
     assert paired_p_value([2.0, 2.0, 2.0]) == 1
     assert paired_p_value([0.3 - 0.1, 0.2, 0.5 - 0.3]) == 1
     # With one: t = 2 √3 / 0.5, 2 degrees of freedom
+    assert paired_p_value([1.0, 1.0, 1.0], resolution=1e-9) == 1  # no more than rounding
     assert paired_p_value([2.0, 2.0, 2.0], resolution=0.5) == pytest.approx(0.0203, abs=1e-4)
 
 
@@ -96,6 +106,11 @@ def test_clear_needs_the_corrected_p_value() -> None:
     (coarse,) = compare([strong], [1.0])
     assert not coarse["clear"] and coarse["p"] > 0.05
     assert compare([], []) == []
+
+
+def test_json_has_four_digits_and_booleans() -> None:
+    cell = rounded_cell({"mean": -1.23456, "p": 1.23456e-7, "clear": True})
+    assert json.dumps(cell) == '{"mean": -1.235, "p": 1.235e-07, "clear": true}'
 
 
 @pytest.mark.parametrize("n_seeds", [2, 3, 5])

@@ -7,7 +7,8 @@ r"""An hour of `wsae train` on the bundled model: do memory and the time of a st
 The training is `wsae train` itself, in a process of its own with one thread, with Γ estimated over
 all of the run, a checkpoint now and then, and an end when it takes more memory than it may; nothing
 is measured from inside it. `--batchtopk` trains 24,576 latents with BatchTopK, whose sparse step
-needs memory of ever new sizes: another number of rows of a batch is computed again in every step.
+needs memory of ever new sizes: another number of rows of a batch is computed again in every step,
+and other latents are dead.
 Every ten seconds the training's resident memory and its processor time are read from /proc, and the
 step it has reached from its metrics. When the time is up it gets a SIGINT, as from Ctrl-C, and must
 save a checkpoint and say how to go on.
@@ -57,6 +58,7 @@ BATCHTOPK = {
     "sae.d_sae": 24576,
     "sae.kernel": "cpu",
     "train_batch_size_tokens": 4096,
+    "dead_feature_window": 20,
     "n_batches_in_buffer": 128,
     "n_checkpoints": 10_000,
 }

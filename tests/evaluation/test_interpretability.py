@@ -111,6 +111,15 @@ def test_shuffling_moves_tokens() -> None:
     assert not torch.equal(shuffled_within(contexts, 0), shuffled_within(contexts, 1))
 
 
+def test_a_shuffle_is_that_of_its_seed_on_every_machine() -> None:
+    # In each context the tokens in the order in which they were drawn, however sorts break ties.
+    contexts = torch.arange(60) % 2
+    drawn = torch.randperm(60, generator=torch.Generator().manual_seed(3)).tolist()
+    permutation = shuffled_within(contexts, seed=3)
+    for context in (0, 1):
+        assert permutation[contexts == context].tolist() == [d for d in drawn if d % 2 == context]
+
+
 N_IDS = 10
 
 
@@ -147,6 +156,20 @@ def test_latents_that_know_nothing_are_at_chance() -> None:
     assert measured.control == pytest.approx(measured.chance, abs=0.005)
     assert measured.standing_out < 2 * STANDING_OUT_BY_CHANCE
     assert measured.standing_out_control < 2 * STANDING_OUT_BY_CHANCE
+
+
+def test_the_second_shuffle_is_another_one() -> None:
+    # Latents that know their token, so that unshuffled they would all stand out. Of one and the
+    # same shuffle no more than 5 % can be above its own 95 % quantile; of another, in some draws.
+    ids = planted_tokens(4000)
+    strength = torch.rand(4000, 30 * N_IDS, generator=torch.Generator().manual_seed(4))
+    acts = torch.nn.functional.one_hot(ids, N_IDS).repeat(1, 30) * strength
+    positions, contexts = top_positions(acts), torch.arange(len(ids)) // 100
+    shares = [
+        specificity(ids, positions, contexts, seed).standing_out_control for seed in range(12)
+    ]
+    assert STANDING_OUT_BY_CHANCE < max(shares) < 4 * STANDING_OUT_BY_CHANCE
+    assert sum(shares) / len(shares) == pytest.approx(STANDING_OUT_BY_CHANCE, abs=0.03)
 
 
 def test_a_latent_of_documents_is_above_chance_but_not_above_the_control() -> None:

@@ -16,6 +16,7 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+from tests.evaluation.sums import sums_of
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.evaluation.measures import (
     HeldOutSums,
@@ -91,29 +92,6 @@ def random_sae(seed: int, hook_name: str = HOOKS[0]) -> SAE[Any]:
     return sae
 
 
-def sums_of(batches: list[tuple[Tensor, Tensor]]) -> HeldOutSums:
-    """The sums for batches of (x, x̂); the model's losses are made up."""
-    n = len(batches)
-    return HeldOutSums(
-        tokens=torch.tensor([float(len(x)) for x, _ in batches], dtype=torch.float64),
-        x=torch.stack([x.double().sum(dim=0) for x, _ in batches]),
-        x_squared=torch.stack([x.double().square().sum(dim=0) for x, _ in batches]),
-        squared_error=torch.stack([(x - y).double().square().sum(dim=0) for x, y in batches]),
-        active_latents=torch.tensor([4.0 * len(x) for x, _ in batches], dtype=torch.float64),
-        predictions=torch.full((n,), 10.0, dtype=torch.float64),
-        ce_loss=torch.full((n,), 20.0, dtype=torch.float64),
-        ce_loss_with_sae=torch.full((n,), 25.0, dtype=torch.float64),
-        ce_loss_with_ablation=torch.full((n,), 70.0, dtype=torch.float64),
-        kl_divergence=torch.tensor([0.5 * len(x) for x, _ in batches], dtype=torch.float64),
-        kl_divergence_with_ablation=torch.tensor(
-            [2.0 * len(x) for x, _ in batches], dtype=torch.float64
-        ),
-        norm_ratio=torch.tensor([0.75 * len(x) for x, _ in batches], dtype=torch.float64),
-        cosine_similarity=torch.tensor([0.25 * len(x) for x, _ in batches], dtype=torch.float64),
-        firings=torch.tensor([3.0, 0.0], dtype=torch.float64),
-    )
-
-
 def once(sums: HeldOutSums) -> Tensor:
     return torch.ones_like(sums.tokens)
 
@@ -139,6 +117,12 @@ def test_scores_by_hand() -> None:
     assert kl_recovered(sums, once(sums)) == pytest.approx(1 - 0.5 / 2)
     assert norm_ratio(sums, once(sums)) == 0.75
     assert cosine_similarity(sums, once(sums)) == 0.25
+
+
+def test_a_constant_dimension_has_no_explained_variance() -> None:
+    x = torch.tensor([[0.0, 2.0], [2.0, 2.0]])
+    explained = explained_variance_per_dimension(sums_of([(x, x + 1)]))
+    assert explained[0] == 0 and explained[1].isnan()
 
 
 def test_scores_count_batches_as_often_as_asked() -> None:
@@ -265,7 +249,9 @@ def test_summary_is_json_and_paired() -> None:
     difference = summarize(explained_variance(), [worse], baseline=[base])
 
     assert json.loads(json.dumps(alone, allow_nan=False)) == alone
-    assert alone == summarize(explained_variance(), [base])  # the same draws again
+    # the same draws again, and others
+    assert alone == summarize(explained_variance(), [base], bootstrap_seed=0)
+    assert alone != summarize(explained_variance(), [base], bootstrap_seed=1)
     assert len(alone["per_batch"]) == 6
     assert alone["interval"][0] < alone["value"] < alone["interval"][1]
     # ten percent more error on every batch: small, but of one sign whatever is drawn

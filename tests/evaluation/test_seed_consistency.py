@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
+from tests.toy.metrics.draws import directions
 from wsae_plugin.evaluation import seed_consistency as module
 from wsae_plugin.evaluation.latent_scores import seed_records
 from wsae_plugin.evaluation.seed_consistency import seed_consistency
@@ -29,6 +32,16 @@ def test_decoders_that_know_nothing_of_each_other_are_at_chance() -> None:
     assert found.assigned is not None
     assert found.assigned.value == pytest.approx(found.assigned.random, abs=0.03)
     assert found.best_match.value == pytest.approx(found.best_match.random, abs=0.03)
+
+
+def test_the_best_match_is_taken_both_ways() -> None:
+    # One to one 0° – 8°, 90° – 270° and 45° – 60°; what is closest, signed, differs by the side.
+    c = {angle: math.cos(math.radians(angle)) for angle in (8, 15, 30)}
+    found = seed_consistency([directions(0, 90, 45), directions(8, 270, 60)])
+    assert found.assigned is not None
+    assert found.assigned.value == pytest.approx((c[8] + 1 + c[15]) / 3)
+    there, back = (c[8] + c[30] + c[15]) / 3, (c[8] + 0 + c[15]) / 3
+    assert found.best_match.value == pytest.approx((there + back) / 2)
 
 
 def test_means_are_over_pairs() -> None:

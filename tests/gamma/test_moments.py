@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from wsae_plugin.errors import RunFailedError
-from wsae_plugin.gamma.moments import merge, moments_of, no_samples
+from wsae_plugin.gamma import moments
+from wsae_plugin.gamma.moments import Moments, merge, moments_of, no_samples
 
 
 def skewed_sample(n: int, d: int, seed: int, offset: float) -> torch.Tensor:
@@ -22,18 +23,24 @@ def skewed_sample(n: int, d: int, seed: int, offset: float) -> torch.Tensor:
 def test_four_numbers_worked_by_hand() -> None:
     # 0, 0, 2, 6: mean 2; centred -2, -2, 0, 4; squares 4, 4, 0, 16; cubes -8, -8, 0, 64;
     # fourth powers 16, 16, 0, 256.
-    moments = moments_of(torch.tensor([[0.0], [0.0], [2.0], [6.0]]))
-    assert [float(m) for m in moments] == [4, 2, 24, 48, 288]
-    assert float(moments.variance) == 6
-    assert float(moments.excess_kurtosis) == 4 * 288 / 24**2 - 3
+    found = moments_of(torch.tensor([[0.0], [0.0], [2.0], [6.0]]))
+    assert [float(m) for m in found] == [4, 2, 24, 48, 288]
+    assert float(found.variance) == 6
+    assert float(found.excess_kurtosis) == 4 * 288 / 24**2 - 3
+
+
+def test_the_excess_kurtosis_of_a_constant_is_0() -> None:
+    # Beside it ±½, of fourth moment 1/16 and variance 1/4, so that Σ(x − mean)² is 1.
+    x = torch.tensor([[7.0, 0.5], [7.0, -0.5], [7.0, 0.5], [7.0, -0.5]])
+    assert moments_of(x).excess_kurtosis.tolist() == [0, -2]
 
 
 def test_variance_and_kurtosis_are_scipys() -> None:
     x = skewed_sample(5000, 7, seed=0, offset=3.0)
-    moments = moments_of(x)
-    np.testing.assert_allclose(moments.variance, np.var(x.numpy(), axis=0), rtol=1e-12)
+    found = moments_of(x)
+    np.testing.assert_allclose(found.variance, np.var(x.numpy(), axis=0), rtol=1e-12)
     np.testing.assert_allclose(
-        moments.excess_kurtosis, stats.kurtosis(x.numpy(), axis=0), rtol=1e-11, atol=1e-11
+        found.excess_kurtosis, stats.kurtosis(x.numpy(), axis=0), rtol=1e-11, atol=1e-11
     )
 
 
@@ -60,18 +67,30 @@ def test_merge_does_not_depend_on_the_order(seed: int) -> None:
 
 
 def test_no_samples_is_neutral() -> None:
-    moments = moments_of(skewed_sample(20, 3, 0, 0.0))
-    for merged in (merge(moments, no_samples(3)), merge(no_samples(3), moments)):
-        assert all(torch.equal(m, e) for m, e in zip(merged, moments, strict=True))
+    alone = moments_of(skewed_sample(20, 3, 0, 0.0))
+    for merged in (merge(alone, no_samples(3)), merge(no_samples(3), alone)):
+        assert all(torch.equal(m, e) for m, e in zip(merged, alone, strict=True))
     assert torch.equal(merge(no_samples(3), no_samples(3)).variance, torch.zeros(3).double())
 
 
-def test_wide_batches_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = skewed_sample(64, 6, 0, 1.0)
+@pytest.mark.parametrize(("n", "d", "largest"), [(64, 6, 30), (8, 20, 60), (8, 20, 15)])
+def test_wide_batches_are_taken_in_pieces(
+    n: int, d: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = skewed_sample(n, d, 0, 1.0)
     whole = moments_of(x)
-    monkeypatch.setattr("wsae_plugin.gamma.moments._ELEMENTS_AT_A_TIME", 30)
+    sizes: list[int] = []
+
+    def counted(rows: torch.Tensor) -> Moments:
+        sizes.append(rows.numel())
+        return moments_of_rows(rows)
+
+    moments_of_rows = moments._moments_of_rows
+    monkeypatch.setattr(moments, "_moments_of_rows", counted)
+    monkeypatch.setattr(moments, "_ELEMENTS_AT_A_TIME", largest)
     for pieces, expected in zip(moments_of(x), whole, strict=True):
         torch.testing.assert_close(pieces, expected, rtol=1e-12, atol=0)
+    assert max(sizes) == max(largest // d, 1) * d
 
 
 def test_scaled_is_the_moments_of_the_scaled_sample() -> None:
@@ -96,3 +115,5 @@ def test_what_is_not_finite_is_named(bad: float, dtype: torch.dtype) -> None:
     x[7, 5] = bad
     with pytest.raises(RunFailedError, match=r"batch 17 has 1 of 10 values .* in dimension 4"):
         moments_of(x, batch_index=17)
+    with pytest.raises(RunFailedError, match="batch 0 has"):
+        moments_of(x)

@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from wsae_plugin import GammaScheduler, gamma_from_proxy
-from wsae_plugin.errors import RunFailedError
+from wsae_plugin import (
+    GammaScheduler,
+    WeightedTopKTrainingSAE,
+    WeightedTopKTrainingSAEConfig,
+    gamma_from_proxy,
+)
+from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma import PROXIES, Proxy, moments_of, no_samples
 from wsae_plugin.gamma.statistics import GammaStatistics
 
@@ -118,6 +123,44 @@ def test_a_proxy_that_orders_nothing_is_not_frozen_in_silence() -> None:
         scheduler.update(1, 1.0, flat, decoder)
 
 
+def test_a_proxy_that_orders_nothing_is_named_where_gamma_is_never_frozen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    flat = torch.tensor([[-1.0, -2.0], [1.0, 2.0]])
+    scheduler = GammaScheduler(2, D_SAE, proxy="kurtosis", freeze_step=None)
+    with caplog.at_level(logging.WARNING):
+        for step in range(99):
+            scheduler.update(step, 1.0, flat, decoder)
+        assert not caplog.text
+        for step in range(99, 150):
+            scheduler.update(step, 1.0, flat, decoder)
+    assert caplog.text.count("'kurtosis' is 0 in every dimension after 100 steps") == 1
+
+
+def test_a_proxy_with_one_value_orders_nothing_and_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The only dimension with peaks: the weights of the others are raised to its own."""
+    x = torch.tensor([[-1.0, -2.0], [1.0, 2.0]]).repeat(20, 1)
+    x[0, 0] = 50
+    with caplog.at_level(logging.WARNING):
+        GammaScheduler(2, D_SAE, proxy="uniform", freeze_step=1).update(0, 1.0, x, decoder)
+        assert not caplog.text
+        GammaScheduler(2, D_SAE, proxy="kurtosis", freeze_step=1).update(0, 1.0, x, decoder)
+    assert "'kurtosis' orders no dimension after 1 steps" in caplog.text
+
+
+@pytest.mark.parametrize("values", [[1.0, torch.nan], [1.0, -1.0], [1.0], [[1.0, 1.0]]])
+def test_a_proxy_that_gives_anything_but_a_number_a_dimension_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, values: Any
+) -> None:
+    monkeypatch.setitem(PROXIES, "mine", Proxy(lambda _: torch.tensor(values), "once", ()))
+    scheduler = GammaScheduler(2, D_SAE, proxy="mine", freeze_step=3)
+    with pytest.raises(BadInputError, match="gamma_proxy 'mine' gave a tensor of shape"):
+        scheduler.update(0, 1.0, torch.randn(4, 2), decoder)
+    assert torch.equal(scheduler.gamma, torch.ones(2))
+
+
 @pytest.mark.parametrize("normalization", ["mean_square", "max", "none"])
 def test_gamma_is_what_was_trained_with_after_a_change_of_units(normalization: Any) -> None:
     scheduler = GammaScheduler(D_IN, D_SAE, normalization=normalization, freeze_step=3)
@@ -154,6 +197,34 @@ def test_a_concentrated_gamma_is_frozen_with_a_warning(caplog: pytest.LogCapture
     assert not caplog.text
 
 
+def test_a_tenth_of_the_dimensions_is_enough(caplog: pytest.LogCaptureFixture) -> None:
+    x = torch.zeros(50, 10)
+    x[:, 3] = torch.randn(50)  # one effective dimension of ten
+    scheduler = GammaScheduler(10, D_SAE, freeze_step=1)
+    with caplog.at_level(logging.WARNING):
+        scheduler.update(0, 1.0, x, decoder)
+    assert float(scheduler.effective_dimensions()) == 1
+    assert "weighted variance" not in caplog.text
+
+
+def test_effective_dimensions_are_those_of_gamma_and_the_variance_seen() -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE)
+    (gamma,) = run(scheduler, range(1))
+    share = gamma.double().square() * moments_of(batch(0)).variance
+    expected = share.sum().square() / share.square().sum()
+    torch.testing.assert_close(scheduler.effective_dimensions(), expected)
+
+
+def test_the_defaults_are_those_of_the_config() -> None:
+    from_config = WeightedTopKTrainingSAE(
+        WeightedTopKTrainingSAEConfig(d_in=D_IN, d_sae=D_SAE, k=2)
+    ).gamma_scheduler
+    ours = GammaScheduler(D_IN, D_SAE)
+    names = ("proxy_name", "normalization", "clip", "freeze_step", "alpha_warm_up_steps", "seed")
+    for name in (*names, "file", "gamma_dtype"):
+        assert getattr(ours, name) == getattr(from_config, name), name
+
+
 CASTS: list[Callable[[GammaScheduler], Any]] = [
     lambda s: s.to(torch.bfloat16),
     lambda s: s.half().float(),
@@ -183,8 +254,19 @@ def test_gamma_is_at_least_float32_and_float64_for_a_float64_sae() -> None:
         (torch.float64, torch.float64),
     ]:
         scheduler = GammaScheduler(D_IN, D_SAE, dtype=dtype)
+        assert scheduler.gamma.dtype == expected
         run(scheduler.to(dtype), range(1))
         assert scheduler.gamma.dtype == expected
+
+
+def test_a_mapped_checkpoint_may_lie_anywhere_in_its_file() -> None:
+    trained = GammaScheduler(D_IN, D_SAE)
+    run(trained, range(2))
+    state = trained.state_dict()
+    file = torch.cat([torch.zeros(3, dtype=torch.uint8), state["statistics"]])
+    loaded = GammaScheduler(D_IN, D_SAE)
+    loaded.load_state_dict({**state, "statistics": file[3:]}, assign=True)
+    assert torch.equal(loaded.gamma, trained.gamma)
 
 
 def test_statistics_of_another_kind_of_proxy_are_refused() -> None:

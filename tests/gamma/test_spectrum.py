@@ -61,11 +61,23 @@ def test_clip_that_spreads_is_the_largest_that_does() -> None:
     clip = clip_that_spreads(variance, 1.0, variance)
 
     # With γ = c in the three: (90c² + 2) / (90c² + 97) ≤ ½  ⇔  c² ≤ 93/90, c ≤ 1.0165
+    assert clip == 1.01
     assert clip is not None
-    assert 1.0 <= clip <= (93 / 90) ** 0.5
-    assert clip == pytest.approx((93 / 90) ** 0.5, rel=0.02)
     clipped = gamma_from_proxy(variance, 1.0, clip=clip)
     assert not gamma_spectrum(clipped, variance)["concentrated"]
+
+
+@pytest.mark.parametrize("strongest", [30.0, 3e4])
+def test_clip_that_spreads_has_three_digits(strongest: float) -> None:
+    # γ = c in one dimension of 40 and 1 elsewhere: c²/16 + 4 ≤ 35 ⇔ c ≤ √(31 · 16).
+    s = torch.ones(40, dtype=torch.float64)
+    s[7] = strongest
+    variance = torch.ones(40, dtype=torch.float64)
+    variance[7] = 1 / 16
+    clip = clip_that_spreads(s, 1.0, variance)
+    assert clip is not None
+    assert 0.97 * (31 * 16) ** 0.5 < clip <= (31 * 16) ** 0.5
+    assert clip == float(f"{clip:.3g}")
 
 
 def test_no_clip_helps_when_the_variance_itself_is_concentrated() -> None:
@@ -104,6 +116,31 @@ def test_survey_by_hand() -> None:
     # torch's median is the lower: max / median is 2 in the first half, 4 in the second
     assert weighted["spread"]["max_over_median"] == pytest.approx((4 - 2) / 2)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_survey_offers_a_clip_where_the_loss_is_concentrated() -> None:
+    x = torch.randn(60, 30, generator=torch.Generator().manual_seed(0))
+    x[:, 4] *= 4
+    halves = moments_of(x[:30]), moments_of(x[30:])
+    variance = merge(*halves).variance
+    *_, spread, concentrated = survey(
+        halves, alphas=[0.01, 1.0], proxies=["variance"], normalization="max"
+    )["gammas"]
+    assert "clip_that_spreads" not in spread
+    clip = concentrated["clip_that_spreads"]
+    assert clip == clip_that_spreads(variance, 1.0, variance, "max")
+    clipped = survey(halves, [1.0], ["variance"], normalization="max", clip=clip)["gammas"][-1]
+    assert clipped["gamma"] == gamma_from_proxy(variance, 1.0, "max", clip).tolist()
+    assert not clipped["spectrum"]["concentrated"]
+
+
+def test_the_seed_of_a_survey_is_that_of_the_shuffle() -> None:
+    halves = tuple(moments_of(batch) for batch in torch.randn(2, 20, 12))
+
+    def gammas(**seed: int) -> list[float]:
+        return survey(halves, [1.0], ["shuffled_variance"], **seed)["gammas"][-1]["gamma"]
+
+    assert gammas() == gammas(seed=0) != gammas(seed=1)
 
 
 def test_a_proxy_that_orders_nothing_is_reported_not_raised() -> None:

@@ -43,6 +43,15 @@ def test_products(seed: int, n_rows: int, n_columns: int, d: int) -> None:
         torch.testing.assert_close(product, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_large_products_of_16_bit_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MKL has no sparse product for them."""
+    monkeypatch.setattr(buffers, "_LEAST_BYTES", 1)
+    pattern, values = some_pattern(50, 30, 0.1, torch.Generator().manual_seed(0))
+    dense = torch.randn(30, 16, dtype=torch.bfloat16)
+    product = cpu.spmm(pattern, values, dense)
+    torch.testing.assert_close(product, reference.spmm(pattern, values, dense))
+
+
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="needs MKL's sparse product")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_large_products_use_memory_again(

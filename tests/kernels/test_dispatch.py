@@ -34,6 +34,7 @@ def test_large_shapes_are_sparse_and_screened_where_that_is_fast(fast_bfloat16: 
     screened = "cpu, top k screened in bfloat16"
     assert choose() == (screened if fast_bfloat16 else "cpu")
     assert choose(dtype=torch.float64) == "cpu"
+    assert choose(shape=(2048, 2**14, 24576)) == choose()
     assert choose(shape=(2048, 2**14 + 1, 24576)) == "cpu"
     assert choose(autocast=True) == "cpu, bfloat16"
 
@@ -99,6 +100,17 @@ def test_has_fast_bfloat16_by_the_processors_word(monkeypatch: pytest.MonkeyPatc
             expected and torch.backends.mkldnn.is_available()
         )
     dispatch._processor_has_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), False), ((8, 0), True), ((12, 0), True)]
+)
+def test_gpus_have_fast_bfloat16_from_ampere_on(
+    capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert dispatch.has_fast_bfloat16(CUDA) == expected
 
 
 @pytest.mark.parametrize("tf32", [True, False])

@@ -19,6 +19,13 @@ def test_by_hand() -> None:
     assert pattern.order.tolist() == [0, 2, 1, 3]
 
 
+def test_entries_of_the_transpose_ascend() -> None:
+    # More than a sort that is not stable happens to leave in order.
+    mask = torch.rand(60, 5, generator=torch.Generator().manual_seed(0)) < 0.5
+    transposed = Pattern.of_sorted_entries(*mask.nonzero(as_tuple=True), 60, 5).transposed
+    assert torch.equal(torch.stack([transposed.rows, transposed.columns], dim=1), mask.T.nonzero())
+
+
 def test_rows_without_entries() -> None:
     pattern = Pattern.of_sorted_entries(torch.tensor([1, 1, 3]), torch.tensor([0, 2, 1]), 5, 3)
     assert pattern.offsets.tolist() == [0, 0, 2, 2, 3, 3]

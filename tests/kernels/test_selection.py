@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -222,6 +223,17 @@ def test_the_setting_for_reduced_precision_is_put_back(before: tuple[bool, bool]
         assert setting() == before
     finally:
         setattr(matmul, name, at_start)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_older_torch_has_one_setting_for_reduced_precision(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matmul = SimpleNamespace(allow_bf16_reduced_precision_reduction=before)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    with screening._float32_accumulation(torch.device("cuda")):
+        assert matmul.allow_bf16_reduced_precision_reduction is False
+    assert vars(matmul) == {"allow_bf16_reduced_precision_reduction": before}
 
 
 @settings(max_examples=100)

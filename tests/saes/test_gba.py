@@ -236,6 +236,11 @@ def test_initial_directions_are_not_the_global_streams() -> None:
     torch.testing.assert_close(gba().directions, sae.directions)
 
 
+def test_the_start_knows_no_offset() -> None:
+    sae = gba()
+    assert not sae.b_dec.any() and not sae.bias.any()
+
+
 # --- checkpoints ---------------------------------------------------------------------------------
 
 

@@ -52,6 +52,15 @@ def test_counts_survive_every_cast_of_a_checkpoint(dtype: torch.dtype) -> None:
     assert again.to(dtype).firings.tolist() == [1001, 1001, 0]
 
 
+def test_a_mapped_checkpoint_may_lie_anywhere_in_its_file() -> None:
+    counters, again = FiringCounters(3), FiringCounters(3)
+    observe(counters, torch.tensor([[1.0, -1.0, 0.5]]))
+    file = torch.cat([torch.zeros(3, dtype=torch.uint8), counters.packed])
+    again.load_state_dict({"packed": file[3:]}, assign=True)
+    assert again.n_samples == 1
+    assert again.firings.tolist() == [1, 0, 1]
+
+
 def test_memory_does_not_grow_with_the_samples() -> None:
     counters = FiringCounters(16)
     before = counters.packed.data_ptr()

@@ -25,7 +25,7 @@ from tests.architectures import (
     trainer,
 )
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.kernels import dispatch
+from wsae_plugin.kernels import Pattern, dispatch
 from wsae_plugin.saes import sparse
 
 # Matryoshka's own auxiliary loss is left to SAELens.
@@ -154,6 +154,14 @@ def test_fewer_dead_latents_than_the_auxiliary_loss_takes(arch: Architecture, n_
 def test_fractions_of_a_latent_a_row(arch: Architecture, kernel: str, k: float) -> None:
     output = assert_same_step(*pair(arch, 0.7, k=k, dtype="float64", kernel=kernel), 1e-10)
     assert len(output.feature_acts.coalesce().values()) == int(64 * k)
+
+
+def test_entries_of_a_level_ascend() -> None:
+    latents = torch.rand(60, D_SAE, generator=torch.Generator().manual_seed(0)).topk(9).indices
+    sae = FAMILY[2].weighted(kernel="cpu")
+    by_level, _ = sae._levels(Pattern.of_latents(latents, D_SAE))
+    places = by_level.rows * D_SAE + by_level.columns
+    assert (places.diff() > 0).all()
 
 
 @every_architecture

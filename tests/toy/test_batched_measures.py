@@ -52,6 +52,8 @@ def test_an_sae_that_says_nothing_scores_one() -> None:
     for name in ("l_gt", "l_gt_nonzero", "l_gt_scaled", "dead"):
         assert found[name] == pytest.approx(1)
     assert found["activated_features"] == 0
+    # E x² = p/3 over the variance of a feature
+    assert found["reconstruction_error"] == pytest.approx(0.1 / (0.1 - 0.09 / 4), rel=0.03)
 
 
 def test_a_wrong_scale_costs_l_gt_and_not_its_scaled_form() -> None:
@@ -91,6 +93,12 @@ def test_l_gt_is_the_paper_s_formula_for_a_given_alignment() -> None:
     best = orders[losses.index(min(losses))]
     on = ((x - z[:, best]) * (x > 0)).square().sum() / x.square().sum()
     assert found["l_gt_nonzero"] == pytest.approx(float(on), rel=1e-4)
+
+
+def test_features_of_any_directions_are_recovered() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-0.8, 0.6]])
+    stack = tied_stack(2 * vectors, RELU)
+    assert score(superposed(vectors, 0.5), stack)["recovered"] == pytest.approx(1)
 
 
 def test_narrower_saes_leave_features_at_zero() -> None:

@@ -40,6 +40,19 @@ def test_the_same_numbers() -> None:
     assert [p.stride() for p in ours] == [p.stride() for p in parameters()]
 
 
+def test_the_fused_kernel_gets_what_it_need_not_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = torch._fused_adam_
+    contiguous: list[bool] = []
+
+    def watching(*lists: list[torch.Tensor], **kwargs: Any) -> None:
+        contiguous.extend(tensor.is_contiguous() for tensors in lists for tensor in tensors)
+        fused(*lists, **kwargs)
+
+    monkeypatch.setattr(torch, "_fused_adam_", watching)
+    steps(FusedAdam(parameters(), lr=0.1), 0, 2)
+    assert contiguous and all(contiguous)
+
+
 def transposed_moments(optimizer: Adam) -> dict[str, Any]:
     """A checkpoint of the same numbers in other layouts."""
     written = optimizer.state_dict()

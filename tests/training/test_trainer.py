@@ -22,6 +22,7 @@ def run(
     cfg = trainer(sae, steps=steps).cfg
     cfg.lr_scheduler_name, cfg.lr_warm_up_steps, cfg.lr_decay_steps = "cosineannealing", 3, 2
     cfg.lr_end = cfg.lr / 10
+    cfg.adam_beta1, cfg.adam_beta2 = 0.5, 0.9  # not Adam's own defaults
     return trainer_class(cfg=cfg, sae=sae, data_provider=batches())
 
 

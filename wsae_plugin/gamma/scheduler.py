@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wsae_plugin.compilation import not_compiled
-from wsae_plugin.errors import RunFailedError
+from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma.moments import as_float64, merge, moments_of
 from wsae_plugin.gamma.proxies import PROXIES, Proxy, ProxyEvidence
 from wsae_plugin.gamma.statistics import GammaStatistics
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Below this share of d_in effective dimensions, freezing Γ comes with a warning.
 _CONCENTRATED = 0.1
+_FIRST_LOOK = 100
+"""Steps after which a Γ that is never frozen is looked at."""
 
 
 class GammaScheduler(nn.Module):
@@ -123,6 +125,7 @@ class GammaScheduler(nn.Module):
         Raises:
             RunFailedError: the batch is not finite, while Γ is being estimated, or Γ is to be
                 frozen and the proxy is 0 in every dimension.
+            BadInputError: the proxy gave anything but d_in finite numbers ≥ 0.
         """
         if not self.is_estimating(step) and step > self.alpha_warm_up_steps:
             return
@@ -134,8 +137,8 @@ class GammaScheduler(nn.Module):
             if self._is_refresh_step(step) and (not self.d_latents or now.latents.count > 0):
                 now = replace(now, proxy=self._compute_proxy(now, decoder))
         self._write(now)
-        if step + 1 == self.freeze_step:
-            self._check_frozen(now)
+        if step + 1 == (self.freeze_step or _FIRST_LOOK):
+            self._check(now)
 
     @not_compiled
     @torch.no_grad()
@@ -201,7 +204,15 @@ class GammaScheduler(nn.Module):
             file=self.file,
             seed=self.seed,
         )
-        return self.proxy.compute(evidence)
+        proxy = self.proxy.compute(evidence)
+        if proxy.shape != (self.d_in,) or not torch.isfinite(proxy).all() or (proxy < 0).any():
+            raise BadInputError(
+                f"gamma_proxy {self.proxy_name!r} gave a tensor of shape {tuple(proxy.shape)} with "
+                f"{int((~torch.isfinite(proxy)).sum())} values that are not finite and "
+                f"{int((proxy < 0).sum())} negative ones: one finite value, 0 or more, for each of "
+                f"the {self.d_in} input dimensions is needed"
+            )
+        return proxy
 
     def _write(self, now: GammaStatistics) -> None:
         self.statistics = now.to_bytes().to(self.gamma.device)
@@ -216,13 +227,24 @@ class GammaScheduler(nn.Module):
             gamma = gamma_from_proxy(s, float(now.alpha), self.normalization, self.clip)
             self.gamma = gamma.to(self.gamma_dtype).to(self.statistics.device)
 
-    def _check_frozen(self, now: GammaStatistics) -> None:
+    def _check(self, now: GammaStatistics) -> None:
         if not (now.proxy > 0).any():
-            raise RunFailedError(
+            told = (
                 f"gamma_proxy {self.proxy_name!r} is 0 in every dimension after "
-                f"{self.freeze_step} steps, so it orders none and Γ would stay I: look at the hook "
-                "with `wsae gamma`, or use another gamma_proxy"
+                f"{self.freeze_step or _FIRST_LOOK} steps, so it orders none and Γ stays I: look "
+                "at the hook with `wsae gamma`, or use another gamma_proxy"
             )
+            if self.freeze_step is not None:
+                raise RunFailedError(told)
+            logger.warning(told)
+        elif self.proxy_name != "uniform" and now.alpha != 0 and len(self.gamma.unique()) == 1:
+            logger.warning(
+                "gamma_proxy %r orders no dimension after %d steps: Γ weights all of them alike.",
+                self.proxy_name,
+                self.freeze_step or _FIRST_LOOK,
+            )
+        if self.freeze_step is None:
+            return
         effective = float(effective_dimensions(as_float64(self.gamma), now.activations.variance))
         if effective < _CONCENTRATED * self.d_in:
             logger.warning(

@@ -25,7 +25,7 @@ class CPUBackend:
     def spmm(self, pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:
         values = values.to(dense.dtype)
         shape = (pattern.n_rows, dense.shape[1])
-        if torch.backends.mkl.is_available() and is_worth_keeping(shape, dense.dtype, dense.device):
+        if _has_sparse_product(dense.dtype) and is_worth_keeping(shape, dense.dtype, dense.device):
             return _spmm_into(take(shape, dense.dtype, dense.device), pattern, values, dense)
         return torch.nn.functional.embedding_bag(
             pattern.columns,
@@ -51,6 +51,10 @@ class CPUBackend:
 
     def row_top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return torch.topk(scores, k, dim=-1, sorted=False)
+
+
+def _has_sparse_product(dtype: torch.dtype) -> bool:
+    return torch.backends.mkl.is_available() and dtype in (torch.float32, torch.float64)
 
 
 def _spmm_into(out: Tensor, pattern: Pattern, values: Tensor, dense: Tensor) -> Tensor:

@@ -131,6 +131,13 @@ def test_classification_worked_by_hand() -> None:
     assert found.f1.tolist() == pytest.approx([2 / 3, 0])
 
 
+def test_what_never_occurs_is_detected_never() -> None:
+    x, z = torch.tensor([[1.0, 0], [1, 0]]), torch.tensor([[1.0, 0], [1, 0]])
+    found = classify_latents(z, x, torch.eye(2), torch.eye(2))
+    for scores in (found.precision, found.recall, found.f1):
+        assert scores.tolist() == [1, 0]
+
+
 @given(n_features=sizes, d_sae=sizes, seed=seeds)
 def test_classification_means_are_saelens(n_features: int, d_sae: int, seed: int) -> None:
     x, z = sparse(20, n_features, seed), sparse(20, d_sae, seed + 1)

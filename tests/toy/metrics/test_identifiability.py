@@ -115,6 +115,14 @@ def test_controls_keep_what_they_promise() -> None:
     assert not random_like(decoder, 4).equal(chance)
 
 
+def test_the_turn_is_uniform_over_the_orthogonal_matrices() -> None:
+    # An entry of a uniform orthogonal 4 × 4 matrix has mean 0 and variance 1/4.
+    axes = torch.eye(4, dtype=torch.float64)
+    turns = torch.stack([rotated(axes, seed) for seed in range(400)])
+    assert turns.mean(dim=0).abs().max() < 0.1
+    torch.testing.assert_close(turns.var(dim=0), torch.full_like(axes, 0.25), rtol=0, atol=0.06)
+
+
 def test_the_rotated_copy_knows_the_shape_and_the_random_one_does_not() -> None:
     # All latents in one narrow cone: once turned, any two of them are about as far as the cones.
     cone = torch.eye(16, dtype=torch.float64)[:1] + 0.01 * draw(50, 16, 0)

@@ -23,6 +23,7 @@ def encode(x: Tensor) -> Tensor:
 def test_worked_by_hand() -> None:
     assert activated_features(encode, X, FEATURES).tolist() == [1, 2, 0]
     assert activated_features(encode, X, FEATURES, threshold=0.01).tolist() == [1, 3, 0]
+    assert activated_features(encode, X, FEATURES, threshold=0).tolist() == [1, 3, 0]
     assert average_activated_features(encode, X, FEATURES) == 1.5
 
 
