@@ -16,8 +16,8 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
-_SAME = 1e-9
-"""Values that differ by a smaller share of the largest are the same, but for rounding."""
+_SAME = 1e-6
+"""Values that differ by a smaller share of the largest are the same, but for float32's rounding."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ def compare(
         For each test `mean`, `low`, `high`, `p`, `p_holm` (over all of them) and `clear`: whether
         p_holm is below 0.05.
     """
-    intervals = list(map(t_interval, cells, resolutions))
-    p_values = list(map(paired_p_value, cells, resolutions))
+    each = list(zip(cells, resolutions, strict=True))
+    intervals = [t_interval(*one) for one in each]
+    p_values = [paired_p_value(*one) for one in each]
     return [
         {
             "mean": interval.mean,

@@ -68,6 +68,9 @@ KINDS: dict[str, Kind] = {
     "a count, 0.3 on average": lambda draw, shape: draw.poisson(0.3, size=shape).astype(float),
     "a count, 3 on average": lambda draw, shape: draw.poisson(3, size=shape).astype(float),
     "a share of 50 samples, 0.9": lambda draw, shape: draw.binomial(50, 0.9, size=shape) / 50,
+    "a float32 mean of three shares of 10 samples": lambda draw, shape: (
+        (draw.binomial(10, 0.7, size=(3, *shape)) / 10).astype(np.float32).mean(axis=0)
+    ),
 }
 OUTSIDE: dict[str, Kind] = {
     "flat (uniform)": lambda draw, shape: draw.uniform(size=shape),

@@ -47,7 +47,7 @@ class ReLUVariant(GBATrainingSAE):
 
     @override
     def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        hidden_pre = self.process_sae_in(x) @ self.W_enc
+        hidden_pre = self.encoder_input(x) @ self.W_enc
         return (hidden_pre + self.bias).relu(), hidden_pre
 
 
@@ -111,7 +111,7 @@ VARIANTS: dict[str, Variant] = {
     "directions-reconstruct": changed(direction_scale=None),
     "directions-as-if-alone": changed(direction_scale=0.0),
     "direction-scale-1": changed(direction_scale=1.0),
-    "direction-scale-2": changed(direction_scale=2.0),
+    "direction-scale-1.9": changed(direction_scale=1.9),
     "p-0.5-to-0.001": changed(highest_target_frequency=0.5),
     "p-0.1-to-0.001": changed(highest_target_frequency=0.1),
     "p-0.2-to-0.02": changed(lowest_target_frequency=0.02),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,8 +53,8 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
     normalize_activations: Literal[
         "none",
         "expected_average_only_in",
+        "constant_norm_rescale",
         "layer_norm",
-        "covariance_whitening",
     ] = "expected_average_only_in"
     alpha: float = 0.0
 
@@ -150,7 +151,7 @@ def _check_bias_fields(cfg: GBATrainingSAEConfig) -> None:
         refuse("bias_update_steps", "a whole number of steps, 1 or more, is needed")
     if not is_between(cfg.bias_step_size, 0, 1):
         refuse("bias_step_size", "a share, above 0 and at most 1, is needed")
-    if cfg.bias_limit is not None and not is_between(cfg.bias_limit, 0, float("inf")):
+    if cfg.bias_limit is not None and not is_between(cfg.bias_limit, 0, sys.float_info.max):
         refuse("bias_limit", "a positive number is needed, or None for the length of the inputs")
     scale = cfg.direction_scale
     if scale is not None and not (is_between(scale, -1, 2) and 0 <= scale < 2):

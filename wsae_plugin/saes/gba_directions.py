@@ -20,13 +20,13 @@ def direction_loss(directions: Tensor, feature_acts: Tensor, left: Tensor) -> Te
 
     Args:
         directions: w, unit rows, shape (d_sae, d_in); nothing else gets a gradient.
-        feature_acts: z ≥ 0, shape (batch, d_sae).
-        left: r, what the reconstruction leaves of the input, shape (batch, d_in), activation units.
+        feature_acts: z ≥ 0, shape (..., d_sae).
+        left: r, what the reconstruction leaves of the input, shape (..., d_in), activation units.
 
     Returns:
         A scalar, at most 0, activation units².
     """
-    return _DirectionLoss.apply(directions, feature_acts, left)
+    return _DirectionLoss.apply(directions, feature_acts.flatten(0, -2), left.flatten(0, -2))
 
 
 class _DirectionLoss(torch.autograd.Function):
@@ -35,7 +35,7 @@ class _DirectionLoss(torch.autograd.Function):
     def forward(ctx: Any, directions: Tensor, feature_acts: Tensor, left: Tensor) -> Tensor:
         along = (left @ directions.T).relu_().mul_(feature_acts.sign())
         ctx.save_for_backward(along.T @ left / -len(left))
-        return along.flatten().dot(along.flatten()) / (-2 * len(left))
+        return -(torch.linalg.vector_norm(along) / (2 * len(left)) ** 0.5).square()
 
     @staticmethod
     @once_differentiable

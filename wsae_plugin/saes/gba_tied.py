@@ -87,13 +87,17 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
 
     @override
     def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden_pre = self.hook_sae_acts_pre(self.encoder_input(x) @ self.W_enc)
+        is_active = hidden_pre > (-self.bias).to(hidden_pre.dtype)
+        return self.hook_sae_acts_post(hidden_pre * is_active), hidden_pre
+
+    def encoder_input(self, x: Tensor) -> Tensor:
+        """What the directions are multiplied with, shape (..., d_in)."""
         sae_in = self.process_sae_in(x)
         if self.cfg.direction_scale is not None and not x.requires_grad:
             # b_pre learns as an output alone, which saves two of a step's eight products.
-            sae_in = sae_in.detach()
-        hidden_pre = self.hook_sae_acts_pre(sae_in @ self.W_enc)
-        is_active = hidden_pre > (-self.bias).to(hidden_pre.dtype)
-        return self.hook_sae_acts_post(hidden_pre * is_active), hidden_pre
+            return sae_in.detach()
+        return sae_in
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
@@ -117,7 +121,7 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
         directions, scale = self.feature_directions, self.cfg.direction_scale
         with torch.no_grad():
             small = scale * self.cfg.d_in / self.cfg.d_sae * (feature_acts @ directions)
-            left = step_input.sae_in - self.b_dec - small
+            left = self._in_units_of_b_dec(step_input.sae_in) - self.b_dec - small
         return {"direction_loss": direction_loss(directions, feature_acts, left)}
 
     @not_compiled
@@ -125,7 +129,10 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
     def _start_at_the_mean(self, sae_in: Tensor) -> None:
         # Not where training goes on from weights that have one.
         if not self.b_dec.any():
-            self.b_dec.copy_(sae_in.flatten(0, -2).mean(dim=0))
+            self.b_dec.copy_(self._in_units_of_b_dec(sae_in).flatten(0, -2).mean(dim=0))
+
+    def _in_units_of_b_dec(self, sae_in: Tensor) -> Tensor:
+        return self.run_time_activation_norm_fn_in(sae_in.to(self.dtype))
 
     @not_compiled
     @torch.no_grad()
@@ -137,6 +144,11 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
     @torch.no_grad()
     def update_bias(self) -> None:
         """Move the biases by what was counted since the last update, and start to count anew."""
+        # In float32 where the trainer multiplies in bfloat16 too.
+        with torch.autocast(self.bias.device.type, enabled=False):
+            self._update_bias()
+
+    def _update_bias(self) -> None:
         cfg = self.cfg
         targets = target_frequencies(
             cfg.n_groups, cfg.highest_target_frequency, cfg.lowest_target_frequency

@@ -33,7 +33,7 @@ class TiedTopKSAE(GBATrainingSAE):
 
     @override
     def encode_with_hidden_pre(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        hidden_pre = self.process_sae_in(x) @ self.W_enc
+        hidden_pre = self.encoder_input(x) @ self.W_enc
         top = hidden_pre.relu().topk(self.k, dim=-1)
         return torch.zeros_like(hidden_pre).scatter(-1, top.indices, top.values), hidden_pre
 
