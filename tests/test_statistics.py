@@ -128,3 +128,21 @@ def test_a_family_is_seldom_wrong_where_nothing_differs(n_seeds: int, step: floa
         wrong += any(cell["clear"] for cell in compare(differences, resolutions))
     # Holm: at most 0.05; standard error 0.0126
     assert wrong / 300 <= 0.05 + 3 * 0.0126
+
+
+def test_float32_rounding_is_no_step() -> None:
+    """Means of the same shares, added in another order."""
+    values = np.float32([0.8, 0.8000001, 0.8333333, 0.8333334, 0.9])
+    assert resolution_of(map(float, values)) == pytest.approx(1 / 30, rel=1e-5)
+
+
+def test_intervals_of_a_family_know_the_resolution() -> None:
+    (cell,) = compare([[0.1, 0.1, 0.1]], [0.1])
+    interval = t_interval([0.1, 0.1, 0.1], 0.1)
+    assert (cell["low"], cell["high"]) == (interval.low, interval.high)
+    assert cell["low"] < 0 < cell["high"]
+
+
+def test_a_family_has_a_resolution_for_each_test() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        compare([[1.0, 1.0], [2.0, 2.0]], [0.5])

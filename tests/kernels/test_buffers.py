@@ -82,3 +82,9 @@ def test_tensors_of_ever_new_sizes_share_their_memory() -> None:
     kept = [memory for free in buffers._free.values() for memory in free]
     assert len(kept) <= 3
     assert sum(memory.nbytes for memory in kept) <= 4 * 300 * 8 * 4
+
+
+def test_memory_of_a_power_of_two_is_no_larger() -> None:
+    for n_bytes in (1024, 1025):
+        take((n_bytes,), torch.uint8)
+    assert {capacity: len(free) for capacity, free in buffers._free.items()} == {1024: 1, 2048: 1}

@@ -195,6 +195,66 @@ def test_b_pre_starts_at_the_mean_and_a_trained_one_is_kept() -> None:
     assert not later.b_dec.any()
 
 
+@pytest.mark.parametrize("normalize", ["layer_norm", "constant_norm_rescale"])
+def test_directions_and_b_pre_are_in_the_units_of_normalized_inputs(normalize: Any) -> None:
+    """Whatever the length of the activations as they come."""
+    x = activations() + torch.arange(D_IN)
+    losses = []
+    for length in (1.0, 30.0):
+        sae = gba(normalize_activations=normalize, dtype="float64")
+        output = forward(sae, sae_in=length * x.double())
+        output.losses["direction_loss"].backward()
+        losses.append((output.losses["direction_loss"], sae.b_dec, sae.directions.grad))
+        normalized = sae.run_time_activation_norm_fn_in(x.double())
+        torch.testing.assert_close(sae.b_dec.detach(), normalized.mean(dim=0), rtol=1e-3, atol=1e-3)
+    for short, long in zip(*losses, strict=True):
+        torch.testing.assert_close(short, long, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_trains_in_16_bits_on_float32_activations(dtype: str) -> None:
+    sae, exact = gba(dtype=dtype), gba()
+    output, expected = (forward(one, sae_in=activations(4096)) for one in (sae, exact))
+    for name, loss in expected.losses.items():
+        torch.testing.assert_close(output.losses[name].float(), loss, rtol=0.02, atol=0)
+
+
+def test_positions_are_samples() -> None:
+    x = activations(64)
+    flat, positions = gba(), gba()
+    expected, output = forward(flat, sae_in=x), forward(positions, sae_in=x.view(8, 8, D_IN))
+    torch.testing.assert_close(output.losses["direction_loss"], expected.losses["direction_loss"])
+
+
+def test_biases_move_in_float32_under_autocast() -> None:
+    biases = []
+    for is_on in (False, True):
+        sae = gba()
+        forward(sae, sae_in=activations(64, seed=1) - 3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_on):
+            sae.update_bias()
+        biases.append(sae.bias)
+    assert biases[1].dtype == torch.float32
+    assert torch.equal(*biases)
+
+
+def test_biases_are_float32_in_a_16_bit_sae() -> None:
+    sae = gba(dtype="float32").to(torch.bfloat16)
+    assert sae.directions.dtype == torch.bfloat16
+    assert sae.bias.dtype == sae.lowest_bias.dtype == torch.float32
+
+
+def test_a_fold_in_a_window_changes_the_units_of_what_was_counted() -> None:
+    folded, through = gba(), gba()
+    for sae in (folded, through):
+        forward(sae, sae_in=activations())
+    folded.fold_activation_norm_scaling_factor(4.0)
+    for sae in (folded, through):
+        sae.update_bias()
+    assert through.bias.any()
+    torch.testing.assert_close(4 * folded.bias, through.bias)
+
+
 def test_features_have_unit_length_at_every_step() -> None:
     sae = gba()
     trainer(sae, steps=20, lr=0.1).fit()

@@ -100,7 +100,7 @@ def test_the_tied_top_k_has_at_most_k_active_latents() -> None:
     [
         ({"n_features": 16}, "--n-features 16"),
         ({"d_in": 1}, "--d-in 1"),
-        ({"d_sae": 49}, "--d-sae 49"),
+        ({"d_sae": 31}, "--d-sae 31"),
         ({"n_seeds": 1}, "--seeds 1"),
         ({"n_steps": 1}, "--steps 1"),
         ({"rates": (1e-3, 0.0)}, "--lr"),

@@ -45,10 +45,10 @@ class RecoverySettings:
             )
         if self.d_in < 2:
             raise BadInputError(f"--d-in {self.d_in}: at least 2")
-        if self.d_sae < max(self.n_features, 30):
+        if self.d_sae < self.n_features:
             raise BadInputError(
-                f"--d-sae {self.d_sae}: at least 30, the largest k, and --n-features "
-                f"({self.n_features}), or some feature has no latent"
+                f"--d-sae {self.d_sae}: at least --n-features ({self.n_features}), or some feature "
+                "has no latent"
             )
         if self.n_seeds < 2:
             raise BadInputError(f"--seeds {self.n_seeds}: at least 2, the spread is over seeds")
