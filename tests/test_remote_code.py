@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations import hub_kernels
 
+from tests.hostile import change_json, plain_model
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.remote_code import check_own, guarded, harmless, tensors_only, trusting
 
@@ -95,6 +98,38 @@ def test_whoever_loads_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
         assert told(monkeypatch, True) is True
         assert told(monkeypatch, False, trust_remote_code=True) is True
         assert told(monkeypatch, True, trust_remote_code=False) is False
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"attn_implementation": "stranger/attention"},
+        {"_attn_implementation": "stranger/attention@main"},
+        {"experts_implementation": "stranger/experts"},
+    ],
+    ids=str,
+)
+def test_a_model_s_own_config_names_no_kernel(
+    said: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def load(name: str, *_: Any, **__: Any) -> None:
+        asked.append(name)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(hub_kernels, "load_and_register_attn_kernel", load)
+    model = plain_model(tmp_path)
+    change_json(model / "config.json", **said)
+    for auto in (AutoConfig, AutoModel, AutoModelForCausalLM):
+        with guarded(), pytest.raises(BadInputError, match="config.json .*implementation = 'stra"):
+            auto.from_pretrained(str(model))
+    assert not asked
+    with trusting(True), guarded():
+        assert AutoConfig.from_pretrained(str(model))
+    change_json(model / "config.json", **dict.fromkeys(said, "eager"))
+    with guarded():
+        assert AutoModelForCausalLM.from_pretrained(str(model))
 
 
 def test_everything_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from itertools import chain
 from typing import Any, TextIO, cast
+from urllib.parse import quote, quote_plus
 
 from huggingface_hub import get_token
 
@@ -28,20 +29,26 @@ _SHORTEST = 8
 """Letters of a credential of this machine that is told by its value: shorter ones are words."""
 
 _NAME = re.compile(
-    r"(?:.*_)?(?:password|passwd|passphrase|secrets?|credentials?|authorization|bearer|token"
-    r"|(?:access|api|auth|hf|wandb)_?(?:key|token)s?"
-    r"|(?:access|account|encryption|private|secret|signing)_?key(?:_id)?)"
+    r"(?:(?:.*_)?(?:auth|authorization|bearer|cookies?|credentials?|passcode|passphrase|passwd|pat|pwd"
+    r"|secrets?|session_?id|token|(?:access|api|auth|hf|wandb)_?(?:key|token)s?"
+    r"|(?:access|account|encryption|license|private|secret|signing|ssh|subscription)_?key(?:_id)?)"
+    r"|.*password|login|(?:db_?|ftp_?|mail_?|proxy_?|smtp_?|user_?)?pass)(?:_value|_?\d+)?"
 )
 _NOTHING = ("", "0", "~", "false", "none", "null", "true")
 _ORDINARY = re.compile(
-    r"(?:.*_)?(?:batch|begin|bos|cls|end|eos|image|mask|pad|separator|sep|sequence|special|start"
-    r"|stop|unk)_token"
+    r"(?:.*_)?(?:batch|begin|bos|cls|end|eos|image|mask|pad|per|separator|sep|sequence|special|start"
+    r"|stop|unk)_token(?:_value|_?\d+)?|(?:pass|token)_?\d+"
 )
-"""Tokens of a text, which are no secrets."""
+"""Tokens of a text and passes over it, which are no secrets."""
+_OF_THE_USER = ("LOGIN", "PWD")
+"""Variables with a name or a place of the user, which are in ordinary texts."""
 
 _QUOTES = r"\s\\\"'<>"
-# What each begins with or holds, to look for first since that is fast, and its form, which does not
-# begin in the midst of a longer word, such as a picture in base64.
+# A form that letters of a picture in base64 could have does not begin or end in a longer word.
+_BEGIN, _END = r"(?<![A-Za-z0-9+])", r"(?![A-Za-z0-9+])"
+_PART = r"(?:(?!eyJ)[\w-]){8,}"
+# What each begins with or holds, to look for first since that is fast, and its form. Texts can be
+# hostile, so no form goes over the same letters from many places: it ends where it could begin.
 _FORMS = {
     "a token of Hugging Face": (
         ("hf_", "api_org_"),
@@ -49,34 +56,44 @@ _FORMS = {
     ),
     "an API key": (
         ("sk-", "AIza", "wandb_v", "local-"),
-        r"sk-(?:admin|ant|or|proj|svcacct)-[\w-]{20,}|sk-[A-Za-z0-9]{32,}|AIza[\w-]{35}|wandb_v\d_\w{20,}|local-[0-9a-f]{40}",
+        rf"{_BEGIN}(?:sk-(?:admin|ant|or|proj|svcacct)-[\w-]{{20,}}|sk-[A-Za-z0-9]{{32,}}"
+        rf"|(?:AIza[\w-]{{35}}|local-[0-9a-f]{{40}}){_END})|wandb_v\d_\w{{20,}}",
     ),
     "a token of GitHub or GitLab": (
         ("gho_", "ghp_", "ghr_", "ghs_", "ghu_", "github_pat_", "glpat-"),
         r"gh[oprsu]_\w{36,}|github_pat_\w{22,}|glpat-[\w-]{20,}",
     ),
-    "a token of Slack": (("xox",), r"xox[abeoprs]-[\w-]{10,}"),
-    "an access key of AWS": (("AKIA", "ASIA"), r"(?:AKIA|ASIA)[A-Z0-9]{16}"),
-    "a signed token": (("eyJ",), r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
-    "a bearer token": (("earer ", "EARER "), r"(?i:bearer) +[\w.~+/-]{16,}=*"),
+    "a token of Slack": (
+        ("xox", "hooks.slack.com"),
+        r"xox[abeoprs]-[\w-]{10,}|hooks\.slack\.com/\w+/[\w/-]{20,}",
+    ),
+    "an access key of AWS": (("AKIA", "ASIA"), rf"{_BEGIN}(?:AKIA|ASIA)[A-Z0-9]{{16}}{_END}"),
+    "a signed token": (("eyJ",), rf"eyJ{_PART}\.eyJ{_PART}\.[\w-]{{8,}}"),
+    "a bearer token": (("earer ", "EARER "), rf"{_BEGIN}(?i:bearer) +[\w.~+/-]{{16,}}=*"),
+    "a password in a header": (
+        ("asic ", "ASIC "),
+        r"(?i:authorization[\\\"':= ]{1,5}basic) +[\w+/-]{8,}=*"
+        rf"|{_BEGIN}(?i:basic) +(?:[\w+/-]{{4}})+(?:[\w+/-]{{2}}==|[\w+/-]{{3}}=)(?![\w=])",
+    ),
     "a password in an address": (
         ("://",),
-        rf"(?<=://)[^/:@{_QUOTES}]+:[^/@{_QUOTES}]+(?=@)",
+        # It may hold what should have been escaped. What looks like a port is none.
+        rf"(?<=://)[^/:@\[{_QUOTES}]*:(?!\d+[/?#])[^/@{_QUOTES}]*(?:[/@][^/@{_QUOTES}]*){{0,8}}(?=@)",
     ),
+    "a token in an address": (("://",), r"(?<=://)(?=[\w.~%+-]*\d)[\w.~%+-]{20,}(?=@)"),
+    "a key of a connection": (("Key=",), rf"(?:Account|SharedAccess)Key=[^;&{_QUOTES}]{{8,}}"),
     "a key in an address": (
         ("?", "&"),
-        r"(?<=[?&])(?i:access_token|api_?key|sig|signature|token|x-amz-signature)="
-        rf"[^&{_QUOTES}]{{8,}}",
+        r"(?<=[?&])(?i:[\w.-]*(?:token|api_?key|password|passwd|pwd|secret|sig|signature))="
+        rf"[^&{_QUOTES}]{{6,}}",
     ),
     "a private key": (
         ("PRIVATE KEY",),
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^\"']*?-----END [A-Z ]*KEY-----)?",
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+        r"(?:(?:(?!-----BEGIN)[^\"'])*?-----END [A-Z ]*KEY-----)?",
     ),
 }
-_WHOLE = r"(?<![A-Za-z0-9+_])(?:{})(?![A-Za-z0-9+])"
-_PATTERNS = {
-    kind: (hints, re.compile(_WHOLE.format(form))) for kind, (hints, form) in _FORMS.items()
-}
+_PATTERNS = {kind: (hints, re.compile(form)) for kind, (hints, form) in _FORMS.items()}
 
 
 def refuse_credentials(value: object, source: str) -> None:
@@ -104,9 +121,8 @@ def redacted(text: str) -> str:
         if any(hint in text for hint in hints):
             text = form.sub(_HIDDEN, text)
     for secret in _of_this_machine().values():
-        # As it is, and as JSON has it.
-        for form in (secret, json.dumps(secret)[1:-1]):
-            text = text.replace(form, _HIDDEN)
+        for written in _as_written(secret):
+            text = text.replace(written, _HIDDEN)
     return text
 
 
@@ -185,7 +201,20 @@ def _kind(text: str, ours: Mapping[str, str]) -> str | None:
         for kind, (hints, form) in _PATTERNS.items()
         if any(hint in text for hint in hints) and form.search(text)
     )
-    return next(chain(forms, (name for name, secret in ours.items() if secret in text)), None)
+    own = (n for n, secret in ours.items() if any(form in text for form in _as_written(secret)))
+    return next(chain(forms, own), None)
+
+
+@cache
+def _as_written(secret: str) -> tuple[str, ...]:
+    """As it is, as JSON has it and as addresses have it."""
+    return (
+        secret,
+        json.dumps(secret)[1:-1],
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+    )
 
 
 def _is_named(name: str) -> bool:
@@ -201,7 +230,7 @@ def _holds(value: object) -> bool:
 
 def _of_this_machine() -> dict[str, str]:
     """What it is → the credential."""
-    named = {name: value for name, value in os.environ.items() if _is_named(name)}
+    named = {n: v for n, v in os.environ.items() if _is_named(n) and n not in _OF_THE_USER}
     # Some variables name the file that holds one.
     found = {f"the value of {n}": v for n, v in named.items() if not os.path.exists(v)} | _logins()
     return {name: value for name, value in found.items() if len(value) >= _SHORTEST}

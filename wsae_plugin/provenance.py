@@ -12,6 +12,12 @@ import transformers
 
 import wsae_plugin
 
+_PROGRAMS = r"^(filter|lfs\.extension)\.|^extensions\.partialclone$|^remote\..*\.promisor$"
+"""Settings that have git run programs to look at files and objects."""
+_SETTINGS = ("core.fsmonitor=false", f"core.hooksPath={os.devnull}")
+# No setting of a repository outranks these: no protocol to fetch with, and nothing is fetched.
+_ENVIRONMENT = {"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
+
 
 def versions() -> dict[str, str]:
     """Of everything that the numbers of a run depend on."""
@@ -28,28 +34,35 @@ def git_revision() -> str | None:
     """Of the working folder, with `-dirty` where it is known to be; None outside a repository.
 
     A repository can name programs that git runs to see whether files have changed. One that came
-    from elsewhere must not, so of a repository with filters of its own only the revision is told.
+    from elsewhere must not, so of a repository with filters, extensions of Git LFS or
+    objects left to fetch, only the revision is told.
     """
     head = _git("rev-parse", "--verify", "--quiet", "HEAD")
     if head is None or head.returncode != 0:
         return None
     revision = head.stdout.strip()
-    filters = _git("config", "--show-scope", "--get-regexp", r"^filter\.")
-    if filters is None or filters.returncode > 1:
+    programs = _git("config", "--show-scope", "--get-regexp", _PROGRAMS)
+    if programs is None or programs.returncode > 1:
         return revision
-    if any(not line.startswith(("global", "system")) for line in filters.stdout.splitlines()):
+    if any(not line.startswith(("global", "system")) for line in programs.stdout.splitlines()):
         return revision
-    changes = _git("diff-index", "--quiet", "--ignore-submodules=all", "HEAD", "--")
+    # It compares what the files hold where only their times have changed, as `diff-index` does not.
+    options = ("--quiet", "--ignore-submodules=all", "--no-ext-diff", "--no-textconv")
+    changes = _git("diff", *options, "HEAD", "--")
     is_dirty = changes is not None and changes.returncode == 1
     return f"{revision}-dirty" if is_dirty else revision
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str] | None:
-    settings = ("core.fsmonitor=false", f"core.hooksPath={os.devnull}", "protocol.allow=never")
-    options = [word for setting in settings for word in ("-c", setting)]
+    options = [word for setting in _SETTINGS for word in ("-c", setting)]
     try:
         return subprocess.run(
-            ["git", *options, *arguments], capture_output=True, text=True, timeout=10, check=False
+            ["git", *options, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+            env=os.environ | _ENVIRONMENT,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -13,7 +13,13 @@ from contextvars import ContextVar
 from typing import Any
 
 import datasets.load
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+)
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.replaced import replaced
@@ -85,7 +91,9 @@ def guarded(asked: bool = False) -> Generator[None]:
         def from_pretrained(*args: Any, **kwargs: Any) -> Any:
             wanted = kwargs.get("trust_remote_code")
             kwargs["trust_remote_code"] = is_trusted() and bool(asked if wanted is None else wanted)
-            return load(*args, **kwargs)
+            loaded = load(*args, **kwargs)
+            _check_kernels(loaded[0] if isinstance(loaded, tuple) else loaded)
+            return loaded
 
         return staticmethod(from_pretrained)
 
@@ -99,6 +107,20 @@ def guarded(asked: bool = False) -> Generator[None]:
         if not is_trusted():
             stack.enter_context(tensors_only())
         yield
+
+
+def _check_kernels(loaded: Any) -> None:
+    """Refuse a model's config.json that names kernels of the Hub, before the model is made."""
+    if is_trusted() or not isinstance(loaded, PretrainedConfig):
+        return
+    for name in ("attn_implementation", "experts_implementation"):
+        if _runs_code(name, value := getattr(loaded, f"_{name}", None)):
+            raise BadInputError(
+                f"config.json of {loaded.name_or_path}: {name} = {value!r}: would run code from "
+                f"elsewhere; take it out, or give {FLAG} if you trust that code"
+            )
+    for part in vars(loaded).values():
+        _check_kernels(part)
 
 
 def _resolve(wanted: bool | None, _: str) -> bool:

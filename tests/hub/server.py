@@ -8,6 +8,7 @@ import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +29,12 @@ class Repository:
         self.commits[oid] = tree
         self.branches[branch] = oid
         return oid
+
+    def write_to(self, folder: Path) -> None:
+        """As a download of the whole repository."""
+        for name, content in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
 
     def resolve(self, revision: str) -> str | None:
         return self.branches.get(revision) or (revision if revision in self.commits else None)

@@ -86,9 +86,7 @@ def test_a_publication_that_does_not_agree_is_not_measured(
 ) -> None:
     assert wsae("push", *runs, "--repo", "me/mine")[0] == 0
     folder = tmp_path / "publication"
-    for name, content in hub.repositories["me/mine"].files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+    hub.repositories["me/mine"].write_to(folder)
     change_yaml(folder / "weighted" / "training.yaml", model_name="gpt2")
     change_yaml(folder / "ordinary" / "training.yaml", lr="fast")
     correct_checksums(folder)

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from sae_lens import SAE
 from safetensors.torch import load_file, save_file
 
+from tests.hostile import correct_checksums
 from tests.hub.conftest import Wsae
 from tests.hub.server import TOKEN, FakeHub
 
@@ -195,6 +197,55 @@ def test_scores_of_other_weights_are_refused(wsae: Wsae, runs: list[Path]) -> No
     code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
     assert code == 2
     assert "ordinary: explained_variance is" in output
+
+
+HOSTILE: list[tuple[str, str, Any]] = [
+    ("cfg.json", "metadata", [1]),
+    ("cfg.json", "metadata.model_name", {"a": 1}),
+    ("cfg.json", "metadata.model_class_name", [1]),
+    ("cfg.json", "metadata.dataset_path", 1),
+    ("cfg.json", "metadata.training_architecture_details", "k"),
+    ("cfg.json", "metadata.training_architecture_details", ["k"]),
+    ("cfg.json", "architecture", {"a": 1}),
+    ("eval.json", "versions", [1]),
+    ("eval.json", "settings", "x"),
+    ("eval.json", "settings.dataset", ["x"]),
+    ("eval.json", "held_out", 1),
+    ("eval.json", "held_out.batches", "many"),
+    ("eval.json", "held_out.batch_size_prompts", [1]),
+    ("eval.json", "scores", {"a": 1}),
+    ("eval.json", "scores", [1]),
+    ("eval.json", "scores", [{"metric": ["l0"], "value": 1}]),
+    ("eval.json", "scores", [{"metric": "l0", "value": "x"}]),
+    ("eval.json", "scores", []),
+]
+
+
+def test_what_is_no_record_is_a_difference(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    assert wsae("push", runs[1], "--repo", REPO)[0] == 0
+    folder = tmp_path / "publication"
+    hub.repositories[REPO].write_to(folder)
+    for name, where, value in HOSTILE:
+        file = folder / "weighted" / name
+        before = file.read_text()
+        content: Any = json.loads(before)
+        *above, last = where.split(".")
+        section = content
+        for field in above:
+            section = section[field]
+        section[last] = value
+        file.write_text(json.dumps(content))
+        correct_checksums(folder)
+        code, output = wsae("verify", folder, "--json")
+        assert code == 1, output
+        found = json.loads(output.partition("\nwsae: ")[0])["differences"]
+        assert [d["what"] for d in found] == ["loads with SAELens"]
+        assert f"weighted/{name}" in found[0]["found"] and last in found[0]["found"]
+        file.write_text(before)
+    correct_checksums(folder)
+    assert wsae("verify", folder)[0] == 0
 
 
 def test_names_cannot_lead_out_of_the_folder(

@@ -62,7 +62,7 @@ def why_not_at_hand(
     name = base_model(model, metadata.get("model_class_name", ""))
     if model != BUNDLED_MODEL_NAME and cached_config(name) is None:
         return f"{name} is not on this machine"
-    recorded = evaluation.get("versions", {}).get("python", platform.python_version())
+    recorded = (evaluation.get("versions") or {}).get("python", platform.python_version())
     here = platform.python_version()
     if metadata["dataset_path"] == _BUNDLED and recorded != here:
         return f"its text is the library of Python {recorded}, and this is Python {here}"
@@ -104,7 +104,7 @@ def _by_settings(
 ) -> Sequence[tuple[EvalSettings, list[str]]]:
     groups: dict[EvalSettings, list[str]] = {}
     for sae_id, document in recorded.items():
-        held_out, text = document["held_out"], document.get("settings", {}).get("dataset")
+        held_out, text = document["held_out"], (document.get("settings") or {}).get("dataset")
         text = None if text is None else dataset_and_split(text)[0]
         chosen = EvalSettings(
             dataset=dataset if dataset is not None and needs_local_text(document) else text,

@@ -174,19 +174,42 @@ def _hashes(section: JsonSection) -> dict[str, str]:
 
 
 def _read_sae(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    cfg = read_json(folder / "cfg.json", "wsae push")
-    evaluation = read_json(folder / "eval.json", "wsae push")
-    try:
-        load_exported(folder)
-        _ = cfg["metadata"]["model_name"], cfg["metadata"]["dataset_path"]
-        _ = evaluation["held_out"]["batches"], evaluation["held_out"]["seed"]
-        values = values_of(evaluation)
-        _ = [values[metric] for metric in TOLERANCES]
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, BadInputError):
-            raise
-        raise BadInputError(f"{folder.name}: a field is missing: {error}") from None
-    return cfg, evaluation
+    """cfg.json and eval.json, with fields of the types that are read of them."""
+    cfg, evaluation = (
+        JsonSection(read_json(folder / name, "wsae push"), f"{folder.name}/{name}")
+        for name in ("cfg.json", "eval.json")
+    )
+    cfg.value("architecture", str)
+    metadata = _inside(cfg, "metadata")
+    for field in ("model_name", "dataset_path"):
+        metadata.value(field, str)
+    _optional(metadata, model_class_name=str, training_architecture_details=dict)
+    held_out = _inside(evaluation, "held_out")
+    for field in ("batches", "seed"):
+        held_out.value(field, int)
+    _optional(held_out, dataset=str, batch_size_prompts=int)
+    _optional(evaluation, versions=dict, settings=dict)
+    if evaluation.fields.get("settings"):
+        _optional(_inside(evaluation, "settings"), dataset=str)
+    for score in evaluation.sections("scores"):
+        score.value("metric", str)
+        if score.fields.get("value", 0) is not None:
+            score.number("value")
+    values = values_of(evaluation.fields)
+    for metric in TOLERANCES:
+        if metric not in values:
+            raise BadInputError(f"{evaluation.where}: scores: {metric}: missing")
+    load_exported(folder)
+    return cfg.fields, evaluation.fields
+
+
+def _inside(section: JsonSection, field: str) -> JsonSection:
+    return JsonSection(section.value(field, dict), f"{section.where}: {field}")
+
+
+def _optional(section: JsonSection, **kinds: type[Any]) -> None:
+    for field in kinds.keys() & section.fields.keys():
+        section.value(field, kinds[field], or_null=True)
 
 
 def _against_root(
