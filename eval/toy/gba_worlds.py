@@ -4,11 +4,11 @@ r"""Do the defaults of Group Bias Adaptation recover features that nobody told t
     python eval/toy/gba_worlds.py --output mine.json --worlds tuning --arm defaults
 
 Each world is X = HV (arXiv 2506.14002) with known rows V; sizes, sparsity, frequencies, coherence
-and width differ. Defaults are chosen on `TUNING` and on `TOY`, the printed toy. No choice is made on
-`HELD_OUT`, whose combinations are others; `crowded` and `wide-space` share their directions with a
-tuning world of the same n and d. The dictionary is drawn anew in every seed. Every arm sees the same
-samples: 2,500 steps of 512 of them at a learning rate of 1e-3, inputs scaled to a length of √d_in,
-as in `wsae toy gba`.
+and width differ. Defaults are chosen on `TUNING` and on `TOY`, the printed toy. No choice is made
+on `HELD_OUT`, whose combinations are others; `crowded` and `wide-space` share their directions with
+a tuning world of the same n and d. The dictionary is drawn anew in every seed. Every arm sees the
+same samples: 2,500 steps of 512 of them at a learning rate of 1e-3, inputs scaled to a length of
+√d_in, as in `wsae toy gba`.
 
 How success is judged, fixed before anything was tuned:
 

@@ -53,8 +53,8 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
     normalize_activations: Literal[
         "none",
         "expected_average_only_in",
-        "constant_norm_rescale",
         "layer_norm",
+        "covariance_whitening",
     ] = "expected_average_only_in"
     alpha: float = 0.0
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from typing_extensions import override
 
 
 def direction_loss(directions: Tensor, feature_acts: Tensor, left: Tensor) -> Tensor:
@@ -31,14 +32,20 @@ def direction_loss(directions: Tensor, feature_acts: Tensor, left: Tensor) -> Te
 
 class _DirectionLoss(torch.autograd.Function):
     # Written out, since autograd passes over (batch, d_sae) twice as often.
+    @override
     @staticmethod
-    def forward(ctx: Any, directions: Tensor, feature_acts: Tensor, left: Tensor) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, directions: Tensor, feature_acts: Tensor, left: Tensor
+    ) -> Tensor:
         along = (left @ directions.T).relu_().mul_(feature_acts.sign())
         ctx.save_for_backward(along.T @ left / -len(left))
         return -(torch.linalg.vector_norm(along) / (2 * len(left)) ** 0.5).square()
 
+    @override
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad_output: Tensor
+    ) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
         return grad_output * gradient, None, None
