@@ -125,7 +125,7 @@ def steps_of_metrics(report: Path) -> list[dict[str, Any]]:
 
 
 def main(
-    families: Annotated[int, typer.Option(min=20, help="Families of each condition.")] = 4000,
+    families: Annotated[int, typer.Option(min=20, help="Families of each condition.")] = 2000,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     output: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
 ) -> None:
