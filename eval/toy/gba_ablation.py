@@ -1,6 +1,6 @@
 r"""Group Bias Adaptation where features are known: what the recipe's open points do to recovery.
 
-    python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json       # all, 3 seeds
+    python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json       # all, one seed
     python eval/toy/gba_ablation.py --output eval/toy/gba_ablation.json \
         --variant width-2048 --seeds 5                                    # adds to what is there
 
@@ -32,6 +32,7 @@ from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
 from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE
@@ -134,9 +135,15 @@ def run(name: str, seed: int, settings: RecoverySettings) -> dict[str, Any]:
     return train(arm, world, variant.lr, seed, settings).record
 
 
+def recipe() -> dict[str, Any]:
+    """The defaults of Group Bias Adaptation, plain values for JSON."""
+    fields = gba()(1, 10, 0).cfg.to_dict()
+    return {name: value for name, value in fields.items() if name != "metadata"}
+
+
 def main(
     variant: Annotated[list[str] | None, typer.Option(help="One of the variants; all.")] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Runs of each.")] = 1,
     jobs: Annotated[int, typer.Option(help="Runs at a time, one thread each.")] = 2,
     output: Annotated[
         Path | None, typer.Option(help="JSON to write, or to add to: what is there stays.")
@@ -145,31 +152,41 @@ def main(
     """Train each variant over several seeds and print the mean FRR."""
     settings = RecoverySettings()
     names = variant or list(VARIANTS)
-    about = {"settings": asdict(settings), "versions": versions()}
+    about = {"settings": asdict(settings), "recipe": recipe(), "versions": versions()}
     results: dict[str, Any] = {}
     if output is not None and output.exists():
-        results = json.loads(output.read_text(encoding="utf-8"))["variants"]
+        found = json.loads(output.read_text(encoding="utf-8"))
+        if found["recipe"] != about["recipe"]:
+            raise BadInputError(f"{output} holds other defaults: choose another --output.")
+        results = found["variants"]
     runs = {name: results.get(name, {}).get("runs", [])[:seeds] for name in names}
     todo = [(name, seed) for name in names for seed in range(len(runs[name]), seeds)]
-    if todo:
-        with ProcessPoolExecutor(
-            jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            found = pool.map(run, *zip(*todo, strict=True), [settings] * len(todo))
-            for (name, _), record in zip(todo, tqdm(found, total=len(todo)), strict=True):
-                runs[name].append(record)
+
+    def write() -> None:
+        for name in names:
+            facts = vars(VARIANTS[name]) | {"sae_class": VARIANTS[name].sae_class.__name__}
+            results[name] = facts | {"fields": dict(VARIANTS[name].fields), "runs": runs[name]}
+        if output is not None:
+            ordered = {
+                name: results[name] for name in VARIANTS if results.get(name, {}).get("runs")
+            }
+            write_json_atomic(output, {**about, "variants": ordered})
+
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        found = pool.map(run, *zip(*todo, strict=True), [settings] * len(todo)) if todo else ()
+        for (name, _), record in zip(todo, tqdm(found, total=len(todo)), strict=True):
+            runs[name].append(record)
+            write()
+    write()
     columns = ("frr_0.8", "frr_0.9", "latents_that_are_features", "explained_variance", "l0")
     table = Table("variant", "seeds", *columns, "least frr_0.9")
     for name in names:
-        facts = vars(VARIANTS[name]) | {"sae_class": VARIANTS[name].sae_class.__name__}
-        results[name] = facts | {"fields": dict(VARIANTS[name].fields), "runs": runs[name]}
         means = [f"{mean(one[column] for one in runs[name]):.3g}" for column in columns]
         least = f"{min(one['frr_0.9'] for one in runs[name]):.3g}"
         table.add_row(name, str(len(runs[name])), *means, least)
     Console(width=140).print(table)
-    if output is not None:
-        ordered = {name: results[name] for name in VARIANTS if name in results}
-        write_json_atomic(output, {**about, "variants": ordered})
 
 
 if __name__ == "__main__":

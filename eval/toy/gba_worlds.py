@@ -217,14 +217,20 @@ def main(
     ]
     about = json.loads(
         json.dumps(
-            {"versions": versions(), "worlds": {n: asdict(world) for n, world in WORLDS.items()}}
+            {
+                "versions": versions(),
+                "recipe": recipe(),
+                "worlds": {n: asdict(world) for n, world in WORLDS.items()},
+            }
         )
     )
     runs: Runs = {}
     if output.exists():
         found = json.loads(output.read_text(encoding="utf-8"))
-        if found["worlds"] != about["worlds"]:
-            raise BadInputError(f"{output} holds other worlds: choose another --output.")
+        if any(found[key] != about[key] for key in ("recipe", "worlds")):
+            raise BadInputError(
+                f"{output} holds other worlds or defaults: choose another --output."
+            )
         runs = found["runs"]
     todo = [
         (name, one, seed)
@@ -243,6 +249,12 @@ def main(
             runs.setdefault(name, {}).setdefault(one, {})[str(seed)] = future.result()
             write_json_atomic(output, {**about, "summary": summary(runs), "runs": runs})
     Console(width=160).print(table(runs))
+
+
+def recipe() -> dict[str, Any]:
+    """The defaults of Group Bias Adaptation, plain values for JSON."""
+    fields = gba()(1, 10, 0).cfg.to_dict()
+    return {name: value for name, value in fields.items() if name != "metadata"}
 
 
 Runs = dict[str, dict[str, dict[str, dict[str, float]]]]
