@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from wsae_plugin.errors import RunFailedError
+from wsae_plugin.replaced import replaced
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.evals.base import Eval, Job, Metric, Situation
 from wsae_plugin.saebench.judge import Judge
@@ -82,8 +83,7 @@ def _asked(judge: Judge, seed: int) -> Generator[None]:
     get another prompt, and another answer, in every run.
     """
     interpreter = library.module("evals.autointerp.main").AutoInterp
-    names = ("get_api_response", "get_scoring_prompts", "run")
-    original: dict[str, Callable[..., Any]] = {n: getattr(interpreter, n) for n in names}
+    scoring_prompts, run_all = interpreter.get_scoring_prompts, interpreter.run
 
     def respond(
         self: Any, messages: list[dict[str, str]], max_tokens: int, n_completions: int = 1
@@ -94,19 +94,14 @@ def _asked(judge: Judge, seed: int) -> Generator[None]:
 
     def prompts(self: Any, explanation: str, scoring_examples: Any) -> Any:
         random.seed(f"{seed} {explanation}")
-        return original["get_scoring_prompts"](self, explanation, scoring_examples)
+        return scoring_prompts(self, explanation, scoring_examples)
 
     async def run(self: Any, *args: Any, **kwargs: Any) -> dict[int, Any]:
-        results = await original["run"](self, *args, **kwargs)
+        results = await run_all(self, *args, **kwargs)
         return dict(sorted(results.items()))
 
-    for name, replacement in zip(names, (respond, prompts, run), strict=True):
-        setattr(interpreter, name, replacement)
-    try:
+    with replaced(interpreter, get_api_response=respond, get_scoring_prompts=prompts, run=run):
         yield
-    finally:
-        for name, method in original.items():
-            setattr(interpreter, name, method)
 
 
 def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
