@@ -21,7 +21,7 @@ Maker = Callable[[int, int, int], TrainingSAE[Any]]
 
 TOP_K = 30
 L1_COEFFICIENT = 3.0
-"""For inputs of length √d_in. Chosen for this study, as the frequencies of GBA are."""
+"""For inputs of length √d_in. Chosen on this study's worlds."""
 
 
 class TiedTopKSAE(GBATrainingSAE):
