@@ -37,7 +37,7 @@ from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
 from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE
 from wsae_plugin.toy.recovery import worlds
-from wsae_plugin.toy.recovery.arms import RecoveryArm, gba
+from wsae_plugin.toy.recovery.arms import RecoveryArm, gba, recipe
 from wsae_plugin.toy.recovery.settings import RecoverySettings
 from wsae_plugin.toy.recovery.train import train
 from wsae_plugin.toy.recovery.worlds import IMBALANCED
@@ -133,12 +133,6 @@ def run(name: str, seed: int, settings: RecoverySettings) -> dict[str, Any]:
     settings = replace(settings, d_sae=variant.d_sae, n_steps=variant.n_steps)
     arm, world = RecoveryArm(name, name, "gba", make), worlds.make(IMBALANCED, settings)
     return train(arm, world, variant.lr, seed, settings).record
-
-
-def recipe() -> dict[str, Any]:
-    """The defaults of Group Bias Adaptation, plain values for JSON."""
-    fields = gba()(1, 10, 0).cfg.to_dict()
-    return {name: value for name, value in fields.items() if name != "metadata"}
 
 
 def main(

@@ -53,6 +53,7 @@ from wsae_plugin.toy.recovery.arms import (
     TiedTopKSAE,
     gba,
     l1,
+    recipe,
     top_k,
 )
 from wsae_plugin.toy.recovery.settings import RecoverySettings
@@ -249,12 +250,6 @@ def main(
             runs.setdefault(name, {}).setdefault(one, {})[str(seed)] = future.result()
             write_json_atomic(output, {**about, "summary": summary(runs), "runs": runs})
     Console(width=160).print(table(runs))
-
-
-def recipe() -> dict[str, Any]:
-    """The defaults of Group Bias Adaptation, plain values for JSON."""
-    fields = gba()(1, 10, 0).cfg.to_dict()
-    return {name: value for name, value in fields.items() if name != "metadata"}
 
 
 Runs = dict[str, dict[str, dict[str, dict[str, float]]]]

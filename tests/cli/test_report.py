@@ -48,6 +48,16 @@ def test_json_goes_elsewhere_and_is_the_file(tmp_path: Path) -> None:
     assert not (folder / "report.json").exists()
 
 
+def test_no_path_of_the_machine_is_in_a_report(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["command"] = f"wsae compare {tmp_path}/mine.yaml --output {folder}"
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert json.loads(run(folder, "--json"))["command"] == "wsae compare mine.yaml --output c"
+    for name in ("report.html", "report.md", "report.json"):
+        assert str(tmp_path) not in (folder / name).read_text(encoding="utf-8")
+
+
 def test_gaps_are_said_aloud(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "c", PLAN, bench=False)
     sae = folder / "runs" / "layer-1-k-32-alpha-1-seed-0" / "sae" / "cfg.json"

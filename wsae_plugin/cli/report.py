@@ -41,6 +41,7 @@ def report(
 ) -> None:
     from wsae_plugin.errors import BadInputError
     from wsae_plugin.files import write_json_atomic
+    from wsae_plugin.hub.local_paths import without_local_paths
     from wsae_plugin.plots.comparison import write_comparison_report
     from wsae_plugin.saebench.summary import summarize
     from wsae_plugin.saebench.summary_inputs import read_inputs
@@ -48,7 +49,8 @@ def report(
     target = output or (folder.parent if folder.is_file() else folder)
     if target.exists() and not target.is_dir():
         raise BadInputError(f"--output {target}: is a file; give a folder")
-    summary = summarize(read_inputs(folder))
+    # A report is for others too, as a card is.
+    summary: dict[str, Any] = without_local_paths(summarize(read_inputs(folder)))
     target.mkdir(parents=True, exist_ok=True)
     write_json_atomic(target / "report.json", summary)
     files = write_comparison_report(target)

@@ -115,7 +115,7 @@ _GBA = "\n\n".join(
         "with 20), and one whose features differ in frequency. Every arm is a training class of "
         "this package (α = 0: SAELens's own) in SAELens's trainer, 3 seeds on one dictionary; the "
         "printed numbers stand beside. "
-        "An hour of one core; --seeds 2 --steps 500 for a look.",
+        "About an hour of one core; --seeds 2 --steps 500 for a look.",
         "The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and "
         "cells/. An interrupted study goes on where it stopped when it is given again.",
         _EXIT_CODES,

@@ -68,6 +68,12 @@ def gba(sae_class: type[GBATrainingSAE] = GBATrainingSAE, /, **fields: Any) -> M
     return make
 
 
+def recipe() -> dict[str, Any]:
+    """The defaults of Group Bias Adaptation, plain values for JSON."""
+    fields = gba()(1, 10, 0).cfg.to_dict()
+    return {name: value for name, value in fields.items() if name != "metadata"}
+
+
 def top_k(k: int, alpha: float = 0.0) -> Maker:
     return lambda d_in, d_sae, _: WeightedTopKTrainingSAE(
         WeightedTopKTrainingSAEConfig(k=k, **_shared(d_in, d_sae, alpha))

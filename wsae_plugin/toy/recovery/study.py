@@ -17,7 +17,7 @@ from wsae_plugin.provenance import versions
 from wsae_plugin.statistics import rounded
 from wsae_plugin.threads import torch_threads
 from wsae_plugin.toy.experiments.folder import ExperimentFolder
-from wsae_plugin.toy.recovery.arms import ARMS
+from wsae_plugin.toy.recovery.arms import ARMS, recipe
 from wsae_plugin.toy.recovery.settings import RecoverySettings
 from wsae_plugin.toy.recovery.summary import (
     comparisons,
@@ -64,7 +64,7 @@ def run_study(settings: RecoverySettings, output: Path, jobs: int | None = None)
     Raises:
         BadInputError: the folder belongs to something else.
     """
-    folder = ExperimentFolder(output, {"experiment": NAME, **asdict(settings)})
+    folder = ExperimentFolder(output, {"experiment": NAME, "recipe": recipe(), **asdict(settings)})
     _train_all(settings, folder, jobs or os.cpu_count() or 1)
     groups = groups_of(settings)
     records: dict[Group, list[Any]] = {
