@@ -133,8 +133,8 @@ def naive_losses(
         w = torch.nn.functional.normalize(sae.directions, dim=1)
         epsilon = cfg.direction_scale * cfg.d_in / cfg.d_sae
         left = (x - sae.b_dec - epsilon * z @ w).detach()
-        along = (left @ w.T).clamp(min=0) * (z > 0)
-        losses["direction_loss"] = -0.5 * (along**2).sum(dim=1).mean()
+        along = (left @ w.T) * (z > 0)
+        losses["direction_loss"] = -0.5 * (along * along.abs()).sum(dim=1).mean()
     if hasattr(sae, "b_gate"):
         gate = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_gate)
         losses["auxiliary_reconstruction_loss"] = loss(gate @ sae.W_dec + sae.b_dec, x)

@@ -79,7 +79,7 @@ def naive_recipe(
 
 @torch.no_grad()
 def naive_direction_gradient(x: Tensor, v: Tensor, b: list[float], scale: float) -> Tensor:
-    """Each latent turns to what small scales leave, where it fires and that points along it."""
+    """Each latent that fires turns to what small scales leave along it, or away from it."""
     w = v / v.norm(dim=1, keepdim=True)
     y = x @ w.T
     fires = torch.stack([y[:, m] + b[m] > 0 for m in range(D_SAE)], dim=1)
@@ -88,7 +88,7 @@ def naive_direction_gradient(x: Tensor, v: Tensor, b: list[float], scale: float)
         left = left - scale * D_IN / D_SAE * (y[:, m] * fires[:, m]).unsqueeze(1) * w[m]
     gradient = torch.zeros_like(v)
     for m in range(D_SAE):
-        along = (left @ w[m]).clamp(min=0) * fires[:, m]
+        along = (left @ w[m]).abs() * fires[:, m]
         down = -(along.unsqueeze(1) * left).mean(dim=0)
         gradient[m] = (down - (down @ w[m]) * w[m]) / v[m].norm()
     return gradient

@@ -12,12 +12,12 @@ def test_by_hand() -> None:
     directions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], requires_grad=True)
     acts = torch.tensor([[5.0, 5.0, 0.0], [1.0, 1.0, 1.0]])
     left = torch.tensor([[2.0, -1.0], [0.0, 1.0]])
-    # First sample: 2 along the first latent, none along the second, and the third does not fire.
+    # First sample: 2 along the first latent, 1 against the second, and the third does not fire.
     # Second sample: none along the first, 1 along the second, 0.8 along the third.
     loss = direction_loss(directions, acts, left)
-    torch.testing.assert_close(loss, torch.tensor(-0.5 * (4 + 1 + 0.64) / 2))
+    torch.testing.assert_close(loss, torch.tensor(-0.5 * (4 - 1 + 1 + 0.64) / 2))
     loss.backward()
-    expected = -torch.tensor([[4.0, -2.0], [0.0, 1.0], [0.0, 0.8]]) / 2
+    expected = -torch.tensor([[4.0, -2.0], [2.0, -1.0 + 1.0], [0.0, 0.8]]) / 2
     torch.testing.assert_close(directions.grad, expected)
 
 
@@ -29,8 +29,8 @@ def test_only_directions_get_a_gradient_and_it_is_autograds() -> None:
 
     directions = normalize(normal(7, 4), dim=1).requires_grad_()
     acts, left = normal(9, 7).relu().requires_grad_(), normal(9, 4).requires_grad_()
-    along = (left.detach() @ directions.T).clamp(min=0) * (acts > 0)
-    expected = -0.5 * along.square().sum(dim=1).mean()
+    along = (left.detach() @ directions.T) * (acts > 0)
+    expected = -0.5 * (along * along.abs()).sum(dim=1).mean()
     loss = direction_loss(directions, acts, left)
     torch.testing.assert_close(loss, expected, rtol=1e-14, atol=0)
     (wanted,) = torch.autograd.grad(expected, directions)
