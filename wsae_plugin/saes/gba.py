@@ -47,7 +47,7 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
     highest_target_frequency: float = 0.2
     lowest_target_frequency: float = 1e-3
     bias_update_steps: int = 50
-    bias_step_size: float = 0.05
+    bias_step_size: float = 0.04
     bias_limit: float | None = None
     direction_scale: float | None = 1.5
     normalize_activations: Literal[
@@ -89,7 +89,7 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
       Γ weighs the reconstruction alone.
     - [decided] b_pre is SAELens's `b_dec` and starts at the mean of the first batch, so that what
       all inputs share is no feature; on the toy it makes no difference.
-    - [decided] Frequencies from 0.2 to 0.001, and biases that move by 5 % of the reach. Printed are
+    - [decided] Frequencies from 0.2 to 0.001, and biases that move by 4 % of the reach. Printed are
       0.5 to 0.001, and 1 %.
     - [decided] A latent that fires gives its whole pre-activation (JumpReLU); with what exceeds the
       threshold (ReLU), 59 %.
