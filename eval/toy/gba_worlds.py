@@ -23,8 +23,8 @@ How success is judged, fixed before anything was tuned:
   SAELens's Top-k, both at the true mean sparsity, which GBA is not told; and L1 with the
   coefficient of `wsae toy gba`, which was chosen on the toy.
 
-That each world can be solved at all was looked at before with the controls, not with GBA: in each
-some Top-k or L1 recovers most features.
+That each world of `TUNING` and `SEEN` can be solved at all was looked at before with the controls,
+not with GBA: in each some Top-k or L1 recovers most features. Those of `HELD_OUT` were not tried.
 """
 
 from __future__ import annotations
