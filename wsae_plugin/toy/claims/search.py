@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +13,14 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from wsae_plugin.toy.batched.activation import top_k
+from wsae_plugin.toy.claims.worlds import binary_features
 from wsae_plugin.toy.theory import reconstruction_loss
 
 ZERO = 1e-16
 """A loss that counts as none: where the search converges to one it reaches 1e-25."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Where one start ended.
 
     Attributes:
@@ -97,6 +97,12 @@ def limit_loss(
     """Σ_u ‖p_u − W_mᵀσ(W_m p_u)‖², the limit S → 1 of L_SAE / ((1 − S) E[x_u² | x_u > 0])."""
     loss = reconstruction_loss(encoder, feature_vectors, activation=activation)
     return loss * len(feature_vectors)
+
+
+def binary_loss(encoder: Tensor, feature_vectors: Tensor, sparsity: float) -> float:
+    """L_SAE of the ReLU SAE over all x ∈ {0, 1}ⁿ, x_i = 0 with probability S."""
+    features, probabilities = binary_features(len(feature_vectors), sparsity)
+    return reconstruction_loss(encoder, features @ feature_vectors, probabilities=probabilities)
 
 
 @cache
