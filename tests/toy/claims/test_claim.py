@@ -59,7 +59,7 @@ def test_a_statement_that_is_not_public_is_not_judged() -> None:
         "only the title is public; as read here it is refuted: 2 + 2: 4, needed ≤ 5 and ≥ 5"
     )
     assert "as read here it holds: 2 + 2" in judged(correction=TRUE)["why"]
-    assert (read["statement"], read["evidence"]) == ("Of this the title alone is public.", [])
+    assert (read["statement"], read["evidence"]) == ("Only the title of this is public.", [])
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def judge_claim(claim: Mapping[str, Any], numbers: Measured) -> dict[str, Any]:
         if part in claim
     }
     holding = [part for part, statement in judged.items() if statement["verdict"] == HOLDS]
-    title: dict[str, Any] = {"statement": "Of this the title alone is public.", "evidence": []}
+    title: dict[str, Any] = {"statement": "Only the title of this is public.", "evidence": []}
     if "printed" in judged:
         why = judged["printed"]["why"]
         refuted = HOLDS_IF if "condition" in holding else REFUTED

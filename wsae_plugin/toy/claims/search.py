@@ -122,9 +122,9 @@ def superposed_features(n_features: int, d_in: int) -> Tensor:
 def top_one_solutions(feature_vectors: Tensor) -> list[Tensor]:
     """All W_m with n_m = n that Top-1 (and ReLU) gives no loss at one feature at a time.
 
-    Exhaustive over which latent answers which feature: w_jw_jᵀp_u = p_u with w_j·p_u > 0 forces
-    w_j = p_u for unit p_u, so latent j can answer two features only if they are the same. Rows
-    that answer nothing are zero here.
+    Exhaustive over which latent is active on which feature: w_jw_jᵀp_u = p_u with w_j·p_u > 0
+    forces w_j = p_u for unit p_u, so latent j can be active on two features only if they are the
+    same. The rows of dead latents are zero here.
 
     Args:
         feature_vectors: W_pᵀ, shape (n_features, d_in), rows of unit norm.

@@ -83,7 +83,7 @@ PRINTED_EXACT = exact((1, 0), (0, 1), (0, -1))
 TRIANGLE = polygon(3)
 
 OPPOSITE_TRIANGLE = -math.sqrt(2) * TRIANGLE
-"""W_m without loss on the triangle's features that is no W_pᵀ: latent j answers the other two."""
+"""W_m without loss on the triangle's features, not W_pᵀ: latent j is active on the other two."""
 
 OBTUSE_WORLDS = (DIGON, PRINTED, TRIANGLE, simplex(3))
 """Unit vectors with p_i·p_j ≤ 0."""
