@@ -9,33 +9,32 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from wsae_plugin.cli.train import print_json
+from wsae_plugin.errors import BadInputError
 
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Check what the WSAE papers state: every public theorem, example and counter-example of "
-        "arXiv 2506.15963, both versions.",
-        "Each statement is tried as it is printed, in exact or float64 arithmetic, and by search "
-        "where it claims an optimum or that there is only one. A verdict is computed from numbers: "
-        "holds; holds under a stated extra condition; refuted as printed, with what is true "
-        "instead; cannot be decided as printed (only a title is public). Under two minutes on one "
-        "core; the same numbers every time.",
-        "\b\n  wsae claims\n  wsae claims --only v1-theorem-2 --only v1-theorem-3\n"
-        "  wsae claims --output claims.json --markdown claims.md",
-        "The JSON has all the numbers, with their meaning and what each would have to be; the "
-        "Markdown page is made from it.",
-        "Exit codes: 0 whatever the verdicts, 1 a check crashed, 2 an unknown claim or a path that "
-        "cannot be written.",
-    )
-)
-_COLOURS = {
-    "holds": "green",
-    "holds under a stated extra condition": "yellow",
-    "refuted as printed": "red",
-    "cannot be decided as printed": "blue",
-}
+# One line a paragraph: the terminal wraps them; after a lone \b it leaves lines as they are.
+_HELP = """\
+Check what the WSAE papers state: every public theorem, example and counter-example of arXiv \
+2506.15963, both versions.
+
+Each statement is tried as it is printed, in exact or float64 arithmetic, and by search where it \
+claims an optimum or that there is only one. A verdict is computed from numbers: holds; holds \
+under a stated extra condition; refuted as printed, with what is true instead; cannot be decided \
+as printed (only a title is public). Under two minutes on one core; the same numbers every time.
+
+\b
+  wsae claims
+  wsae claims --only v1-theorem-2 --only v1-theorem-3
+  wsae claims --output claims.json --markdown claims.md
+
+The JSON has all the numbers, with their meaning and what each would have to be; the Markdown page \
+is made from it.
+
+Exit codes: 0 whatever the verdicts, 1 a check crashed, 2 an unknown claim or a path that cannot \
+be written.
+"""
 
 
 def claims(
@@ -59,7 +58,11 @@ def claims(
     from wsae_plugin.files import write_json_atomic, write_text_atomic
     from wsae_plugin.toy.claims import check_claims, ledger_markdown
 
-    _refuse_folders(("--output", output), ("--markdown", markdown))
+    for option, path in (("--output", output), ("--markdown", markdown)):
+        if path is not None and path.is_dir():
+            raise BadInputError(f"{option} {path}: is a folder; give a file")
+        if path is not None and not path.parent.is_dir():
+            raise BadInputError(f"{option} {path}: there is no folder {path.parent}; make it first")
     ledger = check_claims(only or [])
     if output is not None:
         write_json_atomic(output, ledger)
@@ -74,37 +77,16 @@ def claims(
 claims.__doc__ = _HELP
 
 
-def _refuse_folders(*paths: tuple[str, Path | None]) -> None:
-    from wsae_plugin.errors import BadInputError
-
-    for option, path in paths:
-        if path is not None and path.is_dir():
-            raise BadInputError(f"{option} {path}: is a folder; give a file")
-        if path is not None and not path.parent.is_dir():
-            raise BadInputError(f"{option} {path}: there is no folder {path.parent}; make it first")
-
-
 def _show(ledger: dict[str, Any]) -> None:
-    console = Console()
-    table = Table(
-        title=f"{ledger['paper']}: what was found",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
+    table.title = f"{ledger['paper']}: what was found"
     table.add_column("claim", no_wrap=True)
     table.add_column("verdict", min_width=10, max_width=20)
     table.add_column("why", ratio=1)
+    # The counts name all verdicts, from the best to the one that says least.
+    colours = dict(zip(ledger["counts"], ("green", "yellow", "red", "blue"), strict=True))
     for claim in ledger["claims"]:
-        colour = _COLOURS[claim["verdict"]]
-        table.add_row(claim["id"], f"[{colour}]{claim['verdict']}[/]", _plain(claim["why"]))
-    console.print(table)
+        verdict = Text(claim["verdict"], style=colours[claim["verdict"]])
+        table.add_row(claim["id"], verdict, Text(claim["why"]))
     counts = ", ".join(f"{number} {name}" for name, number in ledger["counts"].items())
-    console.print(f"{len(ledger['claims'])} claims: {counts}.", highlight=False)
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text
-
-    return Text(text)
+    Console().print(table, Text(f"{len(ledger['claims'])} claims: {counts}."))

@@ -7,12 +7,24 @@ from typing import Any
 import pytest
 
 from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.toy.claims import CLAIMS, VERDICTS, check_claims, ledger_markdown
+from wsae_plugin.toy.claims import (
+    CLAIMS,
+    VERDICTS,
+    check_claims,
+    gap,
+    ledger_markdown,
+    necessity,
+    optimality,
+    outline,
+    uniqueness,
+    weights,
+)
 from wsae_plugin.toy.claims import ledger as ledger_module
 
 ROOT = Path(__file__).parents[3]
 COMMITTED = ROOT / "eval" / "toy" / "claims.json"
 LONG = ("v1-theorem-1", "v1-gap-and-recovery", "v2-theorem-2")
+MODULES = (gap, necessity, optimality, outline, uniqueness, weights)
 QUICK = [name for name in CLAIMS if name not in LONG]
 
 
@@ -42,6 +54,15 @@ def test_every_public_theorem_and_example_is_there() -> None:
     first = {f"v1-{kind}-{n}" for kind in ("theorem", "counterexample") for n in range(1, 5)}
     second = {f"v2-theorem-{n}" for n in range(1, 6)} | {"v2-example-1", "v2-example-2"}
     assert first | second | {"v1-example-1", "v1-equation-16"} <= set(CLAIMS)
+
+
+def test_every_claim_can_be_judged() -> None:
+    checks = [name for module in MODULES for name in module.CHECKS]
+    assert sorted(checks) == sorted(CLAIMS)
+    for name, claim in ledger_module.STATEMENTS.items():
+        # Of some the title alone is public; what is checked then is a reading of it.
+        assert {"printed", "correction"} & claim.keys(), name
+        assert claim["version"] == int(name[1])
 
 
 def test_the_committed_ledger_holds_every_claim_and_its_page_is_made_from_it() -> None:

@@ -1,16 +1,11 @@
-"""What the WSAE papers state, each statement as a check that can come out either way."""
+"""What the WSAE papers state, each statement as a check that can come out either way.
 
-from wsae_plugin.toy.claims.claim import VERDICTS, Claim, Evidence, Statement, verdict
+`claims.yaml` holds the statements and what each needs; the modules beside it measure the numbers;
+`claim` makes verdicts of the two, `ledger` runs them all and `markdown` writes the page.
+"""
+
+from wsae_plugin.toy.claims.claim import VERDICTS
 from wsae_plugin.toy.claims.ledger import CLAIMS, check_claims
 from wsae_plugin.toy.claims.markdown import ledger_markdown
 
-__all__ = [
-    "CLAIMS",
-    "VERDICTS",
-    "Claim",
-    "Evidence",
-    "Statement",
-    "check_claims",
-    "ledger_markdown",
-    "verdict",
-]
+__all__ = ["CLAIMS", "VERDICTS", "check_claims", "ledger_markdown"]

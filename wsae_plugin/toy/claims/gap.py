@@ -1,4 +1,4 @@
-"""What Γ can do to the last gap term, and what that does to the features found (§4.2)."""
+"""The gap between the SAE's loss and the loss on the features, and what Γ can do to it (§4)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from wsae_plugin.toy.claims.claim import Claim, Evidence, Statement
-from wsae_plugin.toy.claims.search import best_encoders
+from wsae_plugin.toy.claims.claim import Check, Measured, Numbers
+from wsae_plugin.toy.claims.search import best_encoders, superposed_features
 from wsae_plugin.toy.claims.worlds import (
+    OBTUSE_WORLDS,
     ONE,
     PRINTED,
     TRIANGLE,
     polygon,
     random_features,
+    single_features,
     uniform_features,
 )
 from wsae_plugin.toy.metrics import align_codes, ground_truth_loss
 from wsae_plugin.toy.theory import (
+    LossTerms,
     gap_minimising_gamma,
     gap_norm,
     least_gap_norm,
@@ -26,7 +29,76 @@ from wsae_plugin.toy.theory import (
     reconstruction_loss,
 )
 
-AXIS_AND_TRIANGLE = torch.block_diag(ONE, TRIANGLE)
+
+def with_printed_sign(terms: LossTerms) -> float:
+    """The printed sum, with + 2 E zᵀ(W_m − W_pᵀ)Γ²W_p e."""
+    return terms.ground_truth + terms.decoder_mismatch - terms.cross + terms.interference
+
+
+def corrected(terms: LossTerms) -> float:
+    """The sum with the cross term's sign mended."""
+    return terms.total
+
+
+def sum_of_terms(total: Callable[[LossTerms], float], *, weighted: bool) -> Numbers:
+    """max |L − sum of the terms| / L over ten random W_m, W_p, Γ and 500 samples of x each."""
+    errors: list[float] = []
+    errors_at_closed_form: list[float] = []
+    gamma = 1.0 + torch.arange(4) if weighted else None
+    for seed in range(10):
+        vectors = 1.3 * random_features(7, 4, seed)
+        features = uniform_features(7, 0.5, 500, seed)
+        for encoder, found in (
+            (random_features(7, 4, seed + 100), errors),
+            (vectors, errors_at_closed_form),
+        ):
+            loss = reconstruction_loss(encoder, features @ vectors, gamma=gamma)
+            terms = loss_terms(encoder, vectors, features, gamma=gamma)
+            found.append(abs(total(terms) - loss) / loss)
+    return {"error": max(errors), "error_at_closed_form": max(errors_at_closed_form)}
+
+
+def theorem_3() -> Measured:
+    """Theorem 3 of the first version: the loss taken apart."""
+    return {
+        "printed": sum_of_terms(with_printed_sign, weighted=False),
+        "correction": sum_of_terms(corrected, weighted=False),
+    }
+
+
+def theorem_4() -> Measured:
+    """Theorem 4 of the first version: the weighted loss taken apart."""
+    vectors, features = random_features(7, 4, seed=0), uniform_features(7, 0.5, 500, seed=0)
+    terms = loss_terms(vectors, vectors, features, gamma=1.0 + torch.arange(4))
+    mismatch = abs(terms.decoder_mismatch) + abs(terms.cross)
+    return {
+        "printed": sum_of_terms(with_printed_sign, weighted=True),
+        "correction": {
+            **sum_of_terms(corrected, weighted=True),
+            "mismatch_at_closed_form": mismatch,
+        },
+    }
+
+
+def limit_terms(feature_vectors: Tensor) -> LossTerms:
+    """The terms at W_m = W_pᵀ in the limit S → 1, as means over x = e_1, …, e_n."""
+    return loss_terms(feature_vectors, feature_vectors, single_features(feature_vectors))
+
+
+def limit_gap(feature_vectors: Tensor) -> float:
+    """|Σ_u of the gap at x = e_u|, at W_m = W_pᵀ."""
+    return abs(limit_terms(feature_vectors).gap) * len(feature_vectors)
+
+
+def gap_at_the_limit() -> Measured:
+    """§4.1, after Theorem 3."""
+    return {
+        "printed": {"gap_crowded": limit_gap(superposed_features(3, 1))},
+        "condition": {
+            "gap": max(limit_gap(world) for world in OBTUSE_WORLDS),
+            "gap_learned": limit_gap(superposed_features(4, 2)),
+        },
+    }
 
 
 def least_gap(feature_vectors: Tensor) -> float:
@@ -34,42 +106,64 @@ def least_gap(feature_vectors: Tensor) -> float:
     return gap_norm(feature_vectors, gap_minimising_gamma(feature_vectors))
 
 
-def gap_term(feature_vectors: Tensor, gamma: Tensor | None, sparsity: float = 0.5) -> float:
-    """E eᵀ(W_pᵀΓ²W_p − I)e at W_m = W_pᵀ, over 5,000 samples."""
-    features = uniform_features(len(feature_vectors), sparsity, 5_000, seed=0)
-    return loss_terms(feature_vectors, feature_vectors, features, gamma=gamma).interference
-
-
-def vanishing_gap_matrix() -> Claim:
+def gap_matrix() -> Measured:
     """§4.2: the Γ for which the last term is 0."""
     worlds = [PRINTED, TRIANGLE, polygon(5), *(random_features(12, 4, seed) for seed in range(5))]
-    return Claim(
-        version=1,
-        source="§4.2, the text after Theorem 4",
-        printed=Statement(
-            "The last gap term has its optimum, 0, where W_pᵀΓᵀΓW_p = I_{n×n}; Γ is to reach it.",
-            (
-                Evidence(
-                    "least_gap",
-                    min(least_gap(world) for world in worlds),
-                    "least ‖W_pᵀΓ²W_p − I‖_F² over all Γ and eight W_p",
-                    at_most=1e-9,
-                ),
-            ),
-        ),
-        correction=Statement(
-            "No Γ reaches it: the rank of W_pᵀΓ²W_p is at most n_p < n, so "
-            "‖W_pᵀΓ²W_p − I‖_F² ≥ n − n_p.",
-            (
-                Evidence(
-                    "surplus",
-                    min(least_gap(world) - least_gap_norm(*world.shape) for world in worlds),
-                    "least ‖W_pᵀΓ²W_p − I‖_F² − (n − n_p) over them",
-                    at_least=-1e-9,
-                ),
-            ),
-        ),
-    )
+    return {
+        "printed": {"least_gap": min(least_gap(world) for world in worlds)},
+        "correction": {
+            "surplus": min(least_gap(world) - least_gap_norm(*world.shape) for world in worlds)
+        },
+    }
+
+
+def gap_terms(feature_vectors: Tensor, gamma: Tensor | None = None) -> LossTerms:
+    """The terms at W_m = W_pᵀ over 5,000 samples, S = 0.5."""
+    features = uniform_features(len(feature_vectors), 0.5, 5_000, seed=0)
+    return loss_terms(feature_vectors, feature_vectors, features, gamma=gamma)
+
+
+def last_term(feature_vectors: Tensor, gamma: Tensor | None = None) -> float:
+    """|E eᵀ(W_pᵀΓ²W_p − I)e| there."""
+    return abs(gap_terms(feature_vectors, gamma).interference)
+
+
+def closing_gamma(feature_vectors: Tensor) -> Tensor:
+    """The Γ = cI, c > 0, that makes the last term 0 there; γ, shape (d_in,)."""
+    terms = gap_terms(feature_vectors)
+    scale = (terms.ground_truth / (terms.ground_truth + terms.interference)) ** 0.5
+    return torch.full(feature_vectors.shape[1:], scale, dtype=torch.float64)
+
+
+def random_gamma(d_in: int, seed: int) -> Tensor:
+    """γ, uniform on [0.1, 1.1], shape (d_in,)."""
+    return 0.1 + torch.rand(d_in, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def share_widened(n_features: int, d_in: int) -> float:
+    """The share of 30 random worlds in which Γ* makes |the last term| larger than Γ = I does."""
+    worlds = [random_features(n_features, d_in, seed) for seed in range(30)]
+    widened = [last_term(world, gap_minimising_gamma(world)) > last_term(world) for world in worlds]
+    return sum(widened) / len(widened)
+
+
+def gap_narrowed() -> Measured:
+    """§4.2: a Γ that narrows the last term."""
+    candidates = [gap_minimising_gamma(PRINTED), *(random_gamma(2, seed) for seed in range(20))]
+    before = last_term(PRINTED)
+    return {
+        "printed": {
+            "narrowed": max(before - last_term(PRINTED, gamma) for gamma in candidates),
+            "before": before,
+            "norm_narrowed": gap_norm(PRINTED, torch.ones(2)) - least_gap(PRINTED),
+        },
+        "condition": {
+            "uniform": last_term(TRIANGLE, closing_gamma(TRIANGLE)),
+            "uniform_before": last_term(TRIANGLE),
+            "share_widened_3_2": share_widened(3, 2),
+            "share_widened_40_10": share_widened(40, 10),
+        },
+    }
 
 
 def best_aligned_error(
@@ -96,141 +190,32 @@ def gains(feature_vectors: Tensor, gamma: Tensor, sparsity: float) -> list[float
     ]
 
 
-def closing_scale(feature_vectors: Tensor) -> float:
-    """c > 0 with which Γ = cI makes the gap term 0 at W_m = W_pᵀ, S = 0.5."""
-    features = uniform_features(len(feature_vectors), 0.5, 5_000, seed=0)
-    terms = loss_terms(feature_vectors, feature_vectors, features)
-    return (terms.ground_truth / (terms.ground_truth + terms.interference)) ** 0.5
-
-
-def random_gamma(d_in: int, seed: int) -> Tensor:
-    """γ, uniform on [0.1, 1.1], shape (d_in,)."""
-    return 0.1 + torch.rand(d_in, generator=torch.Generator().manual_seed(seed)).double()
-
-
-def share_widened(n_features: int, d_in: int) -> float:
-    """The share of 30 random worlds in which Γ* makes |the gap term| larger than Γ = I does."""
-    worlds = [random_features(n_features, d_in, seed) for seed in range(30)]
-    widened = [
-        abs(gap_term(world, gap_minimising_gamma(world))) > abs(gap_term(world, None))
-        for world in worlds
-    ]
-    return sum(widened) / len(widened)
-
-
-def narrowed_gap() -> Claim:
-    """§4.2: a Γ that narrows the gap term."""
-    candidates = [gap_minimising_gamma(PRINTED), *(random_gamma(2, seed) for seed in range(20))]
-    before = abs(gap_term(PRINTED, None))
-    uniform = closing_scale(TRIANGLE) * torch.ones(2, dtype=torch.float64)
-    return Claim(
-        version=1,
-        source="§4.2, the text after Theorem 4",
-        printed=Statement(
-            "A proper Γ narrows the last gap term, E eᵀ(W_pᵀΓ²W_p − I)e.",
-            (
-                Evidence(
-                    "narrowed",
-                    max(before - abs(gap_term(PRINTED, gamma)) for gamma in candidates),
-                    "W_p of the examples, W_m = W_pᵀ, S = 0.5: most that Γ* or one of 20 random Γ "
-                    "takes off |the term|; W_pe = 0 there, so that Γ does not enter",
-                    at_least=1e-9,
-                ),
-                Evidence("before", before, "|the term| there with Γ = I"),
-                Evidence(
-                    "norm_narrowed",
-                    gap_norm(PRINTED, torch.ones(2)) - least_gap(PRINTED),
-                    "what Γ* takes off ‖W_pᵀΓ²W_p − I‖_F² there, γ*² = (1, ½): from 2 to 1",
-                ),
-            ),
-        ),
-        condition=Statement(
-            "W_pe ≠ 0, so L_SAE > 0 at W_m = W_pᵀ. Then the uniform Γ = cI with "
-            "c² = E‖e‖² / E‖W_pe‖² closes it. Γ*, which makes ‖W_pᵀΓ²W_p − I‖_F smallest, may "
-            "narrow or widen it.",
-            (
-                Evidence(
-                    "uniform",
-                    abs(gap_term(TRIANGLE, uniform)),
-                    "|the term| under that Γ = cI, W_p a triangle, S = 0.5",
-                    at_most=1e-9,
-                ),
-                Evidence(
-                    "uniform_before",
-                    abs(gap_term(TRIANGLE, None)),
-                    "|the term| there with Γ = I",
-                    at_least=1e-3,
-                ),
-                *(
-                    Evidence(
-                        f"share_widened_{n_features}_{d_in}",
-                        share_widened(n_features, d_in),
-                        f"share of 30 random W_p, n = {n_features}, n_p = {d_in}, in which Γ* "
-                        "widens |the term|",
-                    )
-                    for n_features, d_in in ((3, 2), (40, 10))
-                ),
-            ),
-        ),
-    )
-
-
-def gap_and_recovery() -> Claim:
+def gap_and_recovery() -> Measured:
     """§4.2 and the abstract: a narrower gap means better features."""
-    uniform = closing_scale(TRIANGLE) * torch.ones(2, dtype=torch.float64)
-    helped = gains(AXIS_AND_TRIANGLE, gap_minimising_gamma(AXIS_AND_TRIANGLE), 0.3)
-    other = random_features(4, 3, seed=1)
-    hurt = gains(other, gap_minimising_gamma(other), 0.7)
+    helped, hurt = torch.block_diag(ONE, TRIANGLE), random_features(4, 3, seed=1)
     weighted = [
-        reconstruction_loss(PRINTED, features @ PRINTED, gamma=random_gamma(2, seed))
+        reconstruction_loss(
+            PRINTED,
+            uniform_features(3, 0.5, 2_000, seed) @ PRINTED,
+            gamma=random_gamma(2, seed),
+        )
         for seed in range(5)
-        for features in [uniform_features(3, 0.5, 2_000, seed)]
     ]
-    return Claim(
-        version=1,
-        source="§4.2, the text after Theorem 4, and the abstract",
-        printed=Statement(
-            "With a Γ that narrows the gap, the weighted SAE reconstructs x better than the SAE.",
-            (
-                Evidence(
-                    "gain_of_a_closed_gap",
-                    max(gains(TRIANGLE, uniform, 0.5)),
-                    "what the Γ = cI that closes the gap takes off L_GT / E‖x‖² of the best W_m, "
-                    "W_p a triangle, S = 0.5: a factor moves no minimiser",
-                    at_least=1e-4,
-                ),
-            ),
-        ),
-        correction=Statement(
-            "Where an SAE without loss exists (W_p of unit digons and axes, or n_m ≥ 2n_p), all "
-            "Γ > 0 have the same minimisers as Γ = I. Elsewhere Γ moves them, for better or worse.",
-            (
-                Evidence(
-                    "weighted_loss",
-                    max(weighted),
-                    "largest L_WSAE of W_pᵀ under five random Γ, W_p of the examples",
-                    at_most=1e-20,
-                ),
-                Evidence(
-                    "helped",
-                    min(helped),
-                    "what Γ* takes off L_GT / E‖x‖² of the best W_m found, an axis and a triangle, "
-                    "S = 0.3, the smaller of two draws",
-                    at_least=0.01,
-                ),
-                Evidence(
-                    "hurt",
-                    max(hurt),
-                    "the same for four random features in R³, S = 0.7, the larger of two draws",
-                    at_most=-0.01,
-                ),
-            ),
-        ),
-    )
+    return {
+        "printed": {"gain_of_a_closed_gap": max(gains(TRIANGLE, closing_gamma(TRIANGLE), 0.5))},
+        "correction": {
+            "weighted_loss": max(weighted),
+            "helped": min(gains(helped, gap_minimising_gamma(helped), 0.3)),
+            "hurt": max(gains(hurt, gap_minimising_gamma(hurt), 0.7)),
+        },
+    }
 
 
-CLAIMS: dict[str, Callable[[], Claim]] = {
-    "v1-gap-matrix": vanishing_gap_matrix,
-    "v1-gap-narrowed": narrowed_gap,
+CHECKS: dict[str, Check] = {
+    "v1-theorem-3": theorem_3,
+    "v1-theorem-4": theorem_4,
+    "v1-gap-at-the-limit": gap_at_the_limit,
+    "v1-gap-matrix": gap_matrix,
+    "v1-gap-narrowed": gap_narrowed,
     "v1-gap-and-recovery": gap_and_recovery,
 }

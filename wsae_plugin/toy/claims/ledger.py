@@ -5,47 +5,33 @@ from __future__ import annotations
 import difflib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.toy.claims import (
-    activation_needed,
-    closed_form,
-    decompositions,
-    gap,
-    optimality,
-    principle,
-    recovery,
-    sparsity_needed,
-    sufficiency,
-    top_k,
-    uniqueness,
-    version_2,
-    weights,
-    width_needed,
-)
-from wsae_plugin.toy.claims.claim import VERDICTS, Claim, verdict, why
+from wsae_plugin.toy.claims import gap, necessity, optimality, outline, uniqueness, weights
+from wsae_plugin.toy.claims.claim import VERDICTS, Check, judge_claim
 
-CLAIMS: dict[str, Callable[[], Claim]] = {
-    **recovery.CLAIMS,
-    **optimality.CLAIMS,
-    **top_k.CLAIMS,
-    **uniqueness.CLAIMS,
-    **sufficiency.CLAIMS,
-    **sparsity_needed.CLAIMS,
-    **activation_needed.CLAIMS,
-    **width_needed.CLAIMS,
-    **decompositions.CLAIMS,
-    **gap.CLAIMS,
-    **weights.CLAIMS,
-    **principle.CLAIMS,
-    **closed_form.CLAIMS,
-    **version_2.CLAIMS,
+STATEMENTS: dict[str, Any] = yaml.safe_load(
+    Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8")
+)
+"""Identifier → what the claim states and needs; in the order of the papers' arguments."""
+
+_CHECKS: dict[str, Check] = {
+    **optimality.CHECKS,
+    **uniqueness.CHECKS,
+    **necessity.CHECKS,
+    **gap.CHECKS,
+    **weights.CHECKS,
+    **outline.CHECKS,
 }
-"""Identifier → its check, which runs the numbers; in the order of the papers' arguments."""
+
+CLAIMS: dict[str, Check] = {name: _CHECKS[name] for name in STATEMENTS}
+"""Identifier → its check, which measures the numbers; in the same order."""
 
 
 def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
@@ -70,8 +56,7 @@ def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
             close = difflib.get_close_matches(name, CLAIMS, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(CLAIMS)}"
             raise BadInputError(f"--only {name}: no such claim; {hint}")
-    names = [name for name in CLAIMS if not only or name in only]
-    bar = tqdm(names, "Claims", unit="claim")
+    bar = tqdm([name for name in CLAIMS if not only or name in only], "Claims", unit="claim")
     claims: list[dict[str, Any]] = []
     for name in bar:
         bar.set_postfix_str(name)
@@ -92,18 +77,7 @@ def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
 def _check(name: str) -> dict[str, Any]:
     start = time.perf_counter()
     try:
-        claim = CLAIMS[name]()
-        document = {
-            "id": name,
-            "version": claim.version,
-            "source": claim.source,
-            "statement": claim.printed.text,
-            "verdict": verdict(claim),
-            "why": why(claim),
-            "condition": claim.condition and claim.condition.as_json(),
-            "evidence": [number.as_json() for number in claim.printed.evidence],
-            "correction": claim.correction and claim.correction.as_json(),
-        }
+        judged = judge_claim(STATEMENTS[name], CLAIMS[name]())
     except Exception as error:
         raise RunFailedError(f"claim {name}: its check crashed: {error!r}") from error
-    return {**document, "seconds": round(time.perf_counter() - start, 3)}
+    return {"id": name, **judged, "seconds": round(time.perf_counter() - start, 3)}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +13,14 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 from wsae_plugin.toy.batched.activation import top_k
+from wsae_plugin.toy.claims.worlds import binary_features
 from wsae_plugin.toy.theory import reconstruction_loss
 
 ZERO = 1e-16
 """A loss that counts as none: where the search converges to one it reaches 1e-25."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """Where one start ended.
 
     Attributes:
@@ -99,6 +99,12 @@ def limit_loss(
     return loss * len(feature_vectors)
 
 
+def binary_loss(encoder: Tensor, feature_vectors: Tensor, sparsity: float) -> float:
+    """L_SAE of the ReLU SAE over all x ∈ {0, 1}ⁿ, x_i = 0 with probability S."""
+    features, probabilities = binary_features(len(feature_vectors), sparsity)
+    return reconstruction_loss(encoder, features @ feature_vectors, probabilities=probabilities)
+
+
 @cache
 def superposed_features(n_features: int, d_in: int) -> Tensor:
     """W_p* of eq. 3 in the limit S → 1, where L_Sup is ‖ReLU(W_pᵀW_p) − I‖_F².
@@ -116,9 +122,9 @@ def superposed_features(n_features: int, d_in: int) -> Tensor:
 def top_one_solutions(feature_vectors: Tensor) -> list[Tensor]:
     """All W_m with n_m = n that Top-1 (and ReLU) gives no loss at one feature at a time.
 
-    Exhaustive over which latent answers which feature: w_jw_jᵀp_u = p_u with w_j·p_u > 0 forces
-    w_j = p_u for unit p_u, so latent j can answer two features only if they are the same. Rows
-    that answer nothing are zero here.
+    Exhaustive over which latent is active on which feature: w_jw_jᵀp_u = p_u with w_j·p_u > 0
+    forces w_j = p_u for unit p_u, so latent j can be active on two features only if they are the
+    same. The rows of dead latents are zero here.
 
     Args:
         feature_vectors: W_pᵀ, shape (n_features, d_in), rows of unit norm.

@@ -1,16 +1,26 @@
-"""Is W_pᵀ the only minimiser as S → 1 (first version, Theorem 2)?"""
+"""Is W_pᵀ the only minimiser as S → 1 (Theorem 2), and does no loss mean that x is recovered?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from wsae_plugin.toy.claims.claim import Claim, Evidence, Statement
-from wsae_plugin.toy.claims.search import ZERO, best_encoders, limit_loss, top_one_solutions
+from wsae_plugin.toy.batched.activation import RELU, top_k
+from wsae_plugin.toy.claims.claim import Check, Measured, Numbers
+from wsae_plugin.toy.claims.search import (
+    ZERO,
+    best_encoders,
+    binary_loss,
+    limit_loss,
+    top_one_solutions,
+)
 from wsae_plugin.toy.claims.worlds import (
+    CROWDED_WORLDS,
     DIGON,
     ONE,
     OPPOSITE_TRIANGLE,
@@ -20,56 +30,51 @@ from wsae_plugin.toy.claims.worlds import (
     UNIT_WORLDS,
     binary_features,
     simplex,
+    single_features,
 )
-from wsae_plugin.toy.theory import (
-    distance_to_closed_form,
-    reconstruction_loss,
-    zero_loss_encoder,
-)
+from wsae_plugin.toy.metrics import align_codes, ground_truth_loss
+from wsae_plugin.toy.theory import distance_to_closed_form, zero_loss_encoder
 
 AXES_AND_DIGON = torch.block_diag(ONE, ONE, DIGON)
 
+TURNED_DIGONS = zero_loss_encoder(torch.tensor([[0.6, 0.8], [-0.8, 0.6]], dtype=torch.float64), 4)
+"""(Q; −Q) with Q a turn of the plane: a rival of (I; −I), which is `TWO_DIGONS`."""
+
 
 def rivals_distance(
-    encoder: Tensor,
-    feature_vectors: Tensor,
-    *,
-    any_order: bool = True,
-    every_sparsity: bool = False,
+    encoder: Tensor, feature_vectors: Tensor, sparsities: Sequence[float] = ()
 ) -> float:
-    """How far an encoder without loss is from W_pᵀ; 0 if it has a loss, and so is no rival.
+    """How far an encoder without loss is from W_pᵀ, rows in any order; 0 if it has a loss.
 
     Args:
         encoder: W_m, shape (n_features, d_in).
         feature_vectors: W_pᵀ, the same shape.
-        any_order: whether another order of the rows counts as the same.
-        every_sparsity: whether it has to be without loss at S = 0, 0.5 and 0.9 as well (x in
-            {0, 1}ⁿ, all patterns), not in the limit S → 1 alone.
+        sparsities: the S at which it has to be without loss as well (x in {0, 1}ⁿ, all patterns),
+            not in the limit S → 1 alone; with a loss it is no rival.
     """
-    losses = [limit_loss(encoder, feature_vectors)]
-    for sparsity in (0.0, 0.5, 0.9) if every_sparsity else ():
-        features, probabilities = binary_features(len(feature_vectors), sparsity)
-        activations = features @ feature_vectors
-        losses.append(reconstruction_loss(encoder, activations, probabilities=probabilities))
-    if max(losses) > ZERO:
+    losses = [binary_loss(encoder, feature_vectors, sparsity) for sparsity in sparsities]
+    if max(losses, default=0.0) > ZERO or limit_loss(encoder, feature_vectors) > ZERO:
         return 0.0
-    if any_order:
-        return distance_to_closed_form(encoder, feature_vectors)
-    return float((encoder - feature_vectors).norm())
+    return distance_to_closed_form(encoder, feature_vectors)
 
 
-def farthest_rival(feature_vectors: Tensor, n_starts: int = 60) -> float:
+def farthest_rivals(worlds: Mapping[str, Tensor]) -> Numbers:
     """The largest `rivals_distance` among the minima that a search finds, n_m = n, ReLU, S → 1."""
-    found = best_encoders(feature_vectors, len(feature_vectors), n_starts)
-    return max(rivals_distance(one.matrix, feature_vectors) for one in found)
+    return {
+        f"relu_{name}": max(
+            rivals_distance(one.matrix, world)
+            for one in best_encoders(world, len(world), n_starts=60)
+        )
+        for name, world in worlds.items()
+    }
 
 
-def farthest_minimiser(feature_vectors: Tensor, sparsity: float = 0.99) -> float:
-    """How far from W_pᵀ, rows in any order, the ReLU SAE's minimisers at S < 1 are; n_m = n.
+def farthest_minimiser(feature_vectors: Tensor) -> float:
+    """How far from W_pᵀ, rows in any order, the ReLU SAE's minimisers at S = 0.99 are; n_m = n.
 
     The farthest of the best of 20 starts: those within 1 % of the least loss, x in {0, 1}ⁿ.
     """
-    features, probabilities = binary_features(len(feature_vectors), sparsity)
+    features, probabilities = binary_features(len(feature_vectors), 0.99)
     found = best_encoders(
         features @ feature_vectors, len(feature_vectors), 20, probabilities=probabilities
     )
@@ -80,121 +85,127 @@ def farthest_minimiser(feature_vectors: Tensor, sparsity: float = 0.99) -> float
     )
 
 
-def top_one_evidence(worlds: Sequence[Tensor]) -> tuple[Evidence, ...]:
+def top_one_rivals(worlds: Sequence[Tensor]) -> Numbers:
     """Are the encoders that Top-1 gives no loss the permutations of W_pᵀ, all n! and no more?"""
-    solutions = [top_one_solutions(world) for world in worlds]
-    return (
-        Evidence(
-            "top_1_distance",
-            max(
-                distance_to_closed_form(encoder, world)
-                for world, encoders in zip(worlds, solutions, strict=True)
-                for encoder in encoders
-            ),
-            "Top-1: farthest zero-loss W_m of all from W_pᵀ, rows in any order",
-            at_most=1e-9,
+    solutions = [(world, top_one_solutions(world)) for world in worlds]
+    return {
+        "top_1_distance": max(
+            distance_to_closed_form(encoder, world)
+            for world, encoders in solutions
+            for encoder in encoders
         ),
-        Evidence(
-            "top_1_surplus",
-            max(
-                abs(len(encoders) - math.factorial(len(world)))
-                for world, encoders in zip(worlds, solutions, strict=True)
-            ),
-            "Top-1: |number of zero-loss W_m − n!|, largest over the worlds",
-            at_most=0,
+        "top_1_surplus": max(
+            abs(len(encoders) - math.factorial(len(world))) for world, encoders in solutions
         ),
-    )
+    }
 
 
-def relu_evidence(worlds: dict[str, Tensor]) -> tuple[Evidence, ...]:
-    """Is every zero-loss encoder that a search finds a permutation of W_pᵀ? One number a world."""
-    return tuple(
-        Evidence(
-            "relu_" + name.replace(" ", "_"),
-            farthest_rival(world),
-            f"ReLU, W_p {name}: farthest zero-loss W_m found from W_pᵀ, rows in any order",
-            at_most=1e-5,
-        )
-        for name, world in worlds.items()
-    )
-
-
-def turned_digons(cosine: float, sine: float) -> Tensor:
-    """(Q; −Q) with Q a turn of the plane: a rival of (I; −I), shape (4, 2), float64."""
-    return zero_loss_encoder(
-        torch.tensor([[cosine, sine], [-sine, cosine]], dtype=torch.float64), 4
-    )
-
-
-def theorem_2() -> Claim:
+def theorem_2() -> Measured:
     """Theorem 2 of the first version."""
-    return Claim(
-        version=1,
-        source="Theorem 2 (Uniqueness), §3.2.1, and its proof, equation 26",
-        printed=Statement(
-            "n_m = n and S → 1: W_m* = W_pᵀ is the only minimiser of L_SAE (the proof adds "
-            "p_i·p_j ≤ 0 for ReLU, 0 < c_u < ‖p_u‖² for Top-k).",
-            (
-                Evidence(
-                    "opposite_triangle",
-                    rivals_distance(OPPOSITE_TRIANGLE, TRIANGLE),
-                    "ReLU, W_p a unit triangle (p_i·p_j = −½): distance of the zero-loss "
-                    "W_m = −√2W_pᵀ from W_pᵀ, rows in any order",
-                    at_most=1e-9,
-                ),
-                Evidence(
-                    "turned_digons",
-                    rivals_distance(turned_digons(0.6, 0.8), TWO_DIGONS, every_sparsity=True),
-                    "ReLU, W_p = (I, −I), n_m = n = 4: the same for W_m = (Q; −Q), Q a turn, "
-                    "without loss at S = 0, 0.5, 0.9 and S → 1",
-                    at_most=1e-9,
-                ),
-                Evidence(
-                    "swapped_rows",
-                    rivals_distance(PRINTED[[1, 0, 2]], PRINTED, any_order=False),
-                    "ReLU, W_p of the examples: distance of W_pᵀ with two rows swapped from W_pᵀ",
-                    at_most=1e-9,
-                ),
-                *relu_evidence(
-                    {
-                        "a digon": DIGON,
-                        "of the examples": PRINTED,
-                        "a triangle": TRIANGLE,
-                        "two digons": TWO_DIGONS,
-                        "a tetrahedron": simplex(3),
-                        "two axes and a digon": AXES_AND_DIGON,
-                    }
-                ),
-            ),
-        ),
-        correction=Statement(
-            "For σ = Top-1 (then ReLU), n_m = n, ‖p_i‖ = 1 and different p_i, the minimisers are "
-            "the n! permutations I*W_pᵀ and no others. For ReLU, up to order, it holds of the "
-            "limit of the minimisers at S < 1 (not of the minimisers of the limit loss) in worlds "
-            "with one digon at most; with two, their plane can be turned at every S.",
-            (
-                *top_one_evidence(UNIT_WORLDS),
-                Evidence(
-                    "relu_near_the_limit",
-                    max(
-                        farthest_minimiser(world)
-                        for world in (PRINTED, TRIANGLE, simplex(3), AXES_AND_DIGON)
-                    ),
-                    "ReLU, S = 0.99: farthest minimiser found from W_pᵀ, rows in any order, four "
-                    "worlds with one digon at most",
-                    at_most=0.02,
-                ),
-                Evidence(
-                    "relu_near_the_limit_two_digons",
-                    farthest_minimiser(TWO_DIGONS),
-                    "the same for two digons",
-                    at_least=0.5,
-                ),
-            ),
-        ),
-    )
+    swapped = PRINTED[[1, 0, 2]]
+    found = {
+        "a_digon": DIGON,
+        "of_the_examples": PRINTED,
+        "a_triangle": TRIANGLE,
+        "two_digons": TWO_DIGONS,
+        "a_tetrahedron": simplex(3),
+        "two_axes_and_a_digon": AXES_AND_DIGON,
+    }
+    one_digon_at_most = (PRINTED, TRIANGLE, simplex(3), AXES_AND_DIGON)
+    return {
+        "printed": {
+            "opposite_triangle": rivals_distance(OPPOSITE_TRIANGLE, TRIANGLE),
+            "turned_digons": rivals_distance(TURNED_DIGONS, TWO_DIGONS, (0.0, 0.5, 0.9)),
+            # The order counts here, as it does in the statement.
+            "swapped_rows": float((swapped - PRINTED).norm())
+            * (limit_loss(swapped, PRINTED) <= ZERO),
+            **farthest_rivals(found),
+        },
+        "correction": {
+            **top_one_rivals(UNIT_WORLDS),
+            "relu_near_the_limit": max(farthest_minimiser(world) for world in one_digon_at_most),
+            "relu_near_the_limit_two_digons": farthest_minimiser(TWO_DIGONS),
+        },
+    }
 
 
-CLAIMS: dict[str, Callable[[], Claim]] = {
+def top_k_deviation(*, keeps_tie: bool) -> Fraction:
+    """max |ReLU(x − x_(k+1)) + x_(k+1)H(x − x_(k+1)) − Top-k(x)|, H(0) being 1 (as printed) or 0.
+
+    Over all k and 20 vectors x of six different positive integers.
+    """
+    generator = np.random.default_rng(0)
+    worst = 0
+    for _ in range(20):
+        values = torch.from_numpy(generator.permutation(9)[:6] + 1)
+        for k in range(1, len(values)):
+            threshold = values.sort(descending=True).values[k]
+            step = values >= threshold if keeps_tie else values > threshold
+            written = (values - threshold).relu() + threshold * step
+            worst = max(worst, int((written - top_k(k)(values)).abs().max()))
+    return Fraction(worst)
+
+
+def top_k_identity() -> Measured:
+    """Appendix A.1, the proof of Theorem 2: Top-k written with ReLU and a step."""
+    return {
+        "printed": {"error": top_k_deviation(keeps_tie=True)},
+        "correction": {"error": top_k_deviation(keeps_tie=False)},
+    }
+
+
+def top_k_threshold() -> Measured:
+    """Appendix A.1, the end of the proof of Theorem 2: when 0 < c_u < ‖p_u‖²."""
+    second_entries = PRINTED.sort(dim=1, descending=True).values[:, 1]
+    worlds = (PRINTED, TRIANGLE, simplex(3), *CROWDED_WORLDS)
+    products = [(world @ world.T).sort(dim=1, descending=True).values for world in worlds]
+    return {
+        "printed": {"least_c": float(second_entries.min())},
+        "correction": {
+            "least_margin": min(
+                float((sorted_[:, 0] - sorted_[:, 1]).min()) for sorted_ in products
+            )
+        },
+    }
+
+
+def aligned_error(
+    encoder: Tensor, feature_vectors: Tensor, activation: Callable[[Tensor], Tensor] = RELU
+) -> float:
+    """L_GT / E‖x‖² on single features, latents in the best order; 0 if the encoder has a loss."""
+    if limit_loss(encoder, feature_vectors, activation) > ZERO:
+        return 0.0
+    features = single_features(feature_vectors)
+    codes = activation(feature_vectors @ encoder.T)
+    return ground_truth_loss(codes, features, align_codes(codes, features)).all_dimensions
+
+
+def sufficiency() -> Measured:
+    """§3.2.1, after Theorem 2: the three conditions suffice for identifiability."""
+    split = torch.cat([0.6 * PRINTED[:1], 0.8 * PRINTED[:1], PRINTED[1:]])
+    return {
+        "printed": {
+            "turned": aligned_error(TURNED_DIGONS, TWO_DIGONS),
+            "triangle": aligned_error(OPPOSITE_TRIANGLE, TRIANGLE),
+            "split": aligned_error(split, PRINTED),
+        },
+        "condition": {
+            "top_1_error": max(
+                aligned_error(encoder, world, top_k(1))
+                for world in UNIT_WORLDS
+                for encoder in top_one_solutions(world)
+            ),
+            "top_1_spare_error": max(
+                aligned_error(torch.cat([world, 0.5 * world[:1]]), world, top_k(1))
+                for world in UNIT_WORLDS
+            ),
+        },
+    }
+
+
+CHECKS: dict[str, Check] = {
+    "v1-top-k-identity": top_k_identity,
+    "v1-top-k-threshold": top_k_threshold,
     "v1-theorem-2": theorem_2,
+    "v1-sufficiency": sufficiency,
 }

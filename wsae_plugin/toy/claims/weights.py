@@ -1,167 +1,162 @@
-"""Equation 16, how polysemantic a dimension is, and Example 1 of the first version (§4.3)."""
+"""Which dimensions are to get the larger weights, and does the variance give them (§4.3, §5.2)?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from statistics import fmean
+from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
-from wsae_plugin.toy.claims.claim import Claim, Evidence, Statement
-from wsae_plugin.toy.claims.exact import PRINTED_EXACT, exact, exact_square
-from wsae_plugin.toy.claims.worlds import PRINTED
+from wsae_plugin.gamma import gamma_from_proxy
+from wsae_plugin.toy.claims.claim import Check, Measured
+from wsae_plugin.toy.claims.worlds import (
+    DIGON,
+    PRINTED,
+    PRINTED_EXACT,
+    exact,
+    exact_square,
+    random_features,
+)
 from wsae_plugin.toy.theory import (
+    activation_excess_kurtosis,
+    activation_variance,
     effective_features,
     gap_minimising_gamma,
+    inverse_participation_ratio,
+    sparse_uniform_moments,
 )
 
 
-def weighted_gram() -> Claim:
-    """Equation 16."""
-    # p_1 = (3/5, 4/5), p_2 = (0, 1), p_3 = (1, 0), γ² = (4, 9).
+def equation_16() -> Measured:
+    """§4.3: the entries of W_pᵀΓ²W_p, for p_1 = (3/5, 4/5), p_2 = (0, 1), p_3 = (1, 0)."""
     vectors = exact((Fraction(3, 5), Fraction(4, 5)), (0, 1), (1, 0))
     squares = exact((4, 9))
     true = (vectors * squares) @ vectors.T
-    gram = vectors @ vectors.T
-    printed = squares.T * gram[:2]
-    by_sum = exact(
-        *(
-            tuple(
-                sum((squares[0, q] * vectors[i, q] * vectors[j, q] for q in range(2)), Fraction(0))
-                for j in range(3)
-            )
-            for i in range(3)
-        )
-    )
-    return Claim(
-        version=1,
-        source="Equation 16, §4.3",
-        printed=Statement(
-            "Entry (i, j) of W_pᵀΓ²W_p, i, j = 1..n, is γ_i² p_i·p_j.",
-            (
-                Evidence(
-                    "deviation",
-                    exact_square(true[:2] - printed),
-                    "‖W_pᵀΓ²W_p − printed‖_F² over the rows that have a γ_i (i ≤ n_p = 2), "
-                    "p = (3/5, 4/5), (0, 1), (1, 0), γ² = (4, 9)",
-                    at_most=0,
-                ),
-                Evidence(
-                    "asymmetry",
-                    abs(printed[0, 1] - printed[1, 0]),
-                    "|entry (1, 2) − entry (2, 1)| of the printed matrix; it should be symmetric",
-                    at_most=0,
-                ),
-            ),
-        ),
-        correction=Statement(
-            "Entry (i, j) is Σ_q γ_q² W_qiW_qj, q = 1..n_p: Γ weights dimensions, not features; "
-            "γ_{n_p+1}, …, γ_n do not exist.",
-            (
-                Evidence(
-                    "deviation", exact_square(true - by_sum), "‖W_pᵀΓ²W_p − this‖_F²", at_most=0
-                ),
-            ),
-        ),
-    )
+    printed = squares.T * (vectors @ vectors.T)[:2]
+    by_sum = sum(squares[0, q] * np.outer(vectors[:, q], vectors[:, q]) for q in range(2))
+    return {
+        "printed": {
+            "deviation": exact_square(true[:2] - printed),
+            "asymmetry": abs(printed[0, 1] - printed[1, 0]),
+        },
+        "correction": {"deviation": exact_square(true - by_sum)},
+    }
 
 
 def negative_products(feature_vectors: Tensor, n_others: int) -> list[int]:
-    """For i = 1..n_p: how many of p_i·p_k, k = 1..n_others, are negative."""
-    products = feature_vectors @ feature_vectors.T
-    d_in = feature_vectors.shape[1]
-    return [int((products[i, :n_others] < -1e-9).sum()) for i in range(d_in)]
+    """For i = 1, 2: how many of p_i·p_k, k = 1..n_others, are negative."""
+    products = feature_vectors[:2] @ feature_vectors[:n_others].T
+    return (products < -1e-9).sum(dim=1).tolist()
 
 
-def polysemantic_level() -> Claim:
+def polysemantic_level() -> Measured:
     """§4.3: how the level of a dimension is read off W_p."""
-    first, second = negative_products(PRINTED, n_others=PRINTED.shape[1])
-    levels = effective_features(PRINTED)
     # Two features that share dimension 1 with the same sign, one feature alone in dimension 2.
     shared = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
-    shared_negative = negative_products(shared, n_others=3)
-    shared_levels = effective_features(shared)
-    return Claim(
-        version=1,
-        source="§4.3, the text after equation 16",
-        printed=Statement(
-            "Dimension j is more polysemantic than i if and only if more of {p_j·p_k}, k = 1..n_p, "
-            "than of {p_i·p_k} are negative.",
-            (
-                Evidence(
-                    "difference",
-                    second - first,
-                    "W_p of the examples, where dimension 2 is the polysemantic one: negative "
-                    "products of p_2 less those of p_1, k ≤ n_p = 2",
-                    at_least=1,
-                ),
-                Evidence(
-                    "difference_positive",
-                    shared_negative[0] - shared_negative[1],
-                    "the same, k ≤ n, where p_1 = p_3 share dimension 1: dimension 1 less 2",
-                    at_least=1,
-                ),
-            ),
-        ),
-        correction=Statement(
-            "A dimension's level is that of its row of W_p, such as the effective number of its "
-            "features (Σ_iW_qi²)² / Σ_iW_qi⁴, whatever the signs; p_j is a column, a feature.",
-            (
-                Evidence(
-                    "difference",
-                    float(levels[1] - levels[0]),
-                    "effective features of dimension 2 less those of dimension 1, W_p of the "
-                    "examples",
-                    at_least=1 - 1e-9,
-                ),
-                Evidence(
-                    "difference_positive",
-                    float(shared_levels[0] - shared_levels[1]),
-                    "dimension 1 less 2 where p_1 = p_3 share dimension 1",
-                    at_least=1 - 1e-9,
-                ),
-            ),
-        ),
-    )
+    printed, opposite = negative_products(PRINTED, 2), negative_products(shared, 3)
+    levels, shared_levels = effective_features(PRINTED), effective_features(shared)
+    return {
+        "printed": {
+            "difference": printed[1] - printed[0],
+            "difference_positive": opposite[0] - opposite[1],
+        },
+        "correction": {
+            "difference": float(levels[1] - levels[0]),
+            "difference_positive": float(shared_levels[0] - shared_levels[1]),
+        },
+    }
 
 
-def example_1() -> Claim:
+def example_1() -> Measured:
     """Example 1 of the first version."""
-    gram = PRINTED_EXACT @ PRINTED_EXACT.T
     weights = gap_minimising_gamma(PRINTED).square()
-    return Claim(
-        version=1,
-        source="Example 1, §4.3",
-        printed=Statement(
-            "W_p = [[1, 0, 0], [0, 1, −1]]: x_p = (x_1, x_2 − x_3)ᵀ, p_1·p_2 = p_1·p_3 = 0, "
-            "p_2·p_3 = −1; to reduce the interference of p_2 and p_3, reduce γ_2.",
-            (
-                Evidence(
-                    "weight_ratio",
-                    float(weights[1] / weights[0]),
-                    "γ_2² / γ_1² of the Γ that narrows ‖W_pᵀΓ²W_p − I‖_F most",
-                    at_most=0.99,
-                ),
-                Evidence(
-                    "activation_error",
-                    exact_square(exact((5, 3, 7)) @ PRINTED_EXACT - exact((5, 3 - 7))),
-                    "‖W_px − (x_1, x_2 − x_3)ᵀ‖² at x = (5, 3, 7)ᵀ",
-                    at_most=0,
-                ),
-                Evidence(
-                    "product_error",
-                    exact_square(gram - exact((1, 0, 0), (0, 1, -1), (0, -1, 1))),
-                    "‖W_pᵀW_p − printed products‖_F²",
-                    at_most=0,
-                ),
+    products = PRINTED_EXACT @ PRINTED_EXACT.T
+    return {
+        "printed": {
+            "weight_ratio": float(weights[1] / weights[0]),
+            "activation_error": exact_square(exact((5, 3, 7)) @ PRINTED_EXACT - exact((5, 3 - 7))),
+            "product_error": exact_square(products - exact((1, 0, 0), (0, 1, -1), (0, -1, 1))),
+        }
+    }
+
+
+def axis_world(*features_per_dimension: int) -> Tensor:
+    """W_pᵀ with ±1 entries: dimension q is shared by that many features, of alternating sign."""
+    return torch.block_diag(*(DIGON.repeat(n // 2 + 1, 1)[:n] for n in features_per_dimension))
+
+
+RANDOM_WORLDS = [random_features(40, 10, seed) for seed in range(50)]
+AXIS_WORLDS = (PRINTED, axis_world(1, 1, 2, 3, 5), axis_world(*[1] * 10, *[19] * 10))
+
+
+def rank_correlations(worlds: Sequence[Tensor], of: Callable[[Tensor], Tensor]) -> list[float]:
+    """Spearman's, over a world's dimensions, of γ*² (the Γ with the narrowest gap) with `of`."""
+    found: list[Any] = [
+        spearmanr(gap_minimising_gamma(world).square().numpy(), of(world).numpy())
+        for world in worlds
+    ]
+    return [float(correlation) for correlation, _ in found]
+
+
+def share_against(worlds: Sequence[Tensor]) -> float:
+    """The share of worlds in which γ* falls, by rank, as dimensions become more monosemantic."""
+    correlations = rank_correlations(worlds, inverse_participation_ratio)
+    return sum(correlation < 0 for correlation in correlations) / len(correlations)
+
+
+def weight_principle() -> Measured:
+    """§4.3: the principle of weight selection."""
+    products = [
+        gap_minimising_gamma(world).square() * effective_features(world) for world in AXIS_WORLDS
+    ]
+    return {
+        "printed": {
+            "share_against": share_against(RANDOM_WORLDS),
+            "mean_correlation": fmean(
+                rank_correlations(RANDOM_WORLDS, inverse_participation_ratio)
             ),
-        ),
-    )
+        },
+        "condition": {
+            "product_error": max(float((product - 1).abs().max()) for product in products)
+        },
+    }
 
 
-CLAIMS: dict[str, Callable[[], Claim]] = {
-    "v1-equation-16": weighted_gram,
+def equation_17() -> Measured:
+    """§5.2.1: s is the variance."""
+    moments = sparse_uniform_moments(0.9)
+
+    def variance(world: Tensor) -> Tensor:
+        return activation_variance(world, moments.variance)
+
+    def ratio(proxy: Tensor, alpha: float) -> float:
+        gamma = gamma_from_proxy(proxy, alpha)
+        return float(gamma[1] / gamma[0])
+
+    kurtosis = activation_excess_kurtosis(PRINTED, moments.excess_kurtosis)
+    quotients = [gap_minimising_gamma(world) / variance(world).rsqrt() for world in AXIS_WORLDS]
+    return {
+        "printed": {"variance_ratio": ratio(variance(PRINTED), 1.0)},
+        "correction": {
+            "whitening_ratio": ratio(variance(PRINTED), -0.5),
+            "kurtosis_ratio": ratio(kurtosis, 1.0),
+            "whitening_error": max(
+                float(quotient.max() / quotient.min() - 1) for quotient in quotients
+            ),
+            "mean_correlation": fmean(rank_correlations(RANDOM_WORLDS, variance)),
+        },
+    }
+
+
+CHECKS: dict[str, Check] = {
+    "v1-equation-16": equation_16,
     "v1-polysemantic-level": polysemantic_level,
     "v1-example-1": example_1,
+    "v1-weight-principle": weight_principle,
+    "v1-equation-17": equation_17,
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import product
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +42,11 @@ def random_features(n_features: int, d_in: int, seed: int) -> Tensor:
     return torch.nn.functional.normalize(vectors, dim=1)
 
 
+def single_features(feature_vectors: Tensor) -> Tensor:
+    """x = e_1, …, e_n: what the samples are in the limit S → 1, shape (n_features, n_features)."""
+    return torch.eye(len(feature_vectors), dtype=torch.float64)
+
+
 def binary_features(n_features: int, sparsity: float) -> tuple[Tensor, Tensor]:
     """All x ∈ {0, 1}ⁿ, x_i = 0 with probability S: (2ⁿ, n_features) and probabilities (2ⁿ,)."""
     patterns = torch.tensor(list(product([0.0, 1.0], repeat=n_features)), dtype=torch.float64)
@@ -55,10 +62,34 @@ def uniform_features(n_features: int, sparsity: float, n_samples: int, seed: int
     return size * (chance >= sparsity)
 
 
+def exact(*rows: tuple[int | Fraction, ...]) -> np.ndarray:
+    """A matrix of fractions, for arithmetic without rounding."""
+    return np.array([[Fraction(entry) for entry in row] for row in rows], dtype=object)
+
+
+def exact_relu(matrix: np.ndarray) -> np.ndarray:
+    """ReLU of a matrix of fractions."""
+    return matrix * (matrix > 0)
+
+
+def exact_square(matrix: np.ndarray) -> Fraction:
+    """‖·‖_F² of a matrix of fractions."""
+    return (matrix**2).sum()
+
+
+PRINTED_EXACT = exact((1, 0), (0, 1), (0, -1))
+"""`PRINTED` as fractions."""
+
 TRIANGLE = polygon(3)
 
 OPPOSITE_TRIANGLE = -math.sqrt(2) * TRIANGLE
-"""W_m without loss on the triangle's features that is no W_pᵀ: latent j answers the other two."""
+"""W_m without loss on the triangle's features, not W_pᵀ: latent j is active on the other two."""
+
+OBTUSE_WORLDS = (DIGON, PRINTED, TRIANGLE, simplex(3))
+"""Unit vectors with p_i·p_j ≤ 0."""
+
+CROWDED_WORLDS = tuple(random_features(12, 3, seed) for seed in range(5))
+"""More different unit vectors than 2·d_in, so that some have p_i·p_j > 0."""
 
 UNIT_WORLDS = (DIGON, PRINTED, TRIANGLE, TWO_DIGONS, simplex(3), random_features(4, 2, seed=0))
 """Different unit vectors, small enough for exhaustive searches."""
