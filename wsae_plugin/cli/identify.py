@@ -63,7 +63,7 @@ def identify(
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.errors import BadInputError
     from wsae_plugin.files import write_json_atomic
-    from wsae_plugin.toy.identify import identify as compare
+    from wsae_plugin.measures.identify import identify as compare
 
     for option, path in (("--output", output), ("--plot", plot)):
         if path is not None and path.is_dir():
@@ -73,30 +73,22 @@ def identify(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(output, result)
     if plot is not None:
-        _draw(result, plot)
+        from wsae_plugin.plots.identify import agreement_figure
+        from wsae_plugin.plots.style import save_png
+
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        save_png(agreement_figure(result), plot)
     if as_json:
         print_json(result)
-    else:
-        _show(result)
+        return
+    console = Console()
+    for sae in result["saes"]:
+        console.print(_table(sae, threshold))
+    for line in _notes(result):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 identify.__doc__ = _HELP
-
-
-def _draw(result: dict[str, Any], path: Path) -> None:
-    from wsae_plugin.plots.identify import agreement_figure
-    from wsae_plugin.plots.style import save_png
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_png(agreement_figure(result), path)
-
-
-def _show(result: dict[str, Any]) -> None:
-    console = Console()
-    for sae in result["saes"]:
-        console.print(_table(sae, result["threshold"]))
-    for line in _notes(result):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(sae: dict[str, Any], threshold: float) -> Table:
@@ -113,30 +105,23 @@ def _table(sae: dict[str, Any], threshold: float) -> Table:
     members = sae["members"]
     for pair in sae["pairs"]:
         first, second = members[pair["first"]], members[pair["second"]]
-        widths = f"{first['d_sae']}"
-        if second["d_sae"] != first["d_sae"]:
-            widths += f", {second['d_sae']}"
+        widths = ", ".join(dict.fromkeys(str(member["d_sae"]) for member in (first, second)))
         table.add_row(f"{first['run']}, {second['run']}", widths, *_cells(pair["agreement"]))
         for control in ("random", "rotated"):
             table.add_row(f"  {control}", "", *_cells(pair[control]), style="dim")
     if len(sae["pairs"]) > 1:
         table.add_section()
         for label, key in (("mean", "agreement"), ("  random", "random"), ("  rotated", "rotated")):
-            mean = sae["mean"][key]
-            columns = ("share", "mean_cosine", "best_match_share", "mmcs")
-            table.add_row(label, "", *(_number(mean[column]) for column in columns))
+            table.add_row(label, "", *map(_number, sae["mean"][key].values()))
     return table
 
 
 def _cells(agreement: dict[str, Any]) -> list[str]:
     assignment = agreement["assignment"] or {"share": None, "mean_cosine": None}
+    there, back = agreement["forward"], agreement["backward"]
     return [
-        _number(assignment["share"]),
-        _number(assignment["mean_cosine"]),
-        *(
-            f"{_number(agreement['forward'][key])} → {_number(agreement['backward'][key])} ←"
-            for key in ("share", "mmcs")
-        ),
+        *(_number(assignment[key]) for key in ("share", "mean_cosine")),
+        *(f"{_number(there[key])} → {_number(back[key])} ←" for key in ("share", "mmcs")),
     ]
 
 
@@ -157,12 +142,11 @@ def _notes(result: dict[str, Any]) -> list[str]:
             "WARNING runs of the same seed may share their initial weights and batches: their "
             "agreement does not say that the data determines the latents"
         )
-    for sae in result["saes"]:
-        if any(pair["agreement"]["assignment"] is None for pair in sae["pairs"]):
-            notes.append(
-                f"{sae['name']}: more than {result['largest_assignment']:,} latents, so no "
-                "one-to-one assignment; --assign-up-to allows it"
-            )
-    for left_out in result["left_out"]:
-        notes.append(f"left out: {left_out['name']} is in run {left_out['run']} only")
-    return notes
+    notes += [
+        f"{sae['name']}: more than {result['largest_assignment']:,} latents, so no one-to-one "
+        "assignment; --assign-up-to allows it"
+        for sae in result["saes"]
+        if any(pair["agreement"]["assignment"] is None for pair in sae["pairs"])
+    ]
+    left_out = result["left_out"]
+    return notes + [f"left out: {one['name']} is in run {one['run']} only" for one in left_out]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,19 +53,34 @@ _ABOUT = {
         "For the variance and the kurtosis, on the learned world and on worlds with privileged "
         "axes.",
     ),
+    "gba": (
+        "Who recovers the features of X = HV: Group Bias Adaptation (arXiv 2506.14002) beside "
+        "Top-k, L1 and their weighted forms.",
+        "Three worlds: balanced, imbalanced as printed (half of the samples with 3 features, half "
+        "with 20), and one whose features differ in frequency. Every arm is a training class of "
+        "this package (α = 0: SAELens's own) in SAELens's trainer, 3 seeds on one dictionary; the "
+        "printed numbers stand beside. "
+        "About an hour of one core; --seeds 2 --steps 500 for a look.",
+        "The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and "
+        "cells/. An interrupted study goes on where it stopped when it is given again.",
+    ),
 }
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="The folder. By default toy-<name>."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print <name>.json on stdout, and nothing else.")
+]
 
 toy = typer.Typer(name="toy", help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def _command(name: str) -> Callable[..., None]:
-    def command(
-        output: Annotated[
-            Path | None,
-            typer.Option(
-                "--output", "-o", metavar="DIR", help="The folder. By default toy-<name>."
-            ),
-        ] = None,
+def _figure_command(name: str) -> None:
+    @toy.command(name, help="\n\n".join((*_ABOUT[name], _EXIT_CODES)))
+    def command(  # pyright: ignore[reportUnusedFunction]
+        output: Output = None,
         seeds: Annotated[
             int, typer.Option("--seeds", help="Independent repetitions, 2 or more.")
         ] = 8,
@@ -80,54 +95,22 @@ def _command(name: str) -> Callable[..., None]:
             int | None,
             typer.Option("--threads", min=1, help="By default as many as torch takes."),
         ] = None,
-        as_json: Annotated[
-            bool, typer.Option("--json", help="Print <name>.json on stdout, and nothing else.")
-        ] = False,
+        as_json: AsJson = False,
     ) -> None:
         # Imported here: SAELens takes seconds, and `wsae --help` should not.
-        from wsae_plugin.plots.style import save_png
-        from wsae_plugin.plots.toy import FIGURES
-        from wsae_plugin.toy.experiments import EXPERIMENTS, ToySettings, run_experiment
+        from wsae_plugin.toy.study import ToySettings
 
         settings = ToySettings(n_features=n_features, d_in=d_in, n_seeds=seeds, n_steps=steps)
-        folder = output or Path(f"toy-{name}")
-        result = run_experiment(EXPERIMENTS[name], settings, folder, threads)
-        for figure_name, figure in FIGURES[name](result).items():
-            save_png(figure, folder / f"{figure_name}.png")
-        if as_json:
-            print_json(result)
-        else:
-            _show(result, folder)
-
-    command.__name__ = name
-    command.__doc__ = "\n\n".join((*_ABOUT[name], _EXIT_CODES))
-    return command
+        _run(name, settings, output, as_json, threads=threads)
 
 
-for _name in _ABOUT:
-    toy.command(_name)(_command(_name))
-
-_GBA = "\n\n".join(
-    (
-        "Who recovers the features of X = HV: Group Bias Adaptation (arXiv 2506.14002) beside "
-        "Top-k, L1 and their weighted forms.",
-        "Three worlds: balanced, imbalanced as printed (half of the samples with 3 features, half "
-        "with 20), and one whose features differ in frequency. Every arm is a training class of "
-        "this package (α = 0: SAELens's own) in SAELens's trainer, 3 seeds on one dictionary; the "
-        "printed numbers stand beside. "
-        "About an hour of one core; --seeds 2 --steps 500 for a look.",
-        "The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and "
-        "cells/. An interrupted study goes on where it stopped when it is given again.",
-        _EXIT_CODES,
-    )
-)
+for _name in ("fig2", "fig3", "proxies", "alpha"):
+    _figure_command(_name)
 
 
-@toy.command(name="gba", help=_GBA)
+@toy.command("gba", help="\n\n".join((*_ABOUT["gba"], _EXIT_CODES)))
 def gba_study(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder.")
-    ] = Path("toy-gba"),
+    output: Output = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Trainings of every arm, 2 or more.")] = 3,
     steps: Annotated[int, typer.Option("--steps", help="Adam steps of every SAE.")] = 2500,
     lr: Annotated[
@@ -143,35 +126,32 @@ def gba_study(
             "--jobs", min=1, help="SAEs at a time, one thread each. By default one a core."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print gba.json on stdout, and nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the study, draw it, and say what came out."""
-    from wsae_plugin.files import write_text_atomic
-    from wsae_plugin.plots.recovery import figures
-    from wsae_plugin.plots.style import save_png
-    from wsae_plugin.toy.recovery import RecoverySettings, page, run_study
+    from wsae_plugin.toy.study import GBASettings
 
-    settings = RecoverySettings(
-        n_features=n_features,
-        d_in=d_in,
-        d_sae=d_sae,
-        n_steps=steps,
-        n_seeds=seeds,
-        rates=tuple(lr) if lr else RecoverySettings.rates,
+    settings = GBASettings(
+        n_features, d_in, d_sae, n_steps=steps, n_seeds=seeds, rates=tuple(lr or GBASettings.rates)
     )
-    result = run_study(settings, output, jobs)
-    write_text_atomic(output / "gba.md", page(result))
-    for figure_name, figure in figures(result).items():
-        save_png(figure, output / f"{figure_name}.png")
+    _run("gba", settings, output, as_json, threads=1, jobs=jobs or os.cpu_count() or 1)
+
+
+def _run(
+    name: str, settings: Any, output: Path | None, as_json: bool, threads: int | None, jobs: int = 1
+) -> None:
+    from wsae_plugin.plots.style import save_png
+    from wsae_plugin.plots.toy import FIGURES
+    from wsae_plugin.toy.study import STUDIES, run_study
+
+    folder = output or Path(f"toy-{name}")
+    result = run_study(STUDIES[name], settings, folder, threads, jobs)
+    for figure_name, figure in FIGURES[name](result).items():
+        save_png(figure, folder / f"{figure_name}.png")
     if as_json:
         print_json(result)
-    else:
-        _show(result, output)
+        return
 
-
-def _show(result: dict[str, Any], folder: Path) -> None:
     console = Console()
     console.print(result["title"], style="bold", highlight=False)
     for sentence in result["verdict"]:
