@@ -12,25 +12,6 @@ from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
 
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Ask whether SAEs trained apart, say with different seeds, found the same directions.",
-        "Each RUN is a run folder of `wsae train` or a folder in which SAELens saved one SAE. Runs "
-        "of several SAEs are compared name by name. d_in has to be the same, d_sae need not be.",
-        "\b\n  wsae train topk.yaml --set seed=0 --output runs/seed-0\n"
-        "  wsae train topk.yaml --set seed=1 --output runs/seed-1\n"
-        "  wsae identify runs/seed-0 runs/seed-1 --plot agreement.png",
-        '"same" is the share of latents whose one-to-one partner (the assignment with the largest '
-        'sum of |cosine|) exceeds the threshold, "|cos|" the mean over the partners. "best" and '
-        '"MMCS" let several latents share a partner, from the first run to the second and back: '
-        "the share above the threshold, and the mean, of the largest cosine.",
-        'Chance is no zero: "random" is the same measured against random directions, "rotated" '
-        "against a rotated copy of the second SAE, which keeps the angles between its latents.",
-        "Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.",
-    )
-)
-
 
 def identify(
     runs: Annotated[
@@ -60,6 +41,26 @@ def identify(
         bool, typer.Option("--json", help="Print the result on stdout as JSON.")
     ] = False,
 ) -> None:
+    """Ask whether SAEs trained apart, say with different seeds, found the same directions.
+
+    Each RUN is a run folder of `wsae train` or a folder in which SAELens saved one SAE. Runs of
+    several SAEs are compared name by name. d_in has to be the same, d_sae need not be.
+
+    \b
+      wsae train topk.yaml --set seed=0 --output runs/seed-0
+      wsae train topk.yaml --set seed=1 --output runs/seed-1
+      wsae identify runs/seed-0 runs/seed-1 --plot agreement.png
+
+    "same" is the share of latents whose one-to-one partner (the assignment with the largest sum of
+    |cosine|) exceeds the threshold, "|cos|" the mean over the partners. "best" and "MMCS" let
+    several latents share a partner, from the first run to the second and back: the share above the
+    threshold, and the mean, of the largest cosine.
+
+    Chance is not zero: "random" is the same measured against random directions, "rotated" against a
+    rotated copy of the second SAE, which keeps the angles between its latents.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.errors import BadInputError
     from wsae_plugin.files import write_json_atomic
@@ -86,9 +87,6 @@ def identify(
         console.print(_table(sae, threshold))
     for line in _notes(result):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-identify.__doc__ = _HELP
 
 
 def _table(sae: dict[str, Any], threshold: float) -> Table:

@@ -83,18 +83,17 @@ def facts(cell: GBACell, records: Records, settings: GBASettings, folder: StudyF
         the spread world the `resonance` of the first seed's latents.
     """
     world = make_world(cell.world, settings)
-    arms = [arm for arm in ARMS if arm.name in records]
-    kept: dict[str, list[Any]] = {arm.name: [] for arm in arms}
-    for piece in (Piece(cell, (arm,), (s,)) for arm in arms for s in range(settings.n_seeds)):
-        kept[piece.arms[0].name].append(folder.read_tensors(piece.key))
+    kept: dict[str, list[Any]] = {
+        arm.name: [
+            folder.read_tensors(Piece(cell, (arm,), (s,)).key) for s in range(settings.n_seeds)
+        ]
+        for arm in arms_of(cell)
+    }
     found: Result = {"consistency": {}, "history": {}}
     for name, tensors in kept.items():
         shares = consistency([one["W_dec"][one["frequency"] > 0] for one in tensors])
-        per_seed = [rounded(share) for share in shares]
-        found["consistency"][name] = {
-            "mean": rounded(sum(shares) / len(shares)),
-            "per_seed": per_seed,
-        }
+        mean, per_seed = rounded(sum(shares) / len(shares)), [rounded(share) for share in shares]
+        found["consistency"][name] = {"mean": mean, "per_seed": per_seed}
         found["history"][name] = history([record["history"] for record in records[name]])
     if cell.world == SPREAD:
         found["resonance"] = {name: resonance(world, tensors[0]) for name, tensors in kept.items()}

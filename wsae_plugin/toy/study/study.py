@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from tqdm.auto import tqdm
@@ -49,23 +49,6 @@ class Arm:
     against: str | None = None
 
 
-class Cell(Protocol):
-    """A setting of the grid: a frozen dataclass whose fields are plain, or have a `label`."""
-
-    @property
-    def world(self) -> str: ...
-
-
-class Settings(Protocol):
-    """Sizes and training of a study: a frozen dataclass of plain values."""
-
-    @property
-    def n_seeds(self) -> int: ...
-
-    @property
-    def n_steps(self) -> int: ...
-
-
 @dataclass(frozen=True)
 class Piece:
     """What is trained at a time, and kept in one file.
@@ -81,10 +64,15 @@ class Piece:
     seeds: tuple[int, ...]
 
     @property
+    def n_saes(self) -> int:
+        """How many SAEs are trained for it."""
+        return len(self.arms) * len(self.seeds)
+
+    @property
     def key(self) -> str:
         """The name of its file."""
         names = [str(value) for value in plain(self.cell).values()]
-        if len(self.seeds) == 1:
+        if self.n_saes == 1:
             names += [self.arms[0].name, str(self.seeds[0])]
         return "-".join(names).lower().replace(" ", "-")
 
@@ -99,7 +87,8 @@ class Study:
         arms: what is compared; the baseline is first.
         measures: which ones are compared.
         worlds: world → what it is, for readers.
-        cells: settings → the grid.
+        cells: settings, with n_seeds and n_steps → the grid, each cell a frozen dataclass with the
+            name of its `world`, whose fields are plain values or have a `label`.
         train: trains a piece and measures it; every arm's records, seed by seed.
         facts: what else a cell is told beside its scores, from its records.
         verdict: result without a verdict → sentences that hold whatever the numbers are.
@@ -127,7 +116,7 @@ class Study:
     page: Callable[[Result], str] | None = None
     one_by_one: bool = False
 
-    def pieces(self, cell: Cell, settings: Settings) -> list[Piece]:
+    def pieces(self, cell: Any, settings: Any) -> list[Piece]:
         """All that has to be trained for a cell, seed by seed within an arm."""
         arms = self.arms_of(cell) if self.arms_of else self.arms
         seeds = tuple(range(settings.n_seeds))
@@ -156,29 +145,28 @@ def run_study(
     """
     config = {"experiment": study.name, **study.recipe(), **asdict(settings)}
     folder = StudyFolder(output, config)
-    grid = {cell: study.pieces(cell, settings) for cell in study.cells(settings)}
+    cells = study.cells(settings)
+    pieces = [piece for cell in cells for piece in study.pieces(cell, settings)]
     with torch_threads(threads):
         if study.prepare:
-            study.prepare(list(grid), settings, folder)
-        _train_all(
-            study, [piece for cell in grid.values() for piece in cell], settings, folder, jobs
-        )
-        records = {cell: _merged(folder.read_cell(p.key) for p in grid[cell]) for cell in grid}
-        facts = {
-            cell: study.facts(cell, found, settings, folder) for cell, found in records.items()
-        }
-    names = (*study.measures, *study.shown)
+            study.prepare(cells, settings, folder)
+        _train_all(study, pieces, settings, folder, jobs)
+        records: dict[Any, Records] = {cell: {} for cell in cells}
+        for piece in pieces:
+            for arm, found in folder.read_cell(piece.key).items():
+                records[piece.cell].setdefault(arm, []).extend(found)
+        facts = [study.facts(cell, records[cell], settings, folder) for cell in cells]
     result: Result = {
         "experiment": study.name,
         "title": study.title,
         "settings": asdict(settings),
         "versions": versions(),
         "statistics": STATISTICS,
-        "worlds": {cell.world: study.worlds[cell.world] for cell in grid},
+        "worlds": {cell.world: study.worlds[cell.world] for cell in cells},
         "arms": [plain(arm) for arm in study.arms],
         "cells": [
-            {**plain(cell), **facts[cell], "scores": _summary(found, names)}
-            for cell, found in records.items()
+            {**plain(cell), **told, "scores": _summary(study, records[cell])}
+            for cell, told in zip(cells, facts, strict=True)
         ],
         "comparisons": comparisons(study, list(records.values())),
     }
@@ -202,16 +190,14 @@ def spread(values: Sequence[float]) -> Result:
 
 
 def _train_all(
-    study: Study, pieces: Sequence[Piece], settings: Settings, folder: StudyFolder, jobs: int
+    study: Study, pieces: Sequence[Piece], settings: Any, folder: StudyFolder, jobs: int
 ) -> None:
-    steps = {p: len(p.arms) * len(p.seeds) * settings.n_steps for p in pieces}
     todo = [piece for piece in pieces if folder.read_cell(piece.key) is None]
     # One seed of everything first: that is a look at the whole.
     todo.sort(key=lambda piece: piece.seeds)
-    done = sum(steps.values()) - sum(steps[piece] for piece in todo)
-    with tqdm(
-        total=sum(steps.values()), initial=done, desc=study.name, unit="SAE-step", unit_scale=True
-    ) as bar:
+    n_saes = sum(piece.n_saes for piece in pieces)
+    total, done = (n * settings.n_steps for n in (n_saes, n_saes - sum(p.n_saes for p in todo)))
+    with tqdm(total=total, initial=done, desc=study.name, unit="SAE-step", unit_scale=True) as bar:
         if jobs == 1:
             for piece in todo:
                 bar.set_postfix_str(piece.key)
@@ -228,7 +214,7 @@ def _train_all(
             try:
                 for future in as_completed(futures):
                     future.result()
-                    bar.update(steps[futures[future]])
+                    bar.update(futures[future].n_saes * settings.n_steps)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -237,7 +223,7 @@ def _train_all(
 def _train(
     train: Callable[..., Records],
     piece: Piece,
-    settings: Settings,
+    settings: Any,
     folder: StudyFolder,
     on_step: OnStep = lambda _: None,
 ) -> None:
@@ -245,17 +231,10 @@ def _train(
     folder.write_cell(piece.key, train(piece, settings, folder, on_step))
 
 
-def _merged(pieces: Iterable[Records]) -> Records:
-    merged: Records = {}
-    for piece in pieces:
-        for arm, records in piece.items():
-            merged[arm] = merged.get(arm, []) + records
-    return merged
-
-
-def _summary(records: Records, measures: Sequence[str]) -> Result:
+def _summary(study: Study, records: Records) -> Result:
+    names = (*study.measures, *study.shown)
     return {
-        arm: {name: spread([record[name] for record in found]) for name in measures}
+        arm: {name: spread([record[name] for record in found]) for name in names}
         for arm, found in records.items()
     }
 
@@ -270,24 +249,15 @@ def comparisons(study: Study, cells: Sequence[Records]) -> list[Result]:
     for measure, role in product(study.measures, ("weighted", "control")):
         arms = [arm for arm in study.arms if arm.role == role]
         tests = [(n, arm) for arm in arms for n, records in enumerate(cells) if arm.name in records]
-        pairs = [
-            zip(cells[n][arm.name], cells[n][arm.against or study.arms[0].name], strict=True)
-            for n, arm in tests
-        ]
-        differences = [[one[measure] - other[measure] for one, other in pair] for pair in pairs]
+        differences: list[list[float]] = []
+        for n, arm in tests:
+            own, other = cells[n][arm.name], cells[n][arm.against or study.arms[0].name]
+            differences.append([a[measure] - b[measure] for a, b in zip(own, other, strict=True)])
         resolution = resolution_of(
             record[measure] for cell in cells for found in cell.values() for record in found
         )
-        rows += [
-            {
-                "cell": n,
-                "arm": arm.name,
-                "measure": measure,
-                "tests": len(tests),
-                **rounded_cell(one),
-            }
-            for (n, arm), one in zip(
-                tests, compare(differences, [resolution] * len(tests)), strict=True
-            )
-        ]
+        compared = compare(differences, [resolution] * len(tests))
+        for (n, arm), one in zip(tests, compared, strict=True):
+            about = {"cell": n, "arm": arm.name, "measure": measure, "tests": len(tests)}
+            rows.append({**about, **rounded_cell(one)})
     return rows
