@@ -58,12 +58,14 @@ PACKAGES = {
     "kernels": ["kernels/*.py"],
     "statistics": ["statistics.py"],
     "evaluation": [f"evaluation/{name}.py" for name in EVALUATION],
-    "toy": ["toy/metrics/*.py", "toy/batched/measures.py"],
+    "measures": ["measures/matching.py", "measures/identifiability.py"],
+    "toy": ["toy/metrics.py", "toy/batched/measures.py"],
     "training": ["training/trainer.py", "training/fused_adam.py"],
 }
 TESTS = (
     *("tests/gamma/*.py", "tests/saes/*.py", "tests/kernels/*.py", "tests/test_statistics.py"),
-    *("tests/evaluation/*.py", "tests/toy/metrics/*.py", "tests/toy/test_batched*.py"),
+    *("tests/evaluation/*.py", "tests/measures/*.py"),
+    *("tests/toy/test_metrics.py", "tests/toy/batched/*.py"),
     *("tests/training/test_trainer.py", "tests/training/test_fused_adam.py"),
 )
 PARTS = ("wsae_plugin", "tests", "configs", "pyproject.toml")

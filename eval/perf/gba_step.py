@@ -42,7 +42,7 @@ from tqdm.auto import tqdm
 import wsae_plugin
 from wsae_plugin.saes.gba import GBATrainingSAE, GBATrainingSAEConfig
 from wsae_plugin.saes.gba_counters import FiringCounters
-from wsae_plugin.toy.recovery.train import constant_rate
+from wsae_plugin.toy.study.gba_training import constant_rate
 
 
 def trainer(sae: TrainingSAE[Any], batch: int) -> SAETrainer[Any, Any]:

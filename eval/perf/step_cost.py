@@ -39,7 +39,7 @@ from sae_lens.training.sae_trainer import SAETrainer
 from tqdm.auto import tqdm
 
 import wsae_plugin
-from wsae_plugin.toy.recovery.train import constant_rate
+from wsae_plugin.toy.study.gba_training import constant_rate
 
 FIELDS: dict[str, dict[str, Any]] = {
     "standard": {},

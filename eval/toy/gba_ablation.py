@@ -36,11 +36,10 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
 from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE
-from wsae_plugin.toy.recovery import worlds
-from wsae_plugin.toy.recovery.arms import RecoveryArm, gba, recipe
-from wsae_plugin.toy.recovery.settings import RecoverySettings
-from wsae_plugin.toy.recovery.train import train
-from wsae_plugin.toy.recovery.worlds import IMBALANCED
+from wsae_plugin.toy.study.gba import IMBALANCED, make_world
+from wsae_plugin.toy.study.gba_arms import gba, recipe
+from wsae_plugin.toy.study.gba_training import train
+from wsae_plugin.toy.study.settings import GBASettings
 
 
 class ReLUVariant(GBATrainingSAE):
@@ -94,8 +93,8 @@ class Variant:
     sae_class: type[GBATrainingSAE] = GBATrainingSAE
     fields: tuple[tuple[str, Any], ...] = ()
     lr: float = 1e-3
-    d_sae: int = RecoverySettings.d_sae
-    n_steps: int = RecoverySettings.n_steps
+    d_sae: int = GBASettings.d_sae
+    n_steps: int = GBASettings.n_steps
 
 
 def changed(**fields: Any) -> Variant:
@@ -126,13 +125,12 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def run(name: str, seed: int, settings: RecoverySettings) -> dict[str, Any]:
+def run(name: str, seed: int, settings: GBASettings) -> dict[str, Any]:
     """The record of one training."""
     variant = VARIANTS[name]
     make = gba(variant.sae_class, **dict(variant.fields))
     settings = replace(settings, d_sae=variant.d_sae, n_steps=variant.n_steps)
-    arm, world = RecoveryArm(name, name, "gba", make), worlds.make(IMBALANCED, settings)
-    return train(arm, world, variant.lr, seed, settings).record
+    return train(make, make_world(IMBALANCED, settings), variant.lr, seed, settings)[0]
 
 
 def main(
@@ -144,7 +142,7 @@ def main(
     ] = None,
 ) -> None:
     """Train each variant over several seeds and print the mean FRR."""
-    settings = RecoverySettings()
+    settings = GBASettings()
     names = variant or list(VARIANTS)
     about = {"settings": asdict(settings), "recipe": recipe(), "versions": versions()}
     results: dict[str, Any] = {}

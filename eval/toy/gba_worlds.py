@@ -48,18 +48,17 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
 from wsae_plugin.saes.gba import PRINTED_GBA
-from wsae_plugin.toy.recovery.arms import (
+from wsae_plugin.toy.study.gba_arms import (
     L1_COEFFICIENT,
     Maker,
-    RecoveryArm,
     TiedTopKSAE,
     gba,
     l1,
     recipe,
     top_k,
 )
-from wsae_plugin.toy.recovery.settings import RecoverySettings
-from wsae_plugin.toy.recovery.train import train
+from wsae_plugin.toy.study.gba_training import train
+from wsae_plugin.toy.study.settings import GBASettings
 from wsae_plugin.toy.worlds import World, dictionary_of_frequencies, random_dictionary
 
 
@@ -234,12 +233,12 @@ KEPT = ("frr_0.8", "frr_0.9", "explained_variance", "l0", "dead", "latents_that_
 def run(world_name: str, arm_name: str, seed: int) -> dict[str, float]:
     """The measures of one training."""
     grid_world = WORLDS[world_name]
-    settings = RecoverySettings(
+    settings = GBASettings(
         n_features=grid_world.n_features, d_in=grid_world.d_in, d_sae=grid_world.d_sae
     )
-    arm = RecoveryArm(arm_name, arm_name, "gba", ARMS[arm_name](grid_world))
+    make = ARMS[arm_name](grid_world)
     world = grid_world.make(world_name, seed)
-    record = train(arm, world, settings.rates[0], seed, settings).record
+    record, _ = train(make, world, settings.rates[0], seed, settings)
     return {name: round(record[name], 4) for name in KEPT}
 
 

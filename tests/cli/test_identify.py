@@ -12,13 +12,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.toy.metrics.draws import draw, save
+from tests.measures.draws import draw, save
 from tests.training.tiny import TinyWorld, make_world, write_config
 from wsae_plugin.cli.identify import identify
 from wsae_plugin.cli.main import app as wsae
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.measures.identify import LARGEST_ASSIGNMENT
 from wsae_plugin.plots.identify import agreement_figure
-from wsae_plugin.toy.identify import LARGEST_ASSIGNMENT
 
 app = typer.Typer(context_settings={"terminal_width": 100, "max_content_width": 100})
 app.command()(identify)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tests.toy.metrics.draws import directions
+from tests.measures.draws import directions
 from wsae_plugin.evaluation import seed_consistency as module
 from wsae_plugin.evaluation.latent_scores import seed_records
 from wsae_plugin.evaluation.seed_consistency import seed_consistency

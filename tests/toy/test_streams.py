@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from wsae_plugin.measures.identifiability import random_like
+from wsae_plugin.measures.matching import assign
 from wsae_plugin.toy.batched import initial_decoders
-from wsae_plugin.toy.metrics import assign
 from wsae_plugin.toy.streams import Purpose, stream
 from wsae_plugin.toy.superposition import learn_superposition
 from wsae_plugin.toy.worlds import (
@@ -68,6 +69,8 @@ def test_streams_of_different_purposes_and_seeds_differ() -> None:
     purposes: tuple[Purpose, ...] = get_args(Purpose)
     draws = [torch.rand(100, generator=stream(p, seed)) for p in purposes for seed in (0, 1)]
     draws.append(torch.rand(100, generator=torch.Generator().manual_seed(0)))
+    # What says what chance is, too.
+    draws += [random_like(torch.ones(1, 100), seed)[0] for seed in (0, 1)]
     for one, other in combinations(draws, 2):
         assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 0.5
     assert torch.equal(draws[0], torch.rand(100, generator=stream(purposes[0], 0)))

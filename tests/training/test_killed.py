@@ -35,17 +35,17 @@ def _train(config: Path, folder: Path, resume: bool) -> None:
 
 
 def _toy(folder: Path) -> None:
-    from wsae_plugin.toy.experiments import EXPERIMENTS, ToySettings, run_experiment
+    from wsae_plugin.toy.study import STUDIES, ToySettings, run_study
 
     settings = ToySettings(n_features=16, d_in=4, n_seeds=2, n_steps=40, batch_size=16)
-    run_experiment(EXPERIMENTS["fig3"], settings, folder, threads=1)
+    run_study(STUDIES["fig3"], settings, folder, threads=1)
 
 
 @pytest.fixture(scope="module")
 def start() -> Callable[..., BaseProcess]:
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wsae_plugin.training.train", "wsae_plugin.toy.experiments"])
+    context.set_forkserver_preload(["wsae_plugin.training.train", "wsae_plugin.toy.study"])
 
     def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
         process = context.Process(target=target, args=arguments)

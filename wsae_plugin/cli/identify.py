@@ -12,25 +12,6 @@ from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
 
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Ask whether SAEs trained apart, say with different seeds, found the same directions.",
-        "Each RUN is a run folder of `wsae train` or a folder in which SAELens saved one SAE. Runs "
-        "of several SAEs are compared name by name. d_in has to be the same, d_sae need not be.",
-        "\b\n  wsae train topk.yaml --set seed=0 --output runs/seed-0\n"
-        "  wsae train topk.yaml --set seed=1 --output runs/seed-1\n"
-        "  wsae identify runs/seed-0 runs/seed-1 --plot agreement.png",
-        '"same" is the share of latents whose one-to-one partner (the assignment with the largest '
-        'sum of |cosine|) exceeds the threshold, "|cos|" the mean over the partners. "best" and '
-        '"MMCS" let several latents share a partner, from the first run to the second and back: '
-        "the share above the threshold, and the mean, of the largest cosine.",
-        'Chance is no zero: "random" is the same measured against random directions, "rotated" '
-        "against a rotated copy of the second SAE, which keeps the angles between its latents.",
-        "Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.",
-    )
-)
-
 
 def identify(
     runs: Annotated[
@@ -60,10 +41,30 @@ def identify(
         bool, typer.Option("--json", help="Print the result on stdout as JSON.")
     ] = False,
 ) -> None:
+    """Ask whether SAEs trained apart, say with different seeds, found the same directions.
+
+    Each RUN is a run folder of `wsae train` or a folder in which SAELens saved one SAE. Runs of
+    several SAEs are compared name by name. d_in has to be the same, d_sae need not be.
+
+    \b
+      wsae train topk.yaml --set seed=0 --output runs/seed-0
+      wsae train topk.yaml --set seed=1 --output runs/seed-1
+      wsae identify runs/seed-0 runs/seed-1 --plot agreement.png
+
+    "same" is the share of latents whose one-to-one partner (the assignment with the largest sum of
+    |cosine|) exceeds the threshold, "|cos|" the mean over the partners. "best" and "MMCS" let
+    several latents share a partner, from the first run to the second and back: the share above the
+    threshold, and the mean, of the largest cosine.
+
+    Chance is not zero: "random" is the same measured against random directions, "rotated" against a
+    rotated copy of the second SAE, which keeps the angles between its latents.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.errors import BadInputError
     from wsae_plugin.files import write_json_atomic
-    from wsae_plugin.toy.identify import identify as compare
+    from wsae_plugin.measures.identify import identify as compare
 
     for option, path in (("--output", output), ("--plot", plot)):
         if path is not None and path.is_dir():
@@ -73,28 +74,17 @@ def identify(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(output, result)
     if plot is not None:
-        _draw(result, plot)
+        from wsae_plugin.plots.identify import agreement_figure
+        from wsae_plugin.plots.style import save_png
+
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        save_png(agreement_figure(result), plot)
     if as_json:
         print_json(result)
-    else:
-        _show(result)
-
-
-identify.__doc__ = _HELP
-
-
-def _draw(result: dict[str, Any], path: Path) -> None:
-    from wsae_plugin.plots.identify import agreement_figure
-    from wsae_plugin.plots.style import save_png
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_png(agreement_figure(result), path)
-
-
-def _show(result: dict[str, Any]) -> None:
+        return
     console = Console()
     for sae in result["saes"]:
-        console.print(_table(sae, result["threshold"]))
+        console.print(_table(sae, threshold))
     for line in _notes(result):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -113,30 +103,23 @@ def _table(sae: dict[str, Any], threshold: float) -> Table:
     members = sae["members"]
     for pair in sae["pairs"]:
         first, second = members[pair["first"]], members[pair["second"]]
-        widths = f"{first['d_sae']}"
-        if second["d_sae"] != first["d_sae"]:
-            widths += f", {second['d_sae']}"
+        widths = ", ".join(dict.fromkeys(str(member["d_sae"]) for member in (first, second)))
         table.add_row(f"{first['run']}, {second['run']}", widths, *_cells(pair["agreement"]))
         for control in ("random", "rotated"):
             table.add_row(f"  {control}", "", *_cells(pair[control]), style="dim")
     if len(sae["pairs"]) > 1:
         table.add_section()
         for label, key in (("mean", "agreement"), ("  random", "random"), ("  rotated", "rotated")):
-            mean = sae["mean"][key]
-            columns = ("share", "mean_cosine", "best_match_share", "mmcs")
-            table.add_row(label, "", *(_number(mean[column]) for column in columns))
+            table.add_row(label, "", *map(_number, sae["mean"][key].values()))
     return table
 
 
 def _cells(agreement: dict[str, Any]) -> list[str]:
     assignment = agreement["assignment"] or {"share": None, "mean_cosine": None}
+    there, back = agreement["forward"], agreement["backward"]
     return [
-        _number(assignment["share"]),
-        _number(assignment["mean_cosine"]),
-        *(
-            f"{_number(agreement['forward'][key])} → {_number(agreement['backward'][key])} ←"
-            for key in ("share", "mmcs")
-        ),
+        *(_number(assignment[key]) for key in ("share", "mean_cosine")),
+        *(f"{_number(there[key])} → {_number(back[key])} ←" for key in ("share", "mmcs")),
     ]
 
 
@@ -157,12 +140,11 @@ def _notes(result: dict[str, Any]) -> list[str]:
             "WARNING runs of the same seed may share their initial weights and batches: their "
             "agreement does not say that the data determines the latents"
         )
-    for sae in result["saes"]:
-        if any(pair["agreement"]["assignment"] is None for pair in sae["pairs"]):
-            notes.append(
-                f"{sae['name']}: more than {result['largest_assignment']:,} latents, so no "
-                "one-to-one assignment; --assign-up-to allows it"
-            )
-    for left_out in result["left_out"]:
-        notes.append(f"left out: {left_out['name']} is in run {left_out['run']} only")
-    return notes
+    notes += [
+        f"{sae['name']}: more than {result['largest_assignment']:,} latents, so no one-to-one "
+        "assignment; --assign-up-to allows it"
+        for sae in result["saes"]
+        if any(pair["agreement"]["assignment"] is None for pair in sae["pairs"])
+    ]
+    left_out = result["left_out"]
+    return notes + [f"left out: {one['name']} is in run {one['run']} only" for one in left_out]

@@ -1,7 +1,9 @@
-"""`wsae toy`: the toy experiments, SAEs against features that are known."""
+"""`wsae toy`: the toy studies, SAEs against features that are known."""
 
 from __future__ import annotations
 
+import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,61 +13,43 @@ from rich.console import Console
 
 from wsae_plugin.cli.train import print_json
 
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Train many small SAEs at once where the true features are known, and say what weighting "
-        "did.",
-        "Every seed has its own world; all SAEs of a seed share data and initial weights. Each "
-        "weighted SAE stands beside its controls: Γ = I, Γ = cI at the same scale, Γ shuffled, the "
-        "opposite α, a plain SAE on Γx, whitening. Differences are paired over seeds, with "
-        "intervals and Holm's correction; the verdict may be that there is none.",
-        "\b\n  wsae toy fig3\n  wsae toy fig3 --seeds 4 --steps 300 --output quick-look\n"
-        "  wsae toy alpha --n-features 100 --d-in 16 --output alpha-100",
-        "The folder gets <name>.json (every number), PNG figures, config.json and cells/. An "
-        "interrupted command goes on where it stopped when it is given again; other options need "
-        "another folder.",
-    )
-)
-_EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written."
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="The folder. By default toy-<name>."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print <name>.json on stdout, and nothing else.")
+]
 
-_ABOUT = {
-    "fig2": (
-        "Figure 2 of arXiv 2506.15963: how many features activate a latent.",
-        "Over the sparsity S, the activation (none, JumpReLU 0.1, Top-2) and the hidden width "
-        "(d_in to n_features), on the learned world, tied as in the paper and untied as in "
-        "practice. The same SAE before training is the control: with Top-k the count is bounded "
-        "by k·n/d_sae but for the biases, whatever was learned.",
-    ),
-    "fig3": (
-        "Figure 3 of arXiv 2506.15963: SAE and WSAE on the learned world, over the sparsity S.",
-        "L_GT after Hungarian alignment, L_GT on the non-zero dimensions, reconstruction of x_p, "
-        "variance of the latents; tied with ReLU and Top-2 as in the theory, untied with Top-2 as "
-        "in practice.",
-    ),
-    "proxies": (
-        "Which proxy s makes the better Γ: variance, kurtosis, interference, latent variance.",
-        "On the learned world, whose axes mean nothing, and on worlds in which some input "
-        "dimensions carry one feature and others several; with few and with many active features.",
-    ),
-    "alpha": (
-        "How strong, and which sign: γ = s^α for α from −1 to 2.",
-        "For the variance and the kurtosis, on the learned world and on worlds with privileged "
-        "axes.",
-    ),
-}
-
-toy = typer.Typer(name="toy", help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+toy = typer.Typer(name="toy", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-def _command(name: str) -> Callable[..., None]:
-    def command(
-        output: Annotated[
-            Path | None,
-            typer.Option(
-                "--output", "-o", metavar="DIR", help="The folder. By default toy-<name>."
-            ),
-        ] = None,
+@toy.callback()
+def about() -> None:
+    """Train many small SAEs at once where the true features are known, and say what weighting did.
+
+    Every seed has its own world; all SAEs of a seed share data and initial weights. Each weighted
+    SAE stands beside its controls: Γ = I, Γ = cI at the same scale, Γ shuffled, the opposite α, a
+    plain SAE on Γx, whitening. Differences are paired over seeds, with intervals and Holm's
+    correction; the verdict may be that there is none.
+
+    \b
+      wsae toy fig3
+      wsae toy fig3 --seeds 4 --steps 300 --output quick-look
+      wsae toy alpha --n-features 100 --d-in 16 --output alpha-100
+
+    The folder gets <name>.json (every number), PNG figures, config.json and cells/. An interrupted
+    command goes on where it stopped when it is given again; other options need another folder.
+    """
+
+
+def _figure_command(study: Callable[[], None]) -> None:
+    """Make a command of the study of this name, with this docstring as its help."""
+    name = study.__name__
+
+    @toy.command(name, help=inspect.getdoc(study))
+    def command(  # pyright: ignore[reportUnusedFunction]
+        output: Output = None,
         seeds: Annotated[
             int, typer.Option("--seeds", help="Independent repetitions, 2 or more.")
         ] = 8,
@@ -80,54 +64,63 @@ def _command(name: str) -> Callable[..., None]:
             int | None,
             typer.Option("--threads", min=1, help="By default as many as torch takes."),
         ] = None,
-        as_json: Annotated[
-            bool, typer.Option("--json", help="Print <name>.json on stdout, and nothing else.")
-        ] = False,
+        as_json: AsJson = False,
     ) -> None:
         # Imported here: SAELens takes seconds, and `wsae --help` should not.
-        from wsae_plugin.plots.style import save_png
-        from wsae_plugin.plots.toy import FIGURES
-        from wsae_plugin.toy.experiments import EXPERIMENTS, ToySettings, run_experiment
+        from wsae_plugin.toy.study import ToySettings
 
         settings = ToySettings(n_features=n_features, d_in=d_in, n_seeds=seeds, n_steps=steps)
-        folder = output or Path(f"toy-{name}")
-        result = run_experiment(EXPERIMENTS[name], settings, folder, threads)
-        for figure_name, figure in FIGURES[name](result).items():
-            save_png(figure, folder / f"{figure_name}.png")
-        if as_json:
-            print_json(result)
-        else:
-            _show(result, folder)
-
-    command.__name__ = name
-    command.__doc__ = "\n\n".join((*_ABOUT[name], _EXIT_CODES))
-    return command
+        _run(name, settings, output, as_json, threads=threads)
 
 
-for _name in _ABOUT:
-    toy.command(_name)(_command(_name))
+@_figure_command
+def fig2() -> None:
+    """Figure 2 of arXiv 2506.15963: how many features activate a latent.
 
-_GBA = "\n\n".join(
-    (
-        "Who recovers the features of X = HV: Group Bias Adaptation (arXiv 2506.14002) beside "
-        "Top-k, L1 and their weighted forms.",
-        "Three worlds: balanced, imbalanced as printed (half of the samples with 3 features, half "
-        "with 20), and one whose features differ in frequency. Every arm is a training class of "
-        "this package (α = 0: SAELens's own) in SAELens's trainer, 3 seeds on one dictionary; the "
-        "printed numbers stand beside. "
-        "About an hour of one core; --seeds 2 --steps 500 for a look.",
-        "The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and "
-        "cells/. An interrupted study goes on where it stopped when it is given again.",
-        _EXIT_CODES,
-    )
-)
+    Over the sparsity S, the activation (none, JumpReLU 0.1, Top-2) and the hidden width (d_in to
+    n_features), on the learned world, tied as in the paper and untied as in practice. The same SAE
+    before training is the control: with Top-k the count is bounded by k·n/d_sae but for the biases,
+    whatever was learned.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
 
 
-@toy.command(name="gba", help=_GBA)
+@_figure_command
+def fig3() -> None:
+    """Figure 3 of arXiv 2506.15963: SAE and WSAE on the learned world, over the sparsity S.
+
+    L_GT after Hungarian alignment, L_GT on the non-zero dimensions, reconstruction of x_p, variance
+    of the latents; tied with ReLU and Top-2 as in the theory, untied with Top-2 as in practice.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
+
+
+@_figure_command
+def proxies() -> None:
+    """Which proxy s makes the better Γ: variance, kurtosis, interference, latent variance.
+
+    On the learned world, whose axes mean nothing, and on worlds in which some input dimensions
+    carry one feature and others several; with few and with many active features.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
+
+
+@_figure_command
+def alpha() -> None:
+    """How strong, and which sign: γ = s^α for α from −1 to 2.
+
+    For the variance and the kurtosis, on the learned world and on worlds with privileged axes.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
+
+
+@toy.command("gba")
 def gba_study(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder.")
-    ] = Path("toy-gba"),
+    output: Output = None,
     seeds: Annotated[int, typer.Option("--seeds", help="Trainings of every arm, 2 or more.")] = 3,
     steps: Annotated[int, typer.Option("--steps", help="Adam steps of every SAE.")] = 2500,
     lr: Annotated[
@@ -143,35 +136,44 @@ def gba_study(
             "--jobs", min=1, help="SAEs at a time, one thread each. By default one a core."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print gba.json on stdout, and nothing else.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run the study, draw it, and say what came out."""
-    from wsae_plugin.files import write_text_atomic
-    from wsae_plugin.plots.recovery import figures
-    from wsae_plugin.plots.style import save_png
-    from wsae_plugin.toy.recovery import RecoverySettings, page, run_study
+    """Who recovers the features of X = HV: Group Bias Adaptation beside Top-k, L1, weighted forms.
 
-    settings = RecoverySettings(
-        n_features=n_features,
-        d_in=d_in,
-        d_sae=d_sae,
-        n_steps=steps,
-        n_seeds=seeds,
-        rates=tuple(lr) if lr else RecoverySettings.rates,
+    Group Bias Adaptation is of arXiv 2506.14002. Three worlds: balanced, imbalanced as printed
+    (half of the samples with 3 features, half with 20), and one whose features differ in frequency.
+    Every arm is a training class of this package (α = 0: SAELens's own) in SAELens's trainer, 3
+    seeds on one dictionary; the printed numbers stand beside. About an hour of one core; --seeds 2
+    --steps 500 for a look.
+
+    The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and cells/.
+    An interrupted study goes on where it stopped when it is given again.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
+    from wsae_plugin.toy.study import GBASettings
+
+    settings = GBASettings(
+        n_features, d_in, d_sae, n_steps=steps, n_seeds=seeds, rates=tuple(lr or GBASettings.rates)
     )
-    result = run_study(settings, output, jobs)
-    write_text_atomic(output / "gba.md", page(result))
-    for figure_name, figure in figures(result).items():
-        save_png(figure, output / f"{figure_name}.png")
+    _run("gba", settings, output, as_json, threads=1, jobs=jobs or os.cpu_count() or 1)
+
+
+def _run(
+    name: str, settings: Any, output: Path | None, as_json: bool, threads: int | None, jobs: int = 1
+) -> None:
+    from wsae_plugin.plots.style import save_png
+    from wsae_plugin.plots.toy import FIGURES
+    from wsae_plugin.toy.study import STUDIES, run_study
+
+    folder = output or Path(f"toy-{name}")
+    result = run_study(STUDIES[name], settings, folder, threads, jobs)
+    for figure_name, figure in FIGURES[name](result).items():
+        save_png(figure, folder / f"{figure_name}.png")
     if as_json:
         print_json(result)
-    else:
-        _show(result, output)
+        return
 
-
-def _show(result: dict[str, Any], folder: Path) -> None:
     console = Console()
     console.print(result["title"], style="bold", highlight=False)
     for sentence in result["verdict"]:

@@ -10,7 +10,7 @@ from wsae_plugin.evaluation.interpretability import (
 )
 from wsae_plugin.evaluation.score_record import Record, record
 from wsae_plugin.evaluation.seed_consistency import SeedConsistency
-from wsae_plugin.toy.identify import LARGEST_ASSIGNMENT
+from wsae_plugin.measures.identify import LARGEST_ASSIGNMENT
 
 _LABELS = {"token": "token", "context": "previous token", "token_class": "token class"}
 

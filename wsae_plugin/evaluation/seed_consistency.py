@@ -8,8 +8,8 @@ from itertools import combinations
 
 from torch import Tensor
 
-from wsae_plugin.toy.identify import LARGEST_ASSIGNMENT
-from wsae_plugin.toy.metrics.identifiability import Agreement, agreement, random_like, rotated
+from wsae_plugin.measures.identifiability import Agreement, agreement, random_like, rotated
+from wsae_plugin.measures.identify import LARGEST_ASSIGNMENT
 
 # The number matters only in that no SAE is likely to have been initialised from it.
 _CONTROL_SEED = 2505_20254

@@ -17,11 +17,12 @@ def agreement_figure(result: dict[str, Any]) -> Figure:
     """For each SAE name: the matrix of the pairs, and the sorted match curves beside chance."""
     saes = result["saes"]
     figure = new_figure(11, 4.2 * len(saes))
-    for sae, (matrix, curves) in zip(
-        saes, figure.subplots(len(saes), 2, squeeze=False), strict=True
-    ):
-        _matrix(matrix, sae, figure)
-        _curves(curves, sae, result["threshold"])
+    panels = figure.subplots(len(saes), 2, squeeze=False)
+    for sae, (matrix, curves) in zip(saes, panels, strict=True):
+        # Of SAEs too wide for an assignment, best matches are shown.
+        assigned = all(pair["agreement"]["assignment"] is not None for pair in sae["pairs"])
+        _matrix(matrix, sae, assigned, figure)
+        _curves(curves, sae, assigned, result["threshold"])
     figure.suptitle(
         "Do separately trained SAEs find the same directions?  "
         + ", ".join(f"run {i}: {run['path']}" for i, run in enumerate(result["runs"])),
@@ -31,32 +32,19 @@ def agreement_figure(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def is_assigned(sae: dict[str, Any]) -> bool:
-    """Whether every pair has a one-to-one assignment; if not, best matches are shown."""
-    return all(pair["agreement"]["assignment"] is not None for pair in sae["pairs"])
-
-
-def _matrix(axes: Any, sae: dict[str, Any], figure: Figure) -> None:
-    members, assigned = sae["members"], is_assigned(sae)
+def _matrix(axes: Any, sae: dict[str, Any], assigned: bool, figure: Figure) -> None:
+    members = sae["members"]
     values = [[1.0] * len(members) for _ in members]
     for pair in sae["pairs"]:
-        first, second, measured = pair["first"], pair["second"], pair["agreement"]
-        if assigned:
-            values[first][second] = values[second][first] = measured["assignment"]["mean_cosine"]
-        else:
-            values[first][second] = measured["forward"]["mmcs"]
-            values[second][first] = measured["backward"]["mmcs"]
+        first, second, found = pair["first"], pair["second"], pair["agreement"]
+        sides = [found["assignment"]] * 2 if assigned else [found["forward"], found["backward"]]
+        there, back = (side["mean_cosine" if assigned else "mmcs"] for side in sides)
+        values[first][second], values[second][first] = there, back
     image = axes.imshow(values, vmin=0, vmax=1, cmap="cividis")
     for row, line in enumerate(values):
         for column, value in enumerate(line):
-            axes.text(
-                column,
-                row,
-                f"{value:.2f}",
-                ha="center",
-                va="center",
-                color="white" if value < 0.6 else "black",
-            )
+            colour = "white" if value < 0.6 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour)
     ticks = [str(member["run"]) for member in members]
     axes.set_xticks(range(len(members)), ticks)
     axes.set_yticks(range(len(members)), ticks)
@@ -67,31 +55,21 @@ def _matrix(axes: Any, sae: dict[str, Any], figure: Figure) -> None:
     figure.colorbar(image, ax=axes, shrink=0.8)
 
 
-def _curves(axes: Any, sae: dict[str, Any], threshold: float) -> None:
-    pairs, assigned = sae["pairs"], is_assigned(sae)
-    side = "assignment" if assigned else "forward"
-    for number, pair in enumerate(pairs):
-        curve = pair["agreement"][side]["curve"]
+def _curves(axes: Any, sae: dict[str, Any], assigned: bool, threshold: float) -> None:
+    def draw(pair: dict[str, Any], key: str, label: str | None, **style: Any) -> None:
+        curve = pair[key]["assignment" if assigned else "forward"]["curve"]
+        percent = [100 * (i + 0.5) / len(curve) for i in range(len(curve))]
+        axes.plot(percent, curve, label=label, **style)
+
+    for number, pair in enumerate(sae["pairs"]):
         runs = [sae["members"][pair[end]]["run"] for end in ("first", "second")]
-        axes.plot(
-            _percent(curve),
-            curve,
-            color=PALETTE[1 + number % (len(PALETTE) - 1)],
-            marker=MARKERS[number % len(MARKERS)],
-            markevery=10,
-            markersize=5,
-            label=f"runs {runs[0]} and {runs[1]}" if number < _LABELLED else None,
-        )
-    for number, (control, label) in enumerate(_CHANCE.items()):
-        for pair in pairs:
-            curve = pair[control][side]["curve"]
-            axes.plot(
-                _percent(curve),
-                curve,
-                color="#666666",
-                linestyle=LINES[1 + 2 * number],
-                label=f"chance: {label}" if pair is pairs[0] else None,
-            )
+        label = f"runs {runs[0]} and {runs[1]}" if number < _LABELLED else None
+        colour, marker = PALETTE[1 + number % (len(PALETTE) - 1)], MARKERS[number % len(MARKERS)]
+        draw(pair, "agreement", label, color=colour, marker=marker, markevery=10, markersize=5)
+    for number, (control, chance) in enumerate(_CHANCE.items()):
+        for pair in sae["pairs"]:
+            label = f"chance: {chance}" if pair is sae["pairs"][0] else None
+            draw(pair, control, label, color="#666666", linestyle=LINES[1 + 2 * number])
     axes.axhline(threshold, color="#bbbbbb", linewidth=1)
     axes.annotate(f"threshold {threshold:g}", (100, threshold), ha="right", va="bottom", fontsize=8)
     axes.set_ylim(0, 1.04)
@@ -99,7 +77,3 @@ def _curves(axes: Any, sae: dict[str, Any], threshold: float) -> None:
     axes.set_ylabel("|cosine| with its partner" if assigned else "cosine with its best match")
     axes.legend(frameon=False, fontsize=9)
     tidy(axes)
-
-
-def _percent(curve: list[float]) -> list[float]:
-    return [100 * (i + 0.5) / len(curve) for i in range(len(curve))]

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-Purpose = Literal["directions", "learning", "training", "evidence", "held out", "shuffle", "chance"]
+Purpose = Literal["directions", "learning", "training", "evidence", "held out", "shuffle"]
 
 # Far apart, so that no seed of one purpose is a seed of another.
 _OFFSETS: dict[Purpose, int] = {
@@ -21,17 +21,16 @@ _OFFSETS: dict[Purpose, int] = {
     "evidence": 7_340_036_000_003,
     "held out": 7_340_037_000_003,
     "shuffle": 7_340_038_000_003,
-    "chance": 7_340_039_000_003,
 }
 
 
 def stream(purpose: Purpose, seed: int) -> torch.Generator:
-    """A new generator.
+    """Make a new generator.
 
     Args:
         purpose: what is drawn from it: a world's feature vectors; the samples that W_p is learned
             from, that SAEs are trained on, that Γ is made from, that is measured on; the order of a
-            shuffled Γ; the random decoders that say what chance is.
+            shuffled Γ.
         seed: at least 0, and less than 10⁶.
     """
     return torch.Generator().manual_seed(_OFFSETS[purpose] + seed)

@@ -26,13 +26,8 @@ class Activation:
     @property
     def label(self) -> str:
         """For readers: `none`, `ReLU`, `JumpReLU 0.1`, `Top-2`."""
-        labels = {
-            "none": "none",
-            "relu": "ReLU",
-            "jumprelu": f"JumpReLU {self.threshold:g}",
-            "topk": f"Top-{self.k}",
-        }
-        return labels[self.kind]
+        jump, top = f"JumpReLU {self.threshold:g}", f"Top-{self.k}"
+        return {"none": "none", "relu": "ReLU", "jumprelu": jump, "topk": top}[self.kind]
 
     def __call__(self, hidden_pre: Tensor, scores: Tensor | None = None) -> Tensor:
         """σ(hidden_pre); `scores` are what Top-k compares, by default hidden_pre itself."""

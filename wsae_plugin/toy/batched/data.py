@@ -57,7 +57,7 @@ class WorldStack:
                     "stack have the same n_features and d_in, and independent features."
                 )
         self.feature_vectors = torch.stack([world.feature_vectors for world in worlds])
-        self._probabilities = torch.stack([world.firing_probabilities for world in worlds])
+        self.firing_probabilities = torch.stack([world.firing_probabilities for world in worlds])
         self._seeds = tuple(seeds)
 
     def __len__(self) -> int:
@@ -65,7 +65,9 @@ class WorldStack:
 
     def stream(self, purpose: Purpose) -> FeatureStream:
         """A stream of features; another purpose has samples that no other stream has."""
-        return FeatureStream(self._probabilities, [stream(purpose, seed) for seed in self._seeds])
+        return FeatureStream(
+            self.firing_probabilities, [stream(purpose, seed) for seed in self._seeds]
+        )
 
     def activations(self, features: Tensor) -> Tensor:
         """x_p of features (n_worlds, n_samples, n_features): (n_worlds, n_samples, d_in)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,6 +41,12 @@ class SAEStack:
         """x̂ of feature activations (n, n_samples, d_sae): shape (n, n_samples, d_in)."""
         return torch.baddbmm(self.b_dec.unsqueeze(1), feature_acts, self.W_dec)
 
+    def each(self) -> Iterator[SAEStack]:
+        """Stacks of one SAE each."""
+        tensors = {name: value for name, value in vars(self).items() if name != "activation"}
+        for i in range(len(self.W_dec)):
+            yield replace(self, **{name: value[i : i + 1] for name, value in tensors.items()})
+
 
 def initial_decoders(
     seeds: Sequence[int],
@@ -49,7 +55,7 @@ def initial_decoders(
     norm: float = 0.1,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """W_dec before training, as SAELens draws it under `torch.manual_seed(seed)`.
+    """Draw W_dec before training, as SAELens draws it under `torch.manual_seed(seed)`.
 
     Args:
         seeds: one for each SAE.

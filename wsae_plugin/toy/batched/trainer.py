@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from sae_lens.training.optim import get_lr_scheduler
 from torch import Tensor
 
 from wsae_plugin.toy.batched.activation import Activation
-from wsae_plugin.toy.batched.model import TiedSAEs, UntiedSAEs, weighted_loss
+from wsae_plugin.toy.batched.model import SAEs, weighted_loss
 from wsae_plugin.toy.batched.stack import SAEStack
 
 MAX_GRADIENT_NORM = 1.0
@@ -54,14 +54,9 @@ class InputMap:
         W_enc = torch.bmm(stack.W_enc, self.matrix.transpose(1, 2))
         inverse = torch.linalg.inv(self.matrix.double()).to(self.matrix)
         shift = torch.bmm(W_enc, self.mean.unsqueeze(-1)).squeeze(-1)
-        return SAEStack(
-            W_enc=W_enc,
-            b_enc=stack.b_enc - shift,
-            W_dec=torch.bmm(stack.W_dec, inverse),
-            b_dec=torch.bmm(stack.b_dec.unsqueeze(1), inverse).squeeze(1) + self.mean,
-            score_scale=stack.score_scale,
-            activation=stack.activation,
-        )
+        b_dec = torch.bmm(stack.b_dec.unsqueeze(1), inverse).squeeze(1) + self.mean
+        W_dec = torch.bmm(stack.W_dec, inverse)
+        return replace(stack, W_enc=W_enc, b_enc=stack.b_enc - shift, W_dec=W_dec, b_dec=b_dec)
 
 
 def train_stack(
@@ -90,8 +85,9 @@ def train_stack(
     Returns:
         The trained SAEs, as functions of x.
     """
-    model = (TiedSAEs if tied else UntiedSAEs)(decoders, activation)
-    optimizer = torch.optim.Adam(model.parameters(), lr=training.lr, fused=True)
+    model = SAEs(decoders, activation, tied)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=training.lr, fused=True)
     scheduler = get_lr_scheduler(
         "constant",
         optimizer,
@@ -107,7 +103,7 @@ def train_stack(
         if input_map is not None:
             activations = input_map(activations)
         weighted_loss(model(activations), activations, gamma).sum().backward()
-        clip_each(list(model.parameters()))
+        clip_each(trained)
         optimizer.step()
         optimizer.zero_grad()
         scheduler.step()

@@ -60,7 +60,7 @@ def axis_privileged(
     name: str = "axes",
     seed: int = 0,
 ) -> World:
-    """A world that is the direct sum of `blocks`, in their order.
+    """Make a world that is the direct sum of `blocks`, in their order.
 
     Args:
         blocks: which features share which dimensions.
@@ -70,13 +70,11 @@ def axis_privileged(
     """
     generator = stream("directions", seed)
     feature_vectors = torch.block_diag(*(block.directions(generator) for block in blocks))
-    layout = [[block.n_features, block.n_dimensions] for block in blocks]
-    description = {"kind": "axis_privileged", "blocks": layout, "seed": seed}
-    return make_world(name, feature_vectors, firing_probabilities, description)
+    return make_world(name, feature_vectors, firing_probabilities)
 
 
 def mixed_axes(d_in: int, shared: Block) -> list[Block]:
-    """Half of the dimensions with one feature each, the other half in copies of `shared`.
+    """Give half of the dimensions one feature each, the other half in copies of `shared`.
 
     Dimensions that are too few for one more copy carry one feature each as well.
     """

@@ -22,7 +22,7 @@ def random_dictionary(
     coherence: float = 0.0,
     n_clusters: int = 1,
 ) -> World:
-    """The data of arXiv 2506.14002: a row of H has s nonzeros, uniform on [0, 1], s from a list.
+    """Make data of arXiv 2506.14002: a row of H has s nonzeros, uniform on [0, 1], s of a list.
 
     Args:
         n_features: rows of V.
@@ -51,9 +51,8 @@ def random_dictionary(
         rank = torch.rand_like(activations).argsort(dim=1).argsort(dim=1)
         return activations * (rank < s)
 
-    description = {"kind": "random_dictionary", "n_active": list(n_active), "seed": seed}
     feature_vectors = _gaussian_rows(n_features, d_in, seed, coherence, n_clusters)
-    return make_world(name, feature_vectors, 1.0, description, [keep_exactly_s])
+    return make_world(name, feature_vectors, 1.0, [keep_exactly_s])
 
 
 def dictionary_of_frequencies(
@@ -65,7 +64,7 @@ def dictionary_of_frequencies(
     coherence: float = 0.0,
     n_clusters: int = 1,
 ) -> World:
-    """The same V with features that fire independently, each as often as it is told.
+    """Make the same V with features that fire independently, each as often as it is told.
 
     Args:
         frequencies: shape (n_features,), in (0, 1].
@@ -79,8 +78,7 @@ def dictionary_of_frequencies(
         BadInputError: a frequency is not in (0, 1].
     """
     feature_vectors = _gaussian_rows(len(frequencies), d_in, seed, coherence, n_clusters)
-    description = {"kind": "dictionary_of_frequencies", "seed": seed}
-    return make_world(name, feature_vectors, frequencies, description)
+    return make_world(name, feature_vectors, frequencies)
 
 
 def _gaussian_rows(

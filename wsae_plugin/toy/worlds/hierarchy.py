@@ -19,7 +19,7 @@ def parents_and_children(
     name: str = "hierarchy",
     seed: int = 0,
 ) -> World:
-    """Parents fire independently, a child only where its parent does (SAELens's hierarchy).
+    """Let parents fire independently, a child only where its parent does (SAELens's hierarchy).
 
     Features 0 … n_parents − 1 are the parents; the children of parent p follow in a run.
 
@@ -34,31 +34,12 @@ def parents_and_children(
         seed: of the directions.
     """
     n_children = n_parents * children_per_parent
+    children = torch.arange(n_parents, n_parents + n_children).view(n_parents, -1).tolist()
     nodes = [
-        HierarchyNode(
-            feature_index=parent,
-            mutually_exclusive_children=mutually_exclusive,
-            children=[
-                HierarchyNode(feature_index=n_parents + parent * children_per_parent + child)
-                for child in range(children_per_parent)
-            ],
-        )
-        for parent in range(n_parents)
+        HierarchyNode(parent, [HierarchyNode(child) for child in mine], mutually_exclusive)
+        for parent, mine in enumerate(children)
     ]
-    probabilities = torch.cat(
-        [
-            torch.full((n_parents,), parent_probability),
-            torch.full((n_children,), child_probability),
-        ]
-    )
+    sizes = torch.tensor([n_parents, n_children])
+    rates = torch.tensor([parent_probability, child_probability]).repeat_interleave(sizes)
     directions = FeatureDictionary(n_parents + n_children, d_in, seed=seed).feature_vectors
-    description = {
-        "kind": "parents_and_children",
-        "n_parents": n_parents,
-        "children_per_parent": children_per_parent,
-        "parent_probability": parent_probability,
-        "child_probability": child_probability,
-        "mutually_exclusive": mutually_exclusive,
-        "seed": seed,
-    }
-    return make_world(name, directions, probabilities, description, [hierarchy_modifier(nodes)])
+    return make_world(name, directions, rates, [hierarchy_modifier(nodes)])

@@ -8,13 +8,11 @@ from wsae_plugin.toy.worlds.world import World, make_world
 
 
 def superposed(feature_vectors: Tensor, sparsity: float, *, name: str = "learned") -> World:
-    """The world of arXiv 2506.15963, eqs. 1–3: x_i = 0 with probability S, else uniform on [0, 1].
+    """Make the world of arXiv 2506.15963, eqs. 1–3: x_i = 0 with probability S, else uniform.
 
     Args:
         feature_vectors: W_pᵀ, shape (n_features, d_in), from `learn_superposition`.
         sparsity: S, in [0, 1).
         name: in files and figures.
     """
-    return make_world(
-        name, feature_vectors, 1 - sparsity, {"kind": "superposed", "sparsity": sparsity}
-    )
+    return make_world(name, feature_vectors, 1 - sparsity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from sae_lens.synthetic import (
@@ -30,14 +29,12 @@ class World:
         name: in files and figures.
         feature_dict: SAELens's dictionary, without a bias.
         activation_generator: SAELens's generator of x.
-        description: what the world was made from, plain values for JSON.
         is_independent: whether the features fire independently of each other.
     """
 
     name: str
     feature_dict: FeatureDictionary
     activation_generator: ActivationGenerator
-    description: dict[str, Any]
     is_independent: bool
 
     @property
@@ -78,16 +75,14 @@ def make_world(
     name: str,
     feature_vectors: Tensor,
     firing_probabilities: Tensor | float,
-    description: dict[str, Any],
     modifiers: Sequence[ActivationsModifier] = (),
 ) -> World:
-    """A world of these directions; a feature that fires is uniform on [0, 1] (Elhage et al. 2022).
+    """Make a world of these directions; what fires is uniform on [0, 1] (Elhage et al. 2022).
 
     Args:
         name: in files and figures.
         feature_vectors: shape (n_features, d_in), of any length.
         firing_probabilities: one number, or shape (n_features,), in (0, 1].
-        description: what it was made from; the name, the sizes are added.
         modifiers: SAELens's, applied to the features after the magnitudes; none means that the
             features are independent.
 
@@ -113,7 +108,6 @@ def make_world(
             probabilities.expand(n_features).clone(),
             modify_activations=[_with_uniform_magnitudes, *modifiers],
         ),
-        description={"name": name, "n_features": n_features, "d_in": d_in, **description},
         is_independent=not modifiers,
     )
 
