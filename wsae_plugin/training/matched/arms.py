@@ -13,7 +13,7 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from wsae_plugin.comparison import Role
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES
-from wsae_plugin.training.fields import convert
+from wsae_plugin.validation import convert
 from wsae_plugin.training.messages import nearest
 
 Control = Literal["constant", "shuffled", "opposite", "whitening"]

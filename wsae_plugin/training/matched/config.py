@@ -13,10 +13,10 @@ from sae_lens import TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.fields import convert, resolve_section
+from wsae_plugin.validation import convert, resolve as resolve_section
 from wsae_plugin.training.matched.arms import Arm, resolve_arms
 from wsae_plugin.training.messages import naming, nearest
-from wsae_plugin.training.ranges import check_range
+from wsae_plugin.training.checks import check_alone as check_range
 from wsae_plugin.training.yaml_file import read_yaml, with_overrides
 
 _OURS = ("hooks", "hooks_per_pass", "seeds", "sae", "sparsity", "baseline", "arms")
