@@ -48,7 +48,7 @@ class GammaScheduler(nn.Module):
         freeze_step: steps over which Γ is estimated; None: all of them.
         alpha_warm_up_steps: steps over which SAELens warms α up linearly from 0.
         file: for the proxy "file".
-        seed: for the proxy "shuffled_variance".
+        seed: for the shuffled proxies.
         dtype: the SAE's.
         device: the SAE's.
 
@@ -214,6 +214,10 @@ class GammaScheduler(nn.Module):
             )
         return proxy
 
+    @property
+    def _is_uniform_on_purpose(self) -> bool:
+        return self.normalization == "constant" or self.proxy_name.endswith("uniform")
+
     def _write(self, now: GammaStatistics) -> None:
         self.statistics = now.to_bytes().to(self.gamma.device)
         self._recompute_gamma()
@@ -237,7 +241,7 @@ class GammaScheduler(nn.Module):
             if self.freeze_step is not None:
                 raise RunFailedError(told)
             logger.warning(told)
-        elif self.proxy_name != "uniform" and now.alpha != 0 and len(self.gamma.unique()) == 1:
+        elif now.alpha != 0 and len(self.gamma.unique()) == 1 and not self._is_uniform_on_purpose:
             logger.warning(
                 "gamma_proxy %r orders no dimension after %d steps: Γ weights all of them alike.",
                 self.proxy_name,

@@ -92,7 +92,10 @@ class RunConfig:
         if name not in saes:
             raise BadInputError(f"--sae {name}: no such SAE; {nearest(name, saes)}")
         own = {"sae": saes[name]}
-        for field, of_all in (("hook_name", "hook_names"), ("hook_head_index", "hook_head_indices")):
+        for field, of_all in (
+            ("hook_name", "hook_names"),
+            ("hook_head_index", "hook_head_indices"),
+        ):
             one_each = values.pop(of_all)
             own[field] = one_each.get(name) if isinstance(one_each, dict) else one_each
         resolved = resolve(LanguageModelSAERunnerConfig, values | own, others_allowed=True)

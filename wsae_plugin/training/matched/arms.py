@@ -13,8 +13,8 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from wsae_plugin.comparison import Role
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES
-from wsae_plugin.validation import convert
 from wsae_plugin.training.messages import nearest
+from wsae_plugin.validation import convert
 
 Control = Literal["constant", "shuffled", "opposite", "whitening"]
 CONTROLS: tuple[str, ...] = get_args(Control)

@@ -13,11 +13,12 @@ from sae_lens import TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.validation import convert, resolve as resolve_section
+from wsae_plugin.training.checks import check_alone as check_range
 from wsae_plugin.training.matched.arms import Arm, resolve_arms
 from wsae_plugin.training.messages import naming, nearest
-from wsae_plugin.training.checks import check_alone as check_range
 from wsae_plugin.training.yaml_file import read_yaml, with_overrides
+from wsae_plugin.validation import convert
+from wsae_plugin.validation import resolve as resolve_section
 
 _OURS = ("hooks", "hooks_per_pass", "seeds", "sae", "sparsity", "baseline", "arms")
 # What the comparison itself decides for each of its runs.

@@ -12,10 +12,10 @@ from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 from wsae_plugin.comparison import layer_of
 from wsae_plugin.training.checks import check
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.validation import resolve as resolve_section
 from wsae_plugin.training.matched.arms import Arm
 from wsae_plugin.training.matched.config import ComparisonConfig, read_comparison_config
 from wsae_plugin.training.messages import naming
+from wsae_plugin.validation import resolve as resolve_section
 
 
 @dataclass(frozen=True)
