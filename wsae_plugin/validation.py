@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
@@ -169,7 +170,7 @@ def _strict(annotation: Any) -> Any:
         kinds = set(map(type, arguments))  # 1 == True, and is no True
         return Annotated[annotation, BeforeValidator(lambda v: v if type(v) in kinds else ...)]
     if origin in _UNIONS:
-        return Union[tuple(map(_strict, arguments))]
+        return reduce(or_, map(_strict, arguments))
     if origin in (list, tuple):
         n = None if origin is list or arguments[-1] is ... else len(arguments)
         return Annotated[list[_strict(arguments[0])], Len(n or 0, n)]
@@ -185,7 +186,7 @@ def _section_of(annotation: Any) -> type[Any] | None:
     """The dataclass that an annotation is; None for one of another kind."""
     if isinstance(annotation, TypeVar):
         annotation = annotation.__bound__
-    return annotation if is_dataclass(annotation) else None
+    return cast("type[Any]", annotation) if is_dataclass(annotation) else None
 
 
 def _chosen(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.evaluation.test_measures import Store
 from tests.training.tiny import TinyWorld, sae, write_config, write_texts
-from wsae_plugin.comparison import runs_of
+from wsae_plugin.compare.manifest import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.evaluation import evaluate_runs as module
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs, passes

@@ -306,6 +306,17 @@ def test_constant_is_the_literal_gammas_root_mean_square_at_every_step(
     assert "orders no dimension" not in caplog.text
 
 
+def test_the_constant_by_hand() -> None:
+    batches = [torch.tensor([[0.0, 0.0], [2.0, 6.0]]), torch.tensor([[1.0, 3.0], [1.0, 3.0]])]
+    assert moments_of(torch.cat(batches)).variance.tolist() == [0.5, 4.5]
+    # At α = 1/2, γ² is the variance, so c² is their mean; at α = 1, γ = 0.5 and 4.5.
+    for alpha, c in ((0.5, 2.5**0.5), (1.0, ((0.25 + 20.25) / 2) ** 0.5)):
+        scheduler = GammaScheduler(2, D_SAE, normalization="constant", dtype=torch.float64)
+        for step, x in enumerate(batches):
+            scheduler.update(step, alpha, x, decoder)
+        assert scheduler.gamma.tolist() == pytest.approx([c, c])
+
+
 def test_the_example_in_the_docstring() -> None:
     gamma = GammaScheduler(d_in=2, d_sae=8, freeze_step=1)
     x = torch.tensor([[0.0, 0.0], [2.0, 4.0]])

@@ -13,7 +13,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from wsae_plugin.comparison import MANIFEST_FILENAME
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import sha256_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.comparison import MANIFEST_FILENAME, ComparedRun, Comparison, runs_of
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, Comparison, runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.json_fields import JsonSection, read_json
 from wsae_plugin.training.yaml_file import read_yaml

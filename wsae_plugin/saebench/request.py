@@ -9,7 +9,7 @@ from typing import get_args
 
 import torch
 
-from wsae_plugin.comparison import MANIFEST_FILENAME, ComparedRun
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.saebench.evals.base import Profile

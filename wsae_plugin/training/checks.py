@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
-_RANGES = {
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "must be above 0": (
         lambda value: value > 0,
         """training_tokens training_samples train_batch_size_tokens batch_size context_size
@@ -137,7 +137,10 @@ def _problems(config: RunConfig) -> Iterator[str]:
     pretrained = values.get("from_pretrained_path")
     if pretrained is not None:
         if not (Path(pretrained) / SAE_WEIGHTS_FILENAME).is_file():
-            yield f"from_pretrained_path = {pretrained!r}: no folder with {SAE_WEIGHTS_FILENAME} in it"
+            yield (
+                f"from_pretrained_path = {pretrained!r}: no folder with {SAE_WEIGHTS_FILENAME} in "
+                "it"
+            )
         refuse_links(Path(pretrained))
     checkpoint = values.get("resume_from_checkpoint")
     if checkpoint is not None and not is_complete(Path(checkpoint)):

@@ -125,7 +125,8 @@ class RunConfig:
         """
         saes = self.sae_configs()
         # `verbose` only makes a constructor log a summary, and we construct more than once.
-        values = self.values | {"output_path": None if output is None else str(output)}
+        values: dict[str, Any] = dict(self.values)
+        values["output_path"] = None if output is None else str(output)
         if self.is_synthetic:
             del values["seed"]
         else:

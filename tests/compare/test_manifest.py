@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from wsae_plugin.comparison import Comparison, layer_of, runs_of
+from wsae_plugin.compare.manifest import Comparison, layer_of, runs_of
 from wsae_plugin.errors import BadInputError
 
 
@@ -115,18 +115,24 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another version": (lambda d: d.update(comparison=2), "comparison = 2: this version reads 1"),
     "no runs": (lambda d: d.pop("runs"), "runs: missing"),
     "runs of another kind": (lambda d: d.update(runs={}), "runs = {}: must be a list"),
-    "a run that is none": (lambda d: d.update(runs=[3]), r"runs\[0\]: must be an object"),
-    "an unknown status": (lambda d: d.update(status="done"), "status = 'done': must be 'running'"),
-    "a seed that is none": (lambda d: d.update(seeds=["0"]), "seeds = .*: must hold a whole"),
+    "a run that is none": (lambda d: d.update(runs=[3]), r"runs\[0\] = 3: must be a section"),
+    "an unknown status": (
+        lambda d: d.update(status="done"),
+        "status = 'done': must be one of",
+    ),
+    "a seed that is none": (
+        lambda d: d.update(seeds=["0"]),
+        "seeds = .* a list of: a whole",
+    ),
     "true for a number": (lambda d: d.update(context_size=True), "context_size = True"),
     "two baselines": (lambda d: d["arms"][1].update(role="baseline"), "baseline = 'sae'"),
     "an arm twice": (lambda d: d["arms"].append(d["arms"][1]), "'alpha-1' is there twice"),
     "an unknown role": (lambda d: d["arms"][0].update(role="best"), "role = 'best'"),
     "a run twice": (lambda d: d["runs"].append(d["runs"][0]), "is there twice"),
-    "an unknown arm": (first_run(arm="wsae"), r"runs\[0\]: arm = 'wsae': must be 'sae' or"),
+    "an unknown arm": (first_run(arm="wsae"), r"runs\[0\]\.arm = 'wsae': must be 'sae' or"),
     "a role that is not the arm's": (first_run(role="control"), "role = 'control'"),
     "a name that is a path": (first_run(run="../x"), "run = '../x': names files"),
-    "text for a sparsity": (first_run(sparsity={"k": "16"}), "sparsity: k = '16'"),
+    "text for a sparsity": (first_run(sparsity={"k": "16"}), r"runs\[0\]\.sparsity\.k = '16'"),
     "a path out": (first_run(path="../elsewhere"), "stays inside"),
     "a path out and back": (first_run(path="runs/../../x"), "stays inside"),
     "an absolute path": (first_run(path="/etc"), "stays inside"),
