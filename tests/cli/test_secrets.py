@@ -31,7 +31,7 @@ from wsae_plugin.compare.plan import load_comparison_config
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training import load_run_config
 from wsae_plugin.training.trainer import WeightedSAETrainer
-from wsae_plugin.training.yaml_file import read_yaml
+from wsae_plugin.yaml_file import read_yaml
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All samples in the training dataset"),

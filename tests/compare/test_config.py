@@ -13,7 +13,7 @@ from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.plan import group_config, load_comparison_config, plan
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training import load_run_config
-from wsae_plugin.training.yaml_file import to_yaml
+from wsae_plugin.yaml_file import to_yaml
 
 ARMS: dict[str, dict[str, Any]] = {
     "sae": {"alpha": 0},

@@ -25,7 +25,7 @@ from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs, pa
 from wsae_plugin.evaluation.evaluated_run import EvaluatedRun
 from wsae_plugin.evaluation.held_out import held_out_source, open_held_out
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.train import train
 
 ARMS = {

@@ -26,8 +26,8 @@ from wsae_plugin.hub.local_paths import without_local_paths
 from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord
 from wsae_plugin.hub.remeasure import TOLERANCES, needs_local_text, remeasure, why_not_at_hand
 from wsae_plugin.json_fields import read_json
-from wsae_plugin.training.messages import refusals_as_bad_input
-from wsae_plugin.training.yaml_file import to_yaml
+from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.yaml_file import to_yaml
 
 ROOT_CONFIG = "config.json"
 CARD = "README.md"

@@ -1,1 +1,0 @@
-from wsae_plugin.training.config import load_run_config as load_run_config

@@ -1,1 +1,0 @@
-from wsae_plugin.messages import *  # noqa: F403

@@ -1,1 +1,0 @@
-from wsae_plugin.yaml_file import *  # noqa: F403
