@@ -194,6 +194,10 @@ def arm(name: str, **fields: Any) -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown field": ({"hook": "x"}, "hook: unknown field; did you mean 'hooks'"),
+    "a misspelt log field": (
+        {"logger": {"log_wandb": True}},
+        "logger.log_wandb: unknown field; did you mean 'log_to_wandb'",
+    ),
     "a field of each run": ({"seed": 1}, "seed: unknown field; did you mean 'seeds'"),
     "a hook as text": ({"hooks": "x"}, "hooks = 'x': must be a list of: text"),
     "no hook": ({"hooks": []}, r"hooks = \[\]: give one or more"),

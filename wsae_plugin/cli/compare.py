@@ -175,9 +175,8 @@ def _show_estimate(
         return
     _print([f"{config.source} → {folder} (nothing is written)"])
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("arm", "role", "α", "proxy", "normalization"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("label")
+    for column in ("arm", "role", "α", "proxy", "normalization", "label"):
+        table.add_column(column, no_wrap=column != "label")
     for arm in config.arms:
         normalization = arm.overrides.get("gamma_normalization", "-")
         proxy = arm.proxy or "-"

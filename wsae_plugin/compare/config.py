@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import product
-from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 from sae_lens import TrainingSAEConfig
@@ -14,10 +13,9 @@ from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.resolve_arms import config_class_of, resolve_arms
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.messages import naming, nearest
+from wsae_plugin.messages import nearest
 from wsae_plugin.training.checks import check_alone
 from wsae_plugin.validation import convert, resolve
-from wsae_plugin.yaml_file import read_config
 
 
 @dataclass(frozen=True)
@@ -77,35 +75,27 @@ class ComparisonConfig:
         return {name: value for name, value in self.values.items() if name not in _OURS}
 
 
-def read_comparison_config(path: Path, overrides: Sequence[str] = ()) -> ComparisonConfig:
-    """Read and resolve a comparison config; what its runs amount to is not checked yet.
-
-    Args:
-        path: The YAML file.
-        overrides: What `--set` gives, such as `arms.alpha-1.gamma_clip=10`.
+def resolve_comparison(
+    written: Mapping[str, Any],
+) -> tuple[dict[str, Any], tuple[Arm, ...]]:
+    """The values and arms of a comparison config; what its runs amount to is not checked yet.
 
     Raises:
         BadInputError: An unknown field, a wrong type, or arms that cannot be.
     """
-    written, source = read_config(path, overrides)
-    with naming(source):
-        return ComparisonConfig(*_resolve(written), source)
-
-
-def _resolve(written: dict[str, Any]) -> tuple[dict[str, Any], tuple[Arm, ...]]:
     for key in written:
         if key not in _SHARED and key not in _OURS:
             raise BadInputError(f"{key}: unknown field; {nearest(key, {*_SHARED, *_OURS})}")
-    common = {"saes": {}, "hook_names": ""} | written
-    shared = resolve(MultiSAETrainingRunnerConfig, common, others_allowed=True)
+    common = {key: value for key, value in written.items() if key in _SHARED}
+    shared = resolve(MultiSAETrainingRunnerConfig, {"saes": {}, "hook_names": "", **common})
     grid = resolve(_Grid, written, others_allowed=True)
     sparsity, per_pass = grid["sparsity"], grid["hooks_per_pass"]
-    for name, values in (
-        ("hooks", grid["hooks"]),
-        ("seeds", grid["seeds"]),
-        *((f"sparsity.{varied}", values) for varied, values in sparsity.items()),
-    ):
-        _check_distinct(name, values)
+    varied = {"hooks": grid["hooks"], "seeds": grid["seeds"]}
+    for name, values in (varied | {f"sparsity.{k}": v for k, v in sparsity.items()}).items():
+        if not values:
+            raise BadInputError(f"{name} = []: give one or more")
+        if len(set(values)) < len(values):
+            raise BadInputError(f"{name} = {values}: one of them is there twice")
     for seed in grid["seeds"]:
         check_alone("seeds", "seed", seed)
     if per_pass is not None and per_pass < 1:
@@ -116,9 +106,8 @@ def _resolve(written: dict[str, Any]) -> tuple[dict[str, Any], tuple[Arm, ...]]:
     arms = resolve_arms(grid["arms"], sae, grid["baseline"])
     _check_varied(sparsity, grid["arms"], arms)
     grid["sae"] = {name: value for name, value in sae.items() if name not in sparsity}
-    return {name: shared[name] for name in shared if name in _SHARED} | {
-        name: grid[name] for name in _OURS
-    }, arms
+    values = {name: value for name, value in shared.items() if name in _SHARED}
+    return values | {name: grid[name] for name in _OURS}, arms
 
 
 def _sae(written: dict[str, Any], sparsity: Mapping[str, list[float]]) -> dict[str, Any]:
@@ -134,13 +123,6 @@ def _sae(written: dict[str, Any], sparsity: Mapping[str, list[float]]) -> dict[s
     # Where a varied field has no default, such as d_sae, the section is whole only with a value.
     first = {name: values[0] for name, values in sparsity.items()}
     return convert(written | first, cast("Any", TrainingSAEConfig), "sae")
-
-
-def _check_distinct(name: str, values: list[Any]) -> None:
-    if not values:
-        raise BadInputError(f"{name} = []: give one or more")
-    if len(set(values)) < len(values):
-        raise BadInputError(f"{name} = {values}: one of them is there twice")
 
 
 def _check_varied(

@@ -216,18 +216,8 @@ def _plain_run(path: Path, file: Path) -> ComparedRun:
         )
     with naming(str(file)):
         hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
-    name = path.resolve().name
-    return ComparedRun(
-        run=name,
-        path=path,
-        arm=name,
-        role="baseline",
-        hook_name=hook_name,
-        layer=layer_of(hook_name),
-        sparsity={},
-        seed=seed,
-        pair=name,
-    )
+    name, layer = path.resolve().name, layer_of(hook_name)
+    return ComparedRun(name, path, name, "baseline", hook_name, layer, {}, seed, pair=name)
 
 
 @dataclass(frozen=True)

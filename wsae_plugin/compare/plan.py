@@ -10,12 +10,13 @@ from typing import Any
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
 from wsae_plugin.compare.arms import Arm
-from wsae_plugin.compare.config import ComparisonConfig, read_comparison_config
+from wsae_plugin.compare.config import ComparisonConfig, resolve_comparison
 from wsae_plugin.compare.manifest import layer_of
 from wsae_plugin.messages import naming
 from wsae_plugin.training.checks import check
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.validation import resolve
+from wsae_plugin.yaml_file import read_config
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,13 @@ def load_comparison_config(path: Path, overrides: Sequence[str] = ()) -> Compari
     Raises:
         BadInputError: Whatever the file and the overrides alone show to be wrong.
     """
-    config = read_comparison_config(path, overrides)
-    for group in plan(config):
-        # Other seeds are other seeds only.
-        if group.seed == config.seeds[0]:
-            run_config = group_config(config, group)
-            with naming(config.source):
+    written, source = read_config(path, overrides)
+    with naming(source):
+        config = ComparisonConfig(*resolve_comparison(written), source)
+        for group in plan(config):
+            # Other seeds are other seeds only.
+            if group.seed == config.seeds[0]:
+                run_config = group_config(config, group)
                 check(run_config)
                 run_config.runner_config()
     return config
@@ -132,8 +134,7 @@ def group_config(config: ComparisonConfig, group: Group) -> RunConfig:
         "seed": group.seed,
         "output_path": None,
     }
-    with naming(config.source):
-        resolved = resolve(MultiSAETrainingRunnerConfig, values)
+    resolved = resolve(MultiSAETrainingRunnerConfig, values)
     return RunConfig(MultiSAETrainingRunnerConfig, resolved, source=config.source)
 
 

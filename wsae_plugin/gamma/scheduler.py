@@ -267,19 +267,11 @@ class GammaScheduler(nn.Module):
         return self
 
     @override
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         packed = state_dict.get(f"{prefix}statistics")
         if packed is not None and packed.shape != self.statistics.shape:
-            error_msgs.append(
+            error_messages: list[str] = args[-1]
+            error_messages.append(
                 f"the checkpoint's Γ was estimated for another d_in or another kind of proxy than "
                 f"gamma_proxy {self.proxy_name!r}: it holds {len(packed)} bytes of statistics, "
                 f"{len(self.statistics)} are needed."
@@ -288,7 +280,5 @@ class GammaScheduler(nn.Module):
         if packed is not None:
             # A copy, since a mapped file need not be aligned to the eight bytes of a float64.
             state_dict[f"{prefix}statistics"] = packed.to(torch.uint8, copy=True)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._recompute_gamma()

@@ -64,18 +64,11 @@ def warn(config: RunConfig) -> None:
     for path, section in config.sae_sections.items():
         freeze_step = section.get("gamma_freeze_step")
         if section.get("alpha") and freeze_step is not None and freeze_step >= config.n_steps:
-            logger.warning(
-                "%s.gamma_freeze_step = %d: the run has %d steps, so Γ is never frozen",
-                path,
-                freeze_step,
-                config.n_steps,
-            )
-    checkpoints = config.values["checkpoint_path"]
-    if checkpoints != "checkpoints":
-        logger.warning(
-            "checkpoint_path = %r: has no effect; checkpoints are kept in the run folder",
-            checkpoints,
-        )
+            told = "%s.gamma_freeze_step = %d: the run has %d steps, so Γ is never frozen"
+            logger.warning(told, path, freeze_step, config.n_steps)
+    if (checkpoints := config.values["checkpoint_path"]) != "checkpoints":
+        told = "checkpoint_path = %r: has no effect; checkpoints are kept in the run folder"
+        logger.warning(told, checkpoints)
 
 
 def check_alone(path: str, name: str, value: Any) -> None:
