@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import wsae_plugin
 from wsae_plugin.compare.manifest import Comparison, layer_of, runs_of
 from wsae_plugin.errors import BadInputError
 
@@ -169,6 +171,19 @@ def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(BadInputError, match="cannot be read as JSON"):
         Comparison.load(tmp_path)
+
+
+def test_readers_of_comparisons_import_no_training_code() -> None:
+    package = Path(wsae_plugin.__file__).parent
+    seen, left = set[str](), ["compare.manifest"]
+    while left:
+        module = left.pop()
+        seen.add(module)
+        file = package / f"{module.replace('.', '/')}.py"
+        imports = re.findall(r"^from wsae_plugin\.(\S+) import", file.read_text(), re.MULTILINE)
+        left += set(imports) - seen
+    assert {"compare.arms", "validation", "yaml_file"} < seen
+    assert not {module for module in seen if module.startswith(("training", "saes", "gamma"))}
 
 
 def test_the_layer_is_the_number_between_dots() -> None:

@@ -267,11 +267,13 @@ class GammaScheduler(nn.Module):
         return self
 
     @override
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         packed = state_dict.get(f"{prefix}statistics")
         if packed is not None and packed.shape != self.statistics.shape:
-            error_messages: list[str] = args[-1]
-            error_messages.append(
+            told: list[str] = args[-1]  # torch's error_msgs
+            told.append(
                 f"the checkpoint's Γ was estimated for another d_in or another kind of proxy than "
                 f"gamma_proxy {self.proxy_name!r}: it holds {len(packed)} bytes of statistics, "
                 f"{len(self.statistics)} are needed."
@@ -280,5 +282,5 @@ class GammaScheduler(nn.Module):
         if packed is not None:
             # A copy, since a mapped file need not be aligned to the eight bytes of a float64.
             state_dict[f"{prefix}statistics"] = packed.to(torch.uint8, copy=True)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._recompute_gamma()
