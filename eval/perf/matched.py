@@ -42,8 +42,8 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 import wsae_plugin
+from wsae_plugin.compare.plan import group_config, load_comparison_config, plan
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.matched.plan import group_config, load_comparison_config, plan
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.runners import WatchedMultiRunner
 from wsae_plugin.training.saes import build_saes
@@ -172,7 +172,7 @@ def main(
 ) -> None:
     """Time the matched training of three arms against its parts."""
     comparison = load_comparison_config(CONFIG, OVERRIDES)
-    config = group_config(comparison, plan(comparison)[0], Path())
+    config = group_config(comparison, plan(comparison)[0])
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
         times = measure(open_runner(config, Path(folder)), config, pairs)

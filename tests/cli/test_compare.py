@@ -12,10 +12,10 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from tests.training.matched.comparisons import HOOKS, small
+from tests.compare.comparisons import HOOKS, small
 from tests.training.tiny import TinyWorld, make_world, write_config
 from wsae_plugin.cli.compare import _HELP, compare  # pyright: ignore[reportPrivateUsage]
-from wsae_plugin.comparison import Comparison
+from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.errors import BadInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")

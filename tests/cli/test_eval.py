@@ -16,7 +16,7 @@ from tests.training.tiny import TinyWorld, make_world, write_config, write_texts
 from wsae_plugin.cli.eval import eval_
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.train import train
 
 app = typer.Typer(context_settings={"terminal_width": 100, "max_content_width": 100})

@@ -24,13 +24,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPTNeoXForCausalLM
 
-from tests.training.matched.comparisons import small
+from tests.compare.comparisons import small
 from tests.training.test_untrusted import Malicious
 from tests.training.tiny import BATCH, WORDS, TinyWorld, make_world, sae, write_config
 from wsae_plugin.cli import main
+from wsae_plugin.compare.folder import ComparisonFolder
 from wsae_plugin.training import watch
 from wsae_plugin.training.checksums import write_checksums
-from wsae_plugin.training.matched.folder import ComparisonFolder
 from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.trainer import WeightedSAETrainer
 

@@ -27,10 +27,11 @@ from tests.hostile import World, change_json
 from tests.hub.conftest import hub  # noqa: F401 - a fixture
 from tests.hub.server import FakeHub
 from wsae_plugin.cli.main import app
+from wsae_plugin.compare.plan import load_comparison_config
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training import load_comparison_config, load_run_config
+from wsae_plugin.training import load_run_config
 from wsae_plugin.training.trainer import WeightedSAETrainer
-from wsae_plugin.training.yaml_file import read_yaml
+from wsae_plugin.yaml_file import read_yaml
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All samples in the training dataset"),

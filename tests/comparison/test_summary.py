@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import wsae_plugin.saebench.summary as summary_module
 from tests.comparison.made_up import METRICS, Plan, change_json, write_comparison
-from wsae_plugin.comparison import ComparedRun
+from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench.summary import summarize
 from wsae_plugin.saebench.summary_inference import add_tests, against_control, sds_to_be_clear

@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 
 from tests.evaluation.test_measures import Store
 from tests.training.tiny import TinyWorld, sae, write_config, write_texts
-from wsae_plugin.comparison import runs_of
+from wsae_plugin.compare.manifest import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.evaluation import evaluate_runs as module
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs, passes
 from wsae_plugin.evaluation.evaluated_run import EvaluatedRun
 from wsae_plugin.evaluation.held_out import held_out_source, open_held_out
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.train import train
 
 ARMS = {

@@ -17,8 +17,7 @@ from wsae_plugin.evaluation.held_out import (
     held_out_source,
     open_held_out,
 )
-from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import RunConfig, load_run_config
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from wsae_plugin import (
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma import PROXIES, Proxy, moments_of, no_samples
 from wsae_plugin.gamma.statistics import GammaStatistics
+from wsae_plugin.gamma.weights import NORMALIZATIONS
 
 D_IN, D_SAE = 6, 10
 
@@ -161,7 +162,7 @@ def test_a_proxy_that_gives_anything_but_a_number_a_dimension_is_rejected(
     assert torch.equal(scheduler.gamma, torch.ones(2))
 
 
-@pytest.mark.parametrize("normalization", ["mean_square", "max", "none"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_gamma_is_what_was_trained_with_after_a_change_of_units(normalization: Any) -> None:
     scheduler = GammaScheduler(D_IN, D_SAE, normalization=normalization, freeze_step=3)
     trained = run(scheduler, range(3))[-1]
@@ -291,6 +292,29 @@ def test_bytes_round_trip(d_latents: int) -> None:
     for a, e in zip(flat, expected, strict=True):
         assert torch.equal(a, e)
         assert a.shape == e.shape
+
+
+@pytest.mark.parametrize("proxy", ["variance", "kurtosis", "interference"])
+def test_constant_is_the_literal_gammas_root_mean_square_at_every_step(
+    proxy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    literal = GammaScheduler(D_IN, D_SAE, proxy=proxy, normalization="none", freeze_step=3)
+    constant = GammaScheduler(D_IN, D_SAE, proxy=proxy, normalization="constant", freeze_step=3)
+    for expected, found in zip(run(literal, range(5)), run(constant, range(5)), strict=True):
+        torch.testing.assert_close(found, expected.square().mean().sqrt().expand_as(expected))
+    assert float(constant.gamma[0]) != 1
+    assert "orders no dimension" not in caplog.text
+
+
+def test_the_constant_by_hand() -> None:
+    batches = [torch.tensor([[0.0, 0.0], [2.0, 6.0]]), torch.tensor([[1.0, 3.0], [1.0, 3.0]])]
+    assert moments_of(torch.cat(batches)).variance.tolist() == [0.5, 4.5]
+    # At α = 1/2, γ² is the variance, so c² is their mean; at α = 1, γ = 0.5 and 4.5.
+    for alpha, c in ((0.5, 2.5**0.5), (1.0, ((0.25 + 20.25) / 2) ** 0.5)):
+        scheduler = GammaScheduler(2, D_SAE, normalization="constant", dtype=torch.float64)
+        for step, x in enumerate(batches):
+            scheduler.update(step, alpha, x, decoder)
+        assert scheduler.gamma.tolist() == pytest.approx([c, c])
 
 
 def test_the_example_in_the_docstring() -> None:

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from wsae_plugin import gamma_from_proxy
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma import effective_dimensions, max_over_median
+from wsae_plugin.gamma import (
+    constant,
+    effective_dimensions,
+    max_over_median,
+    opposite,
+    shuffled,
+)
 from wsae_plugin.gamma.weights import NORMALIZATIONS
 
 proxies = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=40).map(
@@ -40,6 +46,27 @@ def test_clip_limits_the_ratio_to_the_median() -> None:
     assert gamma_from_proxy(s, 1.0, "none", clip=2).tolist() == [1, 2, 3, 4, 6]
     assert float(max_over_median(gamma_from_proxy(s, 1.0, clip=2))) == pytest.approx(2)
     assert gamma_from_proxy(s, 1.0, clip=1000).tolist() == gamma_from_proxy(s, 1.0).tolist()
+
+
+def test_controls_worked_by_hand() -> None:
+    gamma = torch.tensor([1.0, 7.0]).double()  # mean γ² is 25
+    assert constant(gamma).tolist() == [5, 5]
+    # 1/γ is 1 and 1/7, as 7 is to 1, with a mean square of 25 again.
+    assert opposite(gamma).tolist() == pytest.approx([7, 1])
+    assert gamma_from_proxy(gamma, 1.0, "constant").tolist() == [5, 5]
+    assert gamma_from_proxy(gamma.square(), 0.5, "constant").tolist() == [5, 5]
+
+
+@given(s=proxies, alpha=alphas, seed=st.integers(0, 2**32))
+def test_controls_keep_the_mean_square(s: torch.Tensor, alpha: float, seed: int) -> None:
+    gamma = gamma_from_proxy(s, alpha)
+    generator = torch.Generator().manual_seed(seed)
+    permuted = shuffled(gamma, generator)
+    assert torch.equal(permuted.sort().values, gamma.sort().values)
+    for control in (permuted, opposite(gamma), constant(gamma)):
+        assert float(control.square().mean()) == pytest.approx(1)
+    torch.testing.assert_close(opposite(gamma), gamma_from_proxy(s, -alpha))
+    torch.testing.assert_close(constant(gamma), torch.ones_like(gamma))
 
 
 @pytest.mark.parametrize("alpha", [1.0, -1.0])

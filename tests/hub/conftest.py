@@ -13,16 +13,17 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.hub.server import TOKEN, FakeHub
 from wsae_plugin.cli import main as run_main
 from wsae_plugin.cli.card import card
 from wsae_plugin.cli.push import push
 from wsae_plugin.cli.verify import verify
+from wsae_plugin.compare.plan import load_comparison_config
+from wsae_plugin.compare.run import run_comparison
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
 from wsae_plugin.training import load_run_config, train
-from wsae_plugin.training.matched.plan import load_comparison_config
-from wsae_plugin.training.matched.run import run_comparison
 
 Wsae = Callable[..., tuple[int, str]]
 
@@ -68,7 +69,7 @@ sparsity: {k: [8]}
 baseline: sae
 arms:
   sae: {alpha: 0}
-  literal: {alpha: 1, gamma_normalization: none}
+  literal: {alpha: 1, gamma_normalization: none, gamma_proxy: file, gamma_file: PROXY}
   constant: {control: constant, of: literal}
   whitened: {control: whitening}
 n_batches_for_norm_estimate: 4
@@ -77,13 +78,15 @@ n_batches_for_norm_estimate: 4
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison folder: 4 arms at 2 hooks, from 2 seeds, measured."""
+    """A comparison folder: 4 arms at 2 hooks, from 2 seeds, measured; Γ of two is from a file."""
     folder = tmp_path_factory.mktemp("compared")
     common = CONFIG.replace("ARCHITECTURE", "weighted_topk, gamma_freeze_step: 10")
     # What the comparison varies is not also said once for all.
     common = common.replace(", k: 8", "").replace("hook_name: blocks.2.hook_resid_post\n", "")
+    proxy = folder / "s.safetensors"
+    save_file({"s": torch.linspace(0.5, 2, 128)}, proxy)
     file = folder / "comparison.yaml"
-    file.write_text(common + COMPARISON)
+    file.write_text(common + COMPARISON.replace("PROXY", str(proxy)))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     run_comparison(load_comparison_config(file), folder / "comparison")

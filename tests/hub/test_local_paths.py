@@ -130,12 +130,12 @@ def test_dataset_is_for_local_texts_only(hub: FakeHub, wsae: Wsae, runs: list[Pa
 def test_a_whole_comparison_goes_up_and_comes_down(
     hub: FakeHub, wsae: Wsae, comparison: Path, tmp_path: Path
 ) -> None:
-    """With weights from a file, whose path is in the config of a control."""
-    config = (comparison / "runs" / "layer-1-k-8-constant-seed-0" / "config.yaml").read_text()
-    assert "comparison/gamma/" in config
+    """With weights from a file, whose path is in the config."""
+    config = (comparison / "runs" / "layer-1-k-8-literal-seed-0" / "config.yaml").read_text()
+    assert "/s.safetensors" in config
     code, output = wsae("push", comparison, "--repo", REPO)
     assert code == 0, output
-    assert "layer-1-k-8-constant-seed-0/ (9 files)" in output, "folders of many SAEs, not files"
+    assert "layer-1-k-8-literal-seed-0/ (9 files)" in output, "folders of many SAEs, not files"
     repository = hub.repositories[REPO]
     assert len(repository.commits) == 2
     for name, content in repository.files.items():
@@ -148,7 +148,7 @@ def test_a_whole_comparison_goes_up_and_comes_down(
 
     folder = tmp_path / "down"
     for name in ("training.yaml", "proxy.safetensors", "gamma.safetensors"):
-        content = repository.files[f"layer-1-k-8-constant-seed-0/{name}"]
+        content = repository.files[f"layer-1-k-8-literal-seed-0/{name}"]
         folder.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     published = yaml.safe_load((folder / "training.yaml").read_text())

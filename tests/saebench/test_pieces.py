@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from tests.saebench.conftest import make_run
 from wsae_plugin.assets import bundled_model_path
-from wsae_plugin.comparison import ComparedRun
+from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.plots.comparison_definitions import definition
 from wsae_plugin.saebench.bench import planned

@@ -30,6 +30,7 @@ from tests.architectures import (
     trainer,
 )
 from wsae_plugin.gamma import PROXIES, ProxyEvidence, gamma_from_proxy, moments_of
+from wsae_plugin.gamma.weights import NORMALIZATIONS
 from wsae_plugin.saes import GAMMA_FILENAME, GBATrainingSAE, GBATrainingSAEConfig
 
 # No SAELens class trains like it (test_gba.py has its recipe); its "parent" is what it is published
@@ -248,7 +249,7 @@ def test_config_round_trips_through_json(arch: Architecture) -> None:
 
 
 @every_architecture_and_gba
-@pytest.mark.parametrize("proxy", sorted(set(PROXIES) - {"file"}))
+@pytest.mark.parametrize("proxy", sorted(name for name in PROXIES if "file" not in name))
 def test_checkpoint_comes_back_whole(arch: Architecture, proxy: str, tmp_path: Path) -> None:
     sae = arch.weighted(alpha=0.5, gamma_proxy=proxy, gamma_freeze_step=4)
     trainer(sae, steps=3).fit()  # in the middle of the estimation
@@ -391,7 +392,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 @every_architecture_and_gba
 @pytest.mark.parametrize("proxy", ["variance", "kurtosis", "latent_variance", "interference"])
-@pytest.mark.parametrize("normalization", ["mean_square", "max", "none"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_folding_the_activation_scale_carries_gamma_into_the_new_units(
     arch: Architecture, proxy: str, normalization: str
 ) -> None:

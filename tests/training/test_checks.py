@@ -11,7 +11,7 @@ import pytest
 from tests.training.tiny import TinyWorld, sae, write_config
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training.checks import warn
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import load_run_config
 
 COSINE = "cosineannealing"
 

@@ -15,8 +15,8 @@ from sae_lens.training.mixing_buffer import mixing_buffer
 from torch import Tensor
 
 from tests.training.tiny import TinyWorld, write_config, write_texts
+from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.data_position import MixingBuffer, ResumableActivationsStore
-from wsae_plugin.training.load import load_run_config
 from wsae_plugin.training.sources import open_dataset, open_model
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.tiny import TinyWorld, write_config
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.run_folder import RunFolder
 
 

@@ -16,7 +16,7 @@ from transformer_lens import HookedTransformer
 from tests.training.tiny import TinyWorld, write_config
 from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_model_path
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.sources import (
     local_model_name,
     open_dataset,

@@ -94,7 +94,7 @@ _VALUES = st.recursive(
     value=_VALUES,
 )  # fmt: skip
 def test_any_value_in_a_config(field: str, value: object) -> None:
-    from wsae_plugin.training.yaml_file import to_yaml
+    from wsae_plugin.yaml_file import to_yaml
 
     config = Path(__file__).parents[2] / "configs" / "bundled" / "weighted_topk.yaml"
     with contextlib.suppress(BadInputError):

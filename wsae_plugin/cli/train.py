@@ -113,7 +113,7 @@ train.__doc__ = _HELP
 def _show_estimate(config: RunConfig, folder: Path, estimate: Estimate, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from wsae_plugin.training.yaml_file import to_yaml
+    from wsae_plugin.yaml_file import to_yaml
 
     if as_json:
         memory = asdict(estimate.memory) | {"total": estimate.memory.total}

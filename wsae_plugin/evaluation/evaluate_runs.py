@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from wsae_plugin.comparison import runs_of
+from wsae_plugin.compare.manifest import runs_of
 from wsae_plugin.evaluation import measures
 from wsae_plugin.evaluation.evaluated_run import EvaluatedRun
 from wsae_plugin.evaluation.held_out import HeldOutText, open_held_out

@@ -15,15 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wsae_plugin.comparison import ComparedRun
+from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.evaluation.held_out import HeldOutSource, best_device, held_out_source
 from wsae_plugin.evaluation.held_out_scores import Weights
+from wsae_plugin.messages import naming
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
-from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.load import load_run_config
-from wsae_plugin.training.messages import naming
+from wsae_plugin.training.config import RunConfig, load_run_config
 
 EVAL_FILENAME = "eval.json"
 

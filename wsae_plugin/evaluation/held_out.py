@@ -22,9 +22,9 @@ from torch import Tensor
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.evaluation.measures import held_out_batches
+from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
-from wsae_plugin.training.messages import refusals_as_bad_input
 from wsae_plugin.training.sources import (
     BUNDLED,
     check_format,

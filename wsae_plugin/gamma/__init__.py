@@ -1,9 +1,16 @@
-"""Γ, as pure functions: proxy → weights → schedule."""
+"""Γ, as pure functions: proxy → weights, or a control of them → schedule."""
 
 from wsae_plugin.gamma.moments import Moments, merge, moments_of, no_samples
 from wsae_plugin.gamma.proxies import PROXIES, Proxy, ProxyEvidence, register_proxy
 from wsae_plugin.gamma.scheduler import GammaScheduler
-from wsae_plugin.gamma.weights import effective_dimensions, gamma_from_proxy, max_over_median
+from wsae_plugin.gamma.weights import (
+    constant,
+    effective_dimensions,
+    gamma_from_proxy,
+    max_over_median,
+    opposite,
+    shuffled,
+)
 
 __all__ = [
     "PROXIES",
@@ -11,11 +18,14 @@ __all__ = [
     "Moments",
     "Proxy",
     "ProxyEvidence",
+    "constant",
     "effective_dimensions",
     "gamma_from_proxy",
     "max_over_median",
     "merge",
     "moments_of",
     "no_samples",
+    "opposite",
     "register_proxy",
+    "shuffled",
 ]

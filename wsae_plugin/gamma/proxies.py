@@ -21,6 +21,7 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.moments import Moments
+from wsae_plugin.gamma.weights import shuffled
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ProxyEvidence:
             (d_sae, d_in), float64; a function, since the largest tensor here is the least used.
             Before an SAE is trained it is `no_decoder`.
         file: the config's `gamma_file`.
-        seed: the config's `gamma_seed`.
+        seed: the config's `gamma_seed`, of the shuffles.
     """
 
     activations: Moments
@@ -125,13 +126,6 @@ def uniform(evidence: ProxyEvidence) -> Tensor:
     return torch.ones_like(evidence.activations.mean)
 
 
-def shuffled_variance(evidence: ProxyEvidence) -> Tensor:
-    """The control: the variances, handed to the wrong dimensions by a permutation of the seed."""
-    generator = torch.Generator().manual_seed(evidence.seed)
-    s = variance(evidence)
-    return s[torch.randperm(len(s), generator=generator).to(s.device)]
-
-
 def from_file(evidence: ProxyEvidence) -> Tensor:
     """s from a safetensors file, e.g. the semantic consistency of each dimension."""
     if evidence.file is None:
@@ -174,6 +168,9 @@ def read_proxy_file(path: str | Path, d_in: int) -> Tensor:
     return s
 
 
+SHUFFLED = "shuffled_"
+"""Before a proxy's name, the control that gives its values to the wrong dimensions."""
+
 PROXIES: dict[str, Proxy] = {}
 
 
@@ -184,7 +181,9 @@ def register_proxy(
     refresh: Literal["every_step", "doubling", "once"] = "every_step",
     needs: tuple[Need, ...] = (),
 ) -> None:
-    """Make `gamma_proxy=name` mean `compute`.
+    """Make `gamma_proxy=name` mean `compute`, and `shuffled_` before it the control.
+
+    The control hands the same s to the wrong dimensions, by a permutation that `gamma_seed` sets.
 
     Args:
         name: the name for configs; it is published in `cfg.json`.
@@ -210,7 +209,12 @@ def register_proxy(
             f"proxy {name!r} is already registered as {PROXIES[name].compute!r}; {compute!r} needs "
             "another name."
         )
+
+    def compute_shuffled(evidence: ProxyEvidence) -> Tensor:
+        return shuffled(compute(evidence), torch.Generator().manual_seed(evidence.seed))
+
     PROXIES[name] = Proxy(compute, refresh, needs)
+    PROXIES[f"{SHUFFLED}{name}"] = Proxy(compute_shuffled, refresh, needs)
 
 
 register_proxy("variance", variance)
@@ -218,5 +222,4 @@ register_proxy("kurtosis", kurtosis)
 register_proxy("latent_variance", latent_variance, needs=("decoder", "latents"))
 register_proxy("interference", interference, refresh="doubling", needs=("decoder",))
 register_proxy("uniform", uniform)
-register_proxy("shuffled_variance", shuffled_variance)
 register_proxy("file", from_file, refresh="once")

@@ -48,7 +48,7 @@ class GammaScheduler(nn.Module):
         freeze_step: steps over which Γ is estimated; None: all of them.
         alpha_warm_up_steps: steps over which SAELens warms α up linearly from 0.
         file: for the proxy "file".
-        seed: for the proxy "shuffled_variance".
+        seed: for the shuffled proxies.
         dtype: the SAE's.
         device: the SAE's.
 
@@ -214,6 +214,10 @@ class GammaScheduler(nn.Module):
             )
         return proxy
 
+    @property
+    def _is_uniform_on_purpose(self) -> bool:
+        return self.normalization == "constant" or self.proxy_name.endswith("uniform")
+
     def _write(self, now: GammaStatistics) -> None:
         self.statistics = now.to_bytes().to(self.gamma.device)
         self._recompute_gamma()
@@ -237,7 +241,7 @@ class GammaScheduler(nn.Module):
             if self.freeze_step is not None:
                 raise RunFailedError(told)
             logger.warning(told)
-        elif self.proxy_name != "uniform" and now.alpha != 0 and len(self.gamma.unique()) == 1:
+        elif now.alpha != 0 and len(self.gamma.unique()) == 1 and not self._is_uniform_on_purpose:
             logger.warning(
                 "gamma_proxy %r orders no dimension after %d steps: Γ weights all of them alike.",
                 self.proxy_name,
@@ -264,18 +268,12 @@ class GammaScheduler(nn.Module):
 
     @override
     def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         packed = state_dict.get(f"{prefix}statistics")
         if packed is not None and packed.shape != self.statistics.shape:
-            error_msgs.append(
+            told: list[str] = args[-1]  # torch's error_msgs
+            told.append(
                 f"the checkpoint's Γ was estimated for another d_in or another kind of proxy than "
                 f"gamma_proxy {self.proxy_name!r}: it holds {len(packed)} bytes of statistics, "
                 f"{len(self.statistics)} are needed."
@@ -284,7 +282,5 @@ class GammaScheduler(nn.Module):
         if packed is not None:
             # A copy, since a mapped file need not be aligned to the eight bytes of a float64.
             state_dict[f"{prefix}statistics"] = packed.to(torch.uint8, copy=True)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._recompute_gamma()

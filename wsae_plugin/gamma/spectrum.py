@@ -142,7 +142,7 @@ def survey(
         normalization: see `gamma_from_proxy`.
         clip: see `gamma_from_proxy`.
         file: for the proxy "file".
-        seed: for the proxy "shuffled_variance".
+        seed: for the shuffled proxies.
 
     Returns:
         Plain values for JSON: `tokens`, `variance`, and `gammas`: one entry for each Γ with

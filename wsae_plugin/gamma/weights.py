@@ -1,4 +1,4 @@
-"""From a proxy to the weights, and two numbers that say how uneven they are."""
+"""From a proxy to the weights, their controls, and two numbers that say how uneven they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 
-Normalization = Literal["mean_square", "max", "none"]
+Normalization = Literal["mean_square", "max", "none", "constant"]
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
 
 
@@ -33,7 +33,7 @@ def gamma_from_proxy(
         alpha: the exponent, of either sign; 0 gives ones exactly.
         normalization: "mean_square" makes the mean of γ² 1, so that neither the scale of the loss
             nor the balance with a sparsity penalty moves with α; "max" makes the largest γ 1;
-            "none" is the paper's literal form.
+            "none" is the paper's literal form; "constant" is its control, see `constant`.
         clip: largest allowed max γ / median γ, ≥ 1; larger weights are cut to it before the
             normalization. None leaves them.
         eps: what counts as dead, relative to the largest s.
@@ -71,21 +71,50 @@ def gamma_from_proxy(
             "another gamma_proxy."
         )
     s = proxy.clamp(min=float(proxy[live].min()))
-    if normalization != "none":
+    if normalization in ("mean_square", "max"):
         s = s / s.median()
     gamma = s**alpha
     if clip is not None:
         gamma = gamma.clamp(max=clip * float(gamma.median()))
     if normalization == "mean_square":
-        gamma = gamma / gamma.square().mean().sqrt()
+        gamma = gamma / root_mean_square(gamma)
     elif normalization == "max":
         gamma = gamma / gamma.max()
+    elif normalization == "constant":
+        gamma = constant(gamma)
     if not torch.isfinite(gamma).all() or (gamma == 0).any():
         raise BadInputError(
             f"alpha {alpha} makes weights that overflow or vanish for proxies from "
             f"{float(s.min()):.3g} to {float(s.max()):.3g}; use a smaller |alpha| or gamma_clip."
         )
     return gamma
+
+
+def shuffled(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """The control that hands the weights (or the proxy), shape (d_in,), to the wrong dimensions."""
+    return weights[torch.randperm(len(weights), generator=generator).to(weights.device)]
+
+
+def opposite(gamma: Tensor) -> Tensor:
+    """The control that weights most what γ, shape (d_in,), weights least: 1/γ, as large as γ.
+
+    Its mean square is that of γ, so that it is the γ of −α wherever that is normalised to one.
+    """
+    inverse = 1 / gamma
+    return inverse * (root_mean_square(gamma) / root_mean_square(inverse))
+
+
+def constant(gamma: Tensor) -> Tensor:
+    """The control Γ = cI, shape (d_in,): c² is the mean γ², so that the loss has γ's scale alone.
+
+    For a γ that is normalised, c is known beforehand: 1 where the mean γ² is 1.
+    """
+    return root_mean_square(gamma).expand_as(gamma).clone()
+
+
+def root_mean_square(gamma: Tensor) -> Tensor:
+    """√(mean γ²), shape ()."""
+    return gamma.square().mean().sqrt()
 
 
 def effective_dimensions(gamma: Tensor, variance: Tensor) -> Tensor:

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from wsae_plugin.comparison import MANIFEST_FILENAME
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import sha256_of
+from wsae_plugin.gamma import shuffled
+from wsae_plugin.gamma.proxies import SHUFFLED
 from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.card import base_model
 from wsae_plugin.hub.exported import load_exported
@@ -23,8 +26,8 @@ from wsae_plugin.hub.local_paths import without_local_paths
 from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord
 from wsae_plugin.hub.remeasure import TOLERANCES, needs_local_text, remeasure, why_not_at_hand
 from wsae_plugin.json_fields import read_json
-from wsae_plugin.training.messages import refusals_as_bad_input
-from wsae_plugin.training.yaml_file import to_yaml
+from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.yaml_file import to_yaml
 
 ROOT_CONFIG = "config.json"
 CARD = "README.md"
@@ -171,8 +174,8 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
         ),
         EVAL_FILENAME: _json(_public_evaluation(record)),
     }
-    if record.proxy == "file":
-        files[_PROXY] = save({"proxy": load_file(record.gamma_file)["proxy"]})
+    if _reads_file(record):
+        files[_PROXY] = save({"proxy": _proxy_read(record)})
     if (folder / _METRICS).is_file():
         with refusals_as_bad_input(str(folder / _METRICS)):
             lines = (folder / _METRICS).read_text(encoding="utf-8").splitlines()
@@ -183,9 +186,22 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
     return files | {name: export / name for name in optional if (export / name).is_file()}
 
 
+def _reads_file(record: SAERecord) -> bool:
+    return (record.proxy or "").removeprefix(SHUFFLED) == "file"
+
+
+def _proxy_read(record: SAERecord) -> torch.Tensor:
+    """s as it stood in the file, also where the SAE shuffled it."""
+    s = load_file(record.gamma_file)["proxy"]
+    if record.proxy == "file":
+        return s
+    generator = torch.Generator().manual_seed(record.details["gamma_seed"])
+    return s[shuffled(torch.arange(len(s)), generator).argsort()]
+
+
 def _public_config(record: SAERecord) -> dict[str, Any]:
     config = {k: v for k, v in record.config.items() if k not in _OF_THIS_MACHINE}
-    if record.proxy == "file":
+    if _reads_file(record):
         config["sae"] = {**config["sae"], "gamma_file": _PROXY}
     return without_local_paths(config)
 

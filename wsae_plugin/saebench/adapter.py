@@ -10,7 +10,7 @@ import torch
 from sae_lens import SAE
 
 import wsae_plugin
-from wsae_plugin.comparison import ComparedRun
+from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.json_fields import JsonSection, read_json
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saebench.local_data import ATTRIBUTES, PACKAGES, stdlib_snippets
 from wsae_plugin.saebench.stage import Stage
-from wsae_plugin.training.messages import refusals_as_bad_input
 from wsae_plugin.training.sources import BUNDLED, check_format
 
 if TYPE_CHECKING:

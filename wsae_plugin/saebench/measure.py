@@ -13,6 +13,7 @@ from typing import Any
 
 from wsae_plugin.credentials import redacting_stream
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.messages import one_line
 from wsae_plugin.remote_code import way_out
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.adapter import BenchSAE, load
@@ -22,7 +23,6 @@ from wsae_plugin.saebench.evals.core import CORRECTED
 from wsae_plugin.saebench.fingerprint import fingerprint_of
 from wsae_plugin.saebench.records import Record, values_of
 from wsae_plugin.saebench.seeding import seeded
-from wsae_plugin.training.messages import one_line
 
 _FURTHER = {
     "core": ("corrected/core", CORRECTED),

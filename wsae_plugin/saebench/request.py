@@ -9,12 +9,12 @@ from typing import get_args
 
 import torch
 
-from wsae_plugin.comparison import MANIFEST_FILENAME, ComparedRun
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
+from wsae_plugin.messages import nearest
 from wsae_plugin.saebench.evals.base import Profile
 from wsae_plugin.saebench.evals.sae_probes import QUICK_TASKS, SHORT_TASKS
-from wsae_plugin.training.messages import nearest
 
 
 @dataclass(frozen=True)

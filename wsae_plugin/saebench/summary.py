@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wsae_plugin.comparison import ComparedArm, Comparison
+from wsae_plugin.compare.arms import Arm
+from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.saebench.summary_inference import add_contrasts, add_tests, sds_to_be_clear
 from wsae_plugin.saebench.summary_inputs import Inputs, Score
 from wsae_plugin.saebench.summary_metrics import level, metric_entry
@@ -20,6 +21,7 @@ from wsae_plugin.statistics import CONFIDENCE, rounded
 L0_TOLERANCE = 0.05
 """A larger relative difference of L0 is flagged: most metrics follow sparsity."""
 
+_OF_ARMS = ("name", "label", "role", "alpha", "proxy")
 Summary = dict[str, Any]
 
 
@@ -58,7 +60,7 @@ def summarize(inputs: Inputs) -> Summary:
         },
         "arms": [
             {
-                **asdict(arm),
+                **{name: getattr(arm, name) for name in _OF_ARMS},
                 "control": control_kind(written),
                 "controls": controls.get(arm.name, []),
                 "l0": _l0(arm.name, inputs.scores, pairs),
@@ -79,7 +81,7 @@ def summarize(inputs: Inputs) -> Summary:
     return summary | {"verdict": verdict(summary)}
 
 
-def controls_of(arm: ComparedArm, comparison: Comparison) -> list[str]:
+def controls_of(arm: Arm, comparison: Comparison) -> list[str]:
     """The controls that an effect of `arm` should exceed: Γ shuffled, and Γ = cI.
 
     A manifest says what kind a control is and `of` which arm; in one that does not, the name says

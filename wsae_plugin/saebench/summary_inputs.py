@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from wsae_plugin.comparison import ComparedRun, Comparison
+from wsae_plugin.compare.manifest import ComparedRun, Comparison
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.json_fields import JsonSection, read_json
-from wsae_plugin.training.yaml_file import read_yaml
+from wsae_plugin.yaml_file import read_yaml
 
 Direction = Literal["up", "down", "none"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wsae_plugin.comparison import ComparedRun
+from wsae_plugin.compare.manifest import ComparedRun
 
 
 @dataclass(frozen=True)

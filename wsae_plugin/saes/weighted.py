@@ -19,6 +19,7 @@ from typing_extensions import override
 from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES, GammaScheduler, max_over_median
+from wsae_plugin.gamma.proxies import SHUFFLED
 from wsae_plugin.gamma.weights import NORMALIZATIONS, Normalization
 from wsae_plugin.saes.weighted_squares import WeightedSquares
 
@@ -34,12 +35,12 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
     Args:
         alpha (float): Exponent in γ = s^alpha, of either sign. 0 is SAELens's own architecture, bit for bit.
         alpha_warm_up_steps (int): Steps over which alpha rises linearly from 0.
-        gamma_proxy (str): The proxy s of how monosemantic an input dimension is: variance, kurtosis, latent_variance, interference, uniform, shuffled_variance, file, or a registered one.
-        gamma_normalization (Literal["mean_square", "max", "none"]): mean_square makes the mean of γ² 1, max makes the largest γ 1, none is the paper's literal form.
+        gamma_proxy (str): The proxy s of how monosemantic an input dimension is: variance, kurtosis, latent_variance, interference, uniform, file, or a registered one; with shuffled_ before it, its control.
+        gamma_normalization (Literal["mean_square", "max", "none", "constant"]): mean_square makes the mean of γ² 1, max makes the largest γ 1, none is the paper's literal form, constant is its control Γ = cI.
         gamma_clip (float | None): Largest allowed ratio of a weight to the median weight. None for no limit.
         gamma_freeze_step (int | None): Γ is estimated over this many steps, then frozen. None never freezes it.
         gamma_file (str | None): For gamma_proxy file: a safetensors file with one tensor of shape (d_in,).
-        gamma_seed (int): For gamma_proxy shuffled_variance: the seed of the permutation.
+        gamma_seed (int): For a shuffled gamma_proxy: the seed of the permutation.
         weight_aux_loss (bool): Whether auxiliary reconstruction losses (dead latents, Gated's via-gate path) are weighted too.
     """  # noqa: E501
 
@@ -245,9 +246,10 @@ def _check_gamma_fields(cfg: WeightedTrainingSAEConfig) -> None:
         )
     if not is_count(cfg.gamma_seed, 0):
         refuse("gamma_seed", "a whole number, 0 or more, is needed")
-    if cfg.gamma_proxy == "file" and not cfg.gamma_file:
+    reads_file = cfg.gamma_proxy.removeprefix(SHUFFLED) == "file"
+    if reads_file and not cfg.gamma_file:
         refuse("gamma_file", "gamma_proxy 'file' needs the path of a safetensors file")
-    if cfg.gamma_proxy != "file" and cfg.gamma_file:
+    if cfg.gamma_file and not reads_file:
         refuse("gamma_file", f"it is read by gamma_proxy 'file' only, not {cfg.gamma_proxy!r}")
     if cfg.alpha != 0 and cfg.normalize_activations == "covariance_whitening":
         refuse(

@@ -8,8 +8,8 @@ from typing import Any
 from sae_lens import ActivationsStore, LanguageModelSAERunnerConfig
 from torch import Tensor
 
+from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
-from wsae_plugin.training.messages import refusals_as_bad_input
 from wsae_plugin.training.sources import (
     open_dataset,
     open_model,

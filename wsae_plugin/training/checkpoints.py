@@ -24,9 +24,9 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import folder_written_whole, link_out_of, partial_of
+from wsae_plugin.messages import one_line
 from wsae_plugin.training.checksums import not_as_saved, write_checksums
 from wsae_plugin.training.data_position import DATA_POSITION_FILENAME, trouble_with_position
-from wsae_plugin.training.messages import one_line
 
 RANDOM_STATE_FILENAME = "random_state.safetensors"
 

@@ -1,8 +1,13 @@
-"""One of SAELens's three runner configs, with every field known, as plain values."""
+"""One of SAELens's three runner configs, with every field known, as plain values.
+
+The file says which: `sae:` makes it a `LanguageModelSAERunnerConfig`, `saes:` a
+`MultiSAETrainingRunnerConfig`, `synthetic_model:` a `SyntheticSAERunnerConfig`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +16,13 @@ from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 from sae_lens.synthetic import SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.fields import resolve_section
-from wsae_plugin.training.messages import naming, nearest, refusals_as_bad_input
+from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
+from wsae_plugin.training.checks import check
 from wsae_plugin.training.sources import published_model_name
+from wsae_plugin.validation import convert, resolve
+from wsae_plugin.yaml_file import read_config
+
+_DEFAULT_SYNTHETIC_SEED = 42
 
 
 @dataclass(frozen=True)
@@ -78,18 +87,18 @@ class RunConfig:
             if name is not None:
                 raise BadInputError(f"--sae {name}: the config has one SAE only; leave it out")
             return self
-        saes, hooks = self.values["saes"], self.values["hook_names"]
+        values, saes = dict(self.values), self.values["saes"]
         name = next(iter(saes)) if name is None else name
         if name not in saes:
             raise BadInputError(f"--sae {name}: no such SAE; {nearest(name, saes)}")
-        heads = self.values["hook_head_indices"]
-        known = {field.name for field in fields(LanguageModelSAERunnerConfig)}
-        values = {key: value for key, value in self.values.items() if key in known} | {
-            "sae": saes[name],
-            "hook_name": hooks[name] if isinstance(hooks, dict) else hooks,
-            "hook_head_index": heads.get(name) if isinstance(heads, dict) else heads,
-        }
-        resolved = resolve_section(LanguageModelSAERunnerConfig, values)
+        own = {"sae": saes[name]}
+        for field, of_all in (
+            ("hook_name", "hook_names"),
+            ("hook_head_index", "hook_head_indices"),
+        ):
+            one_each = values.pop(of_all)
+            own[field] = one_each.get(name) if isinstance(one_each, dict) else one_each
+        resolved = resolve(LanguageModelSAERunnerConfig, values | own, others_allowed=True)
         return RunConfig(LanguageModelSAERunnerConfig, resolved, source=self.source)
 
     def sae_configs(self) -> dict[str, TrainingSAEConfig]:
@@ -115,22 +124,57 @@ class RunConfig:
             BadInputError: SAELens or the plugin refuses the values.
         """
         saes = self.sae_configs()
-        values = self.values | {"output_path": None if output is None else str(output)}
+        # `verbose` only makes a constructor log a summary, and we construct more than once.
+        values: dict[str, Any] = dict(self.values)
+        values["output_path"] = None if output is None else str(output)
+        if self.is_synthetic:
+            del values["seed"]
+        else:
+            values["seqpos_slice"] = tuple(values["seqpos_slice"])
+            values["model_name"] = published_model_name(values["model_name"])
         with refusals_as_bad_input():
-            config = self._construct(values, saes)
+            if self.is_multi:
+                values |= {"saes": saes, "logger": LoggingConfig(**values["logger"])}
+                config = MultiSAETrainingRunnerConfig(**values)
+            else:
+                quiet = {"verbose": False} if "verbose" in values else {}
+                config = self.cls.from_dict(values | quiet)
         # Afterwards, since SAELens's constructors append a random name to it.
         config.checkpoint_path = None if checkpoints is None else str(checkpoints)
         return config
 
-    def _construct(self, values: dict[str, Any], saes: dict[str, TrainingSAEConfig]) -> Any:
-        if self.is_synthetic:
-            return SyntheticSAERunnerConfig.from_dict(
-                {name: value for name, value in values.items() if name != "seed"}
-            )
-        values["seqpos_slice"] = tuple(values["seqpos_slice"])
-        values["model_name"] = published_model_name(values["model_name"])
-        if self.is_multi:
-            values |= {"saes": saes, "logger": LoggingConfig(**values["logger"])}
-            return MultiSAETrainingRunnerConfig(**values)
-        # `verbose` only makes the constructor log a summary, and we construct more than once.
-        return LanguageModelSAERunnerConfig.from_dict(values | {"verbose": False})
+
+def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, resolve and check a config file.
+
+    Args:
+        path: The YAML file.
+        overrides: What `--set` gives, such as `sae.alpha=0.5`.
+
+    Returns:
+        The config. SAELens's classes accept it; no model and no data set has been opened.
+
+    Raises:
+        BadInputError: Whatever the file and the overrides alone show to be wrong.
+    """
+    values, source = read_config(path, overrides)
+    with naming(source):
+        config = RunConfig(*_resolve(values), source=source)
+        check(config)
+        config.runner_config()
+    return config
+
+
+def _resolve(values: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
+    if "synthetic_model" in values:
+        seed = convert(values.pop("seed", _DEFAULT_SYNTHETIC_SEED), int, "seed")
+        return SyntheticSAERunnerConfig, resolve(SyntheticSAERunnerConfig, values) | {"seed": seed}
+    if "sae" in values and "saes" in values:
+        raise BadInputError("sae and saes: a run has one or the other; leave one out")
+    for key, cls in ("saes", MultiSAETrainingRunnerConfig), ("sae", LanguageModelSAERunnerConfig):
+        if key in values:
+            return cls, resolve(cls, values)
+    raise BadInputError(
+        "sae: missing; give 'sae:' for one SAE, 'saes:' and 'hook_names:' for several in one pass, "
+        "or 'sae:' and 'synthetic_model:' for a toy world"
+    )

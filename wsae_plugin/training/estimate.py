@@ -14,11 +14,11 @@ from sae_lens.util import str_to_dtype
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from wsae_plugin.kernels.blocks import rows_a_block
+from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import guarded
 from wsae_plugin.saes.sparse import SparseTrainingSAE
 from wsae_plugin.training.checks import positions_per_context
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.messages import naming, refusals_as_bad_input
 from wsae_plugin.training.sources import local_model_name
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.messages import nearest, refusals_as_bad_input
+from wsae_plugin.messages import nearest, refusals_as_bad_input
 from wsae_plugin.training.sources import guarded_model, local_model_name
 
 

@@ -14,10 +14,9 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
 from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.checkpoints import newest_checkpoint
-from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.config import RunConfig, load_run_config
 from wsae_plugin.training.output_folder import not_writable, refuse_unless_free
-from wsae_plugin.training.yaml_file import to_yaml
+from wsae_plugin.yaml_file import to_yaml
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 

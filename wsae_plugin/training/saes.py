@@ -8,8 +8,8 @@ from typing import Any
 from sae_lens import TrainingSAE
 from sae_lens.util import temporary_seed
 
+from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.messages import naming, refusals_as_bad_input
 
 
 def build_saes(config: RunConfig) -> dict[str, TrainingSAE[Any]]:

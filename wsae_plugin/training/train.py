@@ -15,6 +15,7 @@ import torch
 from sae_lens.synthetic import SyntheticModel, SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.messages import naming, one_line, refusals_as_bad_input
 from wsae_plugin.training.checkpoints import (
     check_readable,
     discard_half_written,
@@ -24,7 +25,6 @@ from wsae_plugin.training.checkpoints import (
 from wsae_plugin.training.checks import warn
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
-from wsae_plugin.training.messages import naming, one_line, refusals_as_bad_input
 from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.runners import (

@@ -12,9 +12,9 @@ from sae_lens.evals import ExplainedVarianceCalculator
 from sae_lens.training.activations_store import ActivationsStore
 
 from wsae_plugin.errors import RunFailedError
+from wsae_plugin.messages import one_line
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.evals.base import Direction, Eval, Job, Metric, Situation
-from wsae_plugin.training.messages import one_line
 
 _SHUFFLED_ROWS = 1000
 

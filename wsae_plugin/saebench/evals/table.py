@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.messages import nearest
 from wsae_plugin.saebench.evals.ablation import SCR, TPP
 from wsae_plugin.saebench.evals.absorption import ABSORPTION
 from wsae_plugin.saebench.evals.autointerp import autointerp
@@ -14,7 +15,6 @@ from wsae_plugin.saebench.evals.meta_structure import META_STRUCTURE
 from wsae_plugin.saebench.evals.probing import SPARSE_PROBING
 from wsae_plugin.saebench.evals.sae_probes import SAE_PROBES
 from wsae_plugin.saebench.judge import Judge
-from wsae_plugin.training.messages import nearest
 
 _EVALS = (CORE, SPARSE_PROBING, SAE_PROBES, ABSORPTION, SCR, TPP, META_STRUCTURE)
 NAMES = (*(evaluation.name for evaluation in _EVALS), "autointerp")

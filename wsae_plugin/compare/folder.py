@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.comparison import MANIFEST_FILENAME, VERSION, Comparison
+from wsae_plugin.compare.config import ComparisonConfig
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME, VERSION, Comparison
+from wsae_plugin.compare.plan import Group, PlannedRun, load_comparison_config
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import (
     folder_written_whole,
@@ -16,15 +18,18 @@ from wsae_plugin.files import (
     write_json_atomic,
     write_text_atomic,
 )
-from wsae_plugin.json_fields import JsonSection
 from wsae_plugin.provenance import git_revision, versions
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.matched.config import ComparisonConfig
-from wsae_plugin.training.matched.plan import Group, PlannedRun, load_comparison_config
 from wsae_plugin.training.output_folder import not_writable, refuse_unless_free
 from wsae_plugin.training.run_folder import RunFolder, refuse_other_config
 from wsae_plugin.training.sources import published_model_name
-from wsae_plugin.training.yaml_file import to_yaml
+from wsae_plugin.validation import convert
+from wsae_plugin.yaml_file import to_yaml
+
+_COPIED = ("model_class_name", "dataset_path", "context_size", "seeds", "baseline")
+"""Fields of the config that the manifest says on its own, too."""
+_OF_ARMS = ("name", "label", "role", "alpha", "proxy", "control", "of")
+_OF_RUNS = ("hook_name", "layer", "sparsity", "seed", "pair")
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class ComparisonFolder:
             raise BadInputError(
                 f"--resume: the comparison in {self.path} is finished; nothing is left"
             )
-        before = JsonSection(comparison.manifest, str(self.manifest_file)).value("config", dict)
+        before = convert(comparison.manifest.get("config"), dict, f"{self.manifest_file}: config")
         for now in (load_comparison_config(self.config_file), config):
             refuse_other_config(f"comparison in {self.path}", before, now.values)
 
@@ -91,28 +96,8 @@ class ComparisonFolder:
             "comparison": VERSION,
             "status": "running",
             "model_name": published_model_name(config.values["model_name"]),
-            **{
-                name: config.values[name]
-                for name in (
-                    "model_class_name",
-                    "dataset_path",
-                    "context_size",
-                    "seeds",
-                    "baseline",
-                )
-            },
-            "arms": [
-                {
-                    "name": arm.name,
-                    "label": arm.label,
-                    "role": arm.role,
-                    "alpha": arm.alpha,
-                    "proxy": arm.proxy,
-                    "control": arm.control,
-                    "of": arm.of,
-                }
-                for arm in config.arms
-            ],
+            **{name: config.values[name] for name in _COPIED},
+            "arms": [{name: getattr(arm, name) for name in _OF_ARMS} for arm in config.arms],
             "runs": [],
             "config": config.values,
             "versions": versions(),
@@ -138,10 +123,11 @@ class ComparisonFolder:
         folder = self.working(group)
         for run in group.runs:
             self._add_run(run, folder, config)
-        manifest: dict[str, Any] = dict(Comparison.read(self.path).manifest)
-        manifest["runs"] = manifest["runs"] + [_entry(run) for run in group.runs]
-        manifest["wall_clock_seconds"] |= {group.name: round(seconds, 1)}
-        write_json_atomic(self.manifest_file, manifest)
+        manifest = Comparison.read(self.path).manifest
+        self._update(
+            runs=[*manifest["runs"], *map(_entry, group.runs)],
+            wall_clock_seconds=manifest["wall_clock_seconds"] | {group.name: round(seconds, 1)},
+        )
         self.tidy(group)
 
     def tidy(self, group: Group) -> None:
@@ -152,8 +138,10 @@ class ComparisonFolder:
 
     def finish(self) -> None:
         """Write down that every group is there."""
-        manifest: dict[str, Any] = dict(Comparison.read(self.path).manifest)
-        write_json_atomic(self.manifest_file, manifest | {"status": "finished"})
+        self._update(status="finished")
+
+    def _update(self, **changes: Any) -> None:
+        write_json_atomic(self.manifest_file, {**Comparison.read(self.path).manifest, **changes})
 
     def _add_run(self, run: PlannedRun, folder: RunFolder, config: RunConfig) -> None:
         final = self.path / _path(run)
@@ -174,17 +162,8 @@ def _path(run: PlannedRun) -> str:
 
 
 def _entry(run: PlannedRun) -> dict[str, Any]:
-    return {
-        "run": run.run,
-        "path": _path(run),
-        "arm": run.arm.name,
-        "role": run.arm.role,
-        "hook_name": run.hook_name,
-        "layer": run.layer,
-        "sparsity": run.sparsity,
-        "seed": run.seed,
-        "pair": run.pair,
-    }
+    place = {"run": run.run, "path": _path(run), "arm": run.arm.name, "role": run.arm.role}
+    return place | {name: getattr(run, name) for name in _OF_RUNS}
 
 
 def _metrics(folder: RunFolder, sae: str) -> str:

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, PlainValidator
+
+from wsae_plugin.compare.arms import Arm, Control, Role
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
-from wsae_plugin.json_fields import JsonSection, read_json
+from wsae_plugin.messages import naming
+from wsae_plugin.validation import convert, read_json, resolve
+from wsae_plugin.yaml_file import read_yaml
 
 MANIFEST_FILENAME = "manifest.json"
 VERSION = 1
 
-Role = Literal["baseline", "weighted", "control"]
+
+def _file_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        raise ValueError("names files: letters, digits, '-', '_' and '.', no other")
+    return text
 
 
-@dataclass(frozen=True)
-class ComparedArm:
-    """One way of training the SAE.
+def _path_inside(value: Any) -> Path:
+    """A relative path that stays in the folder by its text; `refuse_links` looks at links."""
+    text = value if isinstance(value, str) else ""
+    parts = {*PurePosixPath(text).parts, *PureWindowsPath(text).parts}
+    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
+    if not text or is_absolute or ".." in parts or "\0" in text:
+        raise ValueError("must be a relative path that stays inside the comparison folder")
+    return Path(text)
 
-    Args:
-        name: In run names and on axes.
-        label: For readers.
-        role: What the comparison needs it for.
-        alpha: The exponent in γ = s^alpha; 0 for the ordinary SAE.
-        proxy: What s is; None for an architecture that has none.
-    """
 
-    name: str
-    label: str
-    role: Role
-    alpha: float
-    proxy: str | None
+def _known_version(version: int) -> int:
+    if version != VERSION:
+        raise ValueError(f"this version reads {VERSION}")
+    return version
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""A text that can be a file's name anywhere."""
+_Number = Annotated[int | float, "as it stands there: in JSON, unlike in YAML, text is no number"]
 
 
 @dataclass(frozen=True)
@@ -54,13 +65,13 @@ class ComparedRun:
         pair: Runs of one pair saw the same data in the same order from the same initial weights.
     """
 
-    run: str
-    path: Path
+    run: FileName
+    path: Annotated[Path, PlainValidator(_path_inside)]
     arm: str
     role: Role
     hook_name: str
     layer: int | None
-    sparsity: Mapping[str, float]
+    sparsity: Mapping[str, _Number]
     seed: int
     pair: str
 
@@ -75,6 +86,7 @@ class Comparison:
     """A comparison folder.
 
     Args:
+        comparison: Version of the format.
         folder: The folder.
         status: "running" while groups are missing, "finished" when none is.
         model_name: The language model.
@@ -88,6 +100,7 @@ class Comparison:
         manifest: Everything in manifest.json.
     """
 
+    comparison: Annotated[int, AfterValidator(_known_version)]
     folder: Path
     status: Literal["running", "finished"]
     model_name: str
@@ -96,7 +109,7 @@ class Comparison:
     context_size: int
     seeds: tuple[int, ...]
     baseline: str
-    arms: tuple[ComparedArm, ...]
+    arms: tuple[Arm, ...]
     runs: list[ComparedRun]
     manifest: Mapping[str, Any]
 
@@ -119,31 +132,33 @@ class Comparison:
             BadInputError: It is none, or its manifest is broken; the message names the field.
         """
         file = path if path.is_file() else path / MANIFEST_FILENAME
-        section = JsonSection(read_json(file, made_by="wsae compare"), str(file))
-        if section.value("comparison", int) != VERSION:
-            section.refuse("comparison", f"this version reads {VERSION}")
-        arms = tuple(_arm(arm) for arm in section.sections("arms"))
-        section.refuse_repeated("arms", [arm.name for arm in arms])
-        roles: dict[str, Role] = {arm.name: arm.role for arm in arms}
-        baseline = section.value("baseline", str)
-        if [name for name, role in roles.items() if role == "baseline"] != [baseline]:
-            section.refuse("baseline", "must be the one arm with role 'baseline'")
-        runs = [_run(run, file.parent, roles) for run in section.sections("runs")]
-        section.refuse_repeated("runs", [run.run for run in runs])
-        _check_pairs(section, runs)
-        return cls(
-            folder=file.parent,
-            status=section.choice("status", ("running", "finished")),
-            model_name=section.value("model_name", str),
-            model_class_name=section.value("model_class_name", str),
-            dataset_path=section.value("dataset_path", str),
-            context_size=section.value("context_size", int),
-            seeds=tuple(section.values_of("seeds", int)),
-            baseline=baseline,
-            arms=arms,
-            runs=runs,
-            manifest=section.fields,
-        )
+        manifest = read_json(file, made_by="wsae compare")
+        with naming(str(file)):
+            if not isinstance(manifest, dict):
+                raise BadInputError("must be an object with named fields")
+            ours = {"folder": file.parent, "arms": [], "manifest": manifest}
+            fields = resolve(cls, manifest | ours, others_allowed=True)
+            written = convert(manifest.get("arms"), list[_ManifestArm], "arms", others_allowed=True)
+            arms = tuple(_arm(entry) for entry in written)
+            runs = [
+                ComparedRun(**entry | {"path": file.parent / entry["path"]})
+                for entry in fields["runs"]
+            ]
+            _check_arms(fields["baseline"], arms)
+            _check_runs(runs, {arm.name: arm.role for arm in arms})
+        fields |= {"seeds": tuple(fields["seeds"]), "arms": arms, "runs": runs}
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class _ManifestArm:
+    name: FileName
+    label: str
+    role: Role
+    alpha: _Number
+    proxy: str | None
+    control: Control | None = None
+    of: str | None = None
 
 
 def layer_of(hook_name: str) -> int | None:
@@ -192,9 +207,6 @@ def _runs_in(path: Path) -> list[ComparedRun]:
 
 
 def _plain_run(path: Path, file: Path) -> ComparedRun:
-    # Imported here: its package imports this module.
-    from wsae_plugin.training.yaml_file import read_yaml
-
     values = read_yaml(file)
     if "saes" in values or "synthetic_model" in values:
         kind = "several SAEs" if "saes" in values else "an SAE on a synthetic model"
@@ -202,68 +214,50 @@ def _plain_run(path: Path, file: Path) -> ComparedRun:
             f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or a "
             "comparison folder"
         )
-    section = JsonSection(values, str(file))
-    name = path.resolve().name
-    hook_name = section.value("hook_name", str)
-    return ComparedRun(
-        run=name,
-        path=path,
-        arm=name,
-        role="baseline",
-        hook_name=hook_name,
-        layer=layer_of(hook_name),
-        sparsity={},
-        seed=section.value("seed", int),
-        pair=name,
-    )
+    with naming(str(file)):
+        hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
+    name, layer = path.resolve().name, layer_of(hook_name)
+    return ComparedRun(name, path, name, "baseline", hook_name, layer, {}, seed, pair=name)
 
 
-def _arm(section: JsonSection) -> ComparedArm:
-    return ComparedArm(
-        name=section.name("name"),
-        label=section.value("label", str),
-        role=section.choice("role", get_args(Role)),
-        alpha=section.number("alpha"),
-        proxy=section.value("proxy", str, or_null=True),
-    )
+@dataclass(frozen=True)
+class _RunConfig:
+    hook_name: str
+    seed: int
 
 
-def _run(section: JsonSection, folder: Path, roles: Mapping[str, Role]) -> ComparedRun:
-    arm = section.choice("arm", tuple(roles))
-    sparsity = JsonSection(section.value("sparsity", dict), f"{section.where}.sparsity")
-    return ComparedRun(
-        run=section.name("run"),
-        path=folder / _path_inside(section),
-        arm=arm,
-        role=section.choice("role", (roles[arm],)),
-        hook_name=section.value("hook_name", str),
-        layer=section.value("layer", int, or_null=True),
-        sparsity={name: sparsity.number(name) for name in sparsity.fields},
-        seed=section.value("seed", int),
-        pair=section.value("pair", str),
-    )
+def _arm(entry: dict[str, Any]) -> Arm:
+    overrides = {"alpha": entry.pop("alpha"), "gamma_proxy": entry.pop("proxy")}
+    return Arm(**entry, overrides=overrides)
 
 
-def _path_inside(section: JsonSection) -> str:
-    """A relative path that stays in the folder by its text; `refuse_links` looks at links."""
-    text: str = section.value("path", str)
-    parts = {*PurePosixPath(text).parts, *PureWindowsPath(text).parts}
-    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
-    if not text or is_absolute or ".." in parts or "\0" in text:
-        section.refuse("path", "must be a relative path that stays inside the comparison folder")
-    return text
+def _check_arms(baseline: str, arms: Sequence[Arm]) -> None:
+    _refuse_repeated("arms", (arm.name for arm in arms))
+    if [arm.name for arm in arms if arm.role == "baseline"] != [baseline]:
+        raise BadInputError(f"baseline = {baseline!r}: must be the one arm with role 'baseline'")
 
 
-def _check_pairs(section: JsonSection, runs: list[ComparedRun]) -> None:
+def _check_runs(runs: list[ComparedRun], roles: Mapping[str, Role]) -> None:
+    _refuse_repeated("runs", (run.run for run in runs))
+    for n, run in enumerate(runs):
+        if run.arm not in roles:
+            allowed = " or ".join(map(repr, roles))
+            raise BadInputError(f"runs[{n}].arm = {run.arm!r}: must be {allowed}")
+        if run.role != roles[run.arm]:
+            raise BadInputError(f"runs[{n}].role = {run.role!r}: must be {roles[run.arm]!r}")
     for pair in dict.fromkeys(run.pair for run in runs):
         members = [run for run in runs if run.pair == pair]
         n_baselines = sum(run.role == "baseline" for run in members)
         if n_baselines != 1:
             raise BadInputError(
-                f"{section.where}: runs: the pair {pair!r} has {n_baselines} runs with role "
-                "'baseline'; exactly one is needed"
+                f"runs: the pair {pair!r} has {n_baselines} runs with role 'baseline'; exactly one "
+                "is needed"
             )
         if len({(run.hook_name, run.seed) for run in members}) > 1:
-            raise BadInputError(
-                f"{section.where}: runs: the pair {pair!r} has more than one hook_name or seed"
-            )
+            raise BadInputError(f"runs: the pair {pair!r} has more than one hook_name or seed")
+
+
+def _refuse_repeated(field: str, names: Iterable[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise BadInputError(f"{field}: the name {name!r} is there twice")

@@ -12,7 +12,7 @@ import yaml
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
-from wsae_plugin.training.messages import one_line
+from wsae_plugin.messages import one_line
 
 _RECORDS = ("run.json", "manifest.json")
 """One of them is in every folder of ours."""
@@ -53,6 +53,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         )
     refuse_credentials(value, str(path))
     return cast("dict[str, Any]", value)
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """A YAML file with `overrides` on top, and what to call the two in messages.
+
+    Raises:
+        BadInputError: As for `read_yaml` and `with_overrides`.
+    """
+    values = with_overrides(read_yaml(path), overrides)
+    return values, f"{path} (--set {', '.join(overrides)})" if overrides else str(path)
 
 
 def with_overrides(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

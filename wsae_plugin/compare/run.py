@@ -7,21 +7,35 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
-from wsae_plugin.comparison import Comparison
+from wsae_plugin.compare.config import ComparisonConfig
+from wsae_plugin.compare.folder import ComparisonFolder
+from wsae_plugin.compare.manifest import Comparison
+from wsae_plugin.compare.plan import group_config, plan
 from wsae_plugin.errors import RunFailedError
+from wsae_plugin.messages import naming, one_line
+from wsae_plugin.training.activations import activations_of
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.matched.config import ComparisonConfig
-from wsae_plugin.training.matched.constant import write_constants
-from wsae_plugin.training.matched.folder import ComparisonFolder
-from wsae_plugin.training.matched.plan import group_config, plan
-from wsae_plugin.training.matched.sources import check_sources
-from wsae_plugin.training.messages import one_line
+from wsae_plugin.training.estimate import Estimate, estimate
+from wsae_plugin.training.hooks import Hook, check_hooks, check_names_before_loading
 from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.run_folder import RunFolder
+from wsae_plugin.training.sources import open_model
 from wsae_plugin.training.train import command_to_resume, train
+
+
+def estimate_comparison(config: ComparisonConfig) -> Estimate:
+    """Steps, tokens and bytes of the largest group: groups are trained one after the other.
+
+    Raises:
+        BadInputError: SAELens or the plugin refuses to build one of the SAEs.
+    """
+    of_one_seed = [group for group in plan(config) if group.seed == config.seeds[0]]
+    estimates = [estimate(group_config(config, group)) for group in of_one_seed]
+    return max(estimates, key=lambda estimate: estimate.memory.total)
 
 
 def run_comparison(
@@ -62,7 +76,7 @@ def run_comparison(
         folder.check_resumable(config)
     else:
         folder.refuse_if_used()
-        check_sources(config)
+        _check_sources(config)
     resume_command = command_to_resume("compare", folder.config_file, output, keep_checkpoints)
     train_one = partial(
         train, keep_checkpoints=keep_checkpoints, command=command, resume_command=resume_command
@@ -93,8 +107,7 @@ def _train_groups(
             if folder.has(group):
                 folder.tidy(group)
                 continue
-            run_config = group_config(config, group, folder.path)
-            write_constants(run_config, group, folder.path)
+            run_config = group_config(config, group)
             start = time.monotonic()
             _train(run_config, folder.working(group), train_one)
             folder.add(group, run_config, seconds=time.monotonic() - start)
@@ -110,3 +123,21 @@ def _train(config: RunConfig, folder: RunFolder, train_one: Callable[..., object
         with lock(folder.path):
             shutil.rmtree(folder.path)
     train_one(config, folder.path, resume=resume)
+
+
+def _check_sources(config: ComparisonConfig) -> None:
+    """Refuse, before anything is written, what only the model and the data show.
+
+    All hooks are looked at, also those of a pass that comes days later.
+
+    Raises:
+        BadInputError: The model, a hook, its width or the data set is not as asked.
+    """
+    width: dict[str, Any] = {"d_in": config.values["sae"]["d_in"], "d_in_field": "sae.d_in"}
+    hooks = [Hook(name, "hooks", head_index=None, **width) for name in config.hooks]
+    run_config = group_config(config, plan(config)[0])
+    with naming(config.source):
+        runner_config: Any = run_config.runner_config()
+        check_names_before_loading(runner_config, hooks)
+        check_hooks(runner_config, open_model(runner_config, config.hooks), hooks)
+        activations_of(run_config.alone().runner_config())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wsae_plugin.comparison import Comparison, layer_of, runs_of
+import wsae_plugin
+from wsae_plugin.compare.manifest import Comparison, layer_of, runs_of
 from wsae_plugin.errors import BadInputError
 
 
@@ -115,18 +117,24 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another version": (lambda d: d.update(comparison=2), "comparison = 2: this version reads 1"),
     "no runs": (lambda d: d.pop("runs"), "runs: missing"),
     "runs of another kind": (lambda d: d.update(runs={}), "runs = {}: must be a list"),
-    "a run that is none": (lambda d: d.update(runs=[3]), r"runs\[0\]: must be an object"),
-    "an unknown status": (lambda d: d.update(status="done"), "status = 'done': must be 'running'"),
-    "a seed that is none": (lambda d: d.update(seeds=["0"]), "seeds = .*: must hold a whole"),
+    "a run that is none": (lambda d: d.update(runs=[3]), r"runs\[0\] = 3: must be a section"),
+    "an unknown status": (
+        lambda d: d.update(status="done"),
+        "status = 'done': must be one of",
+    ),
+    "a seed that is none": (
+        lambda d: d.update(seeds=["0"]),
+        "seeds = .* a list of: a whole",
+    ),
     "true for a number": (lambda d: d.update(context_size=True), "context_size = True"),
     "two baselines": (lambda d: d["arms"][1].update(role="baseline"), "baseline = 'sae'"),
     "an arm twice": (lambda d: d["arms"].append(d["arms"][1]), "'alpha-1' is there twice"),
     "an unknown role": (lambda d: d["arms"][0].update(role="best"), "role = 'best'"),
     "a run twice": (lambda d: d["runs"].append(d["runs"][0]), "is there twice"),
-    "an unknown arm": (first_run(arm="wsae"), r"runs\[0\]: arm = 'wsae': must be 'sae' or"),
+    "an unknown arm": (first_run(arm="wsae"), r"runs\[0\]\.arm = 'wsae': must be 'sae' or"),
     "a role that is not the arm's": (first_run(role="control"), "role = 'control'"),
     "a name that is a path": (first_run(run="../x"), "run = '../x': names files"),
-    "text for a sparsity": (first_run(sparsity={"k": "16"}), "sparsity: k = '16'"),
+    "text for a sparsity": (first_run(sparsity={"k": "16"}), r"runs\[0\]\.sparsity\.k = '16'"),
     "a path out": (first_run(path="../elsewhere"), "stays inside"),
     "a path out and back": (first_run(path="runs/../../x"), "stays inside"),
     "an absolute path": (first_run(path="/etc"), "stays inside"),
@@ -163,6 +171,19 @@ def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(BadInputError, match="cannot be read as JSON"):
         Comparison.load(tmp_path)
+
+
+def test_readers_of_comparisons_import_no_training_code() -> None:
+    package = Path(wsae_plugin.__file__).parent
+    seen, left = set[str](), ["compare.manifest"]
+    while left:
+        module = left.pop()
+        seen.add(module)
+        file = package / f"{module.replace('.', '/')}.py"
+        imports = re.findall(r"^from wsae_plugin\.(\S+) import", file.read_text(), re.MULTILINE)
+        left += set(imports) - seen
+    assert {"compare.arms", "validation", "yaml_file"} < seen
+    assert not {module for module in seen if module.startswith(("training", "saes", "gamma"))}
 
 
 def test_the_layer_is_the_number_between_dots() -> None:

@@ -16,8 +16,8 @@ from tests.training.tiny import TinyWorld, sae, write_config
 from wsae_plugin import WeightedTopKTrainingSAEConfig
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.load import load_run_config
-from wsae_plugin.training.yaml_file import to_yaml
+from wsae_plugin.training.config import load_run_config
+from wsae_plugin.yaml_file import to_yaml
 
 
 def test_each_kind_becomes_its_own_class(world: TinyWorld, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.yaml_file import read_yaml, to_yaml, with_overrides
+from wsae_plugin.yaml_file import read_yaml, to_yaml, with_overrides
 
 UNREADABLE = {
     "empty": (b"", "is empty"),

@@ -12,7 +12,7 @@ from sae_lens import LanguageModelSAERunnerConfig
 from sae_lens.synthetic import SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.fields import convert, resolve_section
+from wsae_plugin.validation import convert, resolve
 
 ALLOWED: list[tuple[Any, Any, Any]] = [
     (3, int, 3),
@@ -88,7 +88,7 @@ class Outer:
 
 
 def test_sections_are_resolved_and_defaults_filled_in() -> None:
-    resolved = resolve_section(Outer, {"inner": {"width": 1}, "table": {"x": {"width": 3}}})
+    resolved = resolve(Outer, {"inner": {"width": 1}, "table": {"x": {"width": 3}}})
     assert resolved == {
         "inner": {"width": 1, "depth": 2},
         "other": None,
@@ -111,12 +111,12 @@ def test_sections_are_resolved_and_defaults_filled_in() -> None:
 )
 def test_a_wrong_section_names_the_dotted_field(values: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInputError) as error:
-        resolve_section(Outer, values)
+        resolve(Outer, values)
     assert message in str(error.value)
 
 
 def test_architectures_and_generators_are_looked_up_by_name() -> None:
-    resolved = resolve_section(
+    resolved = resolve(
         SyntheticSAERunnerConfig,
         {
             "sae": {"architecture": "topk", "d_in": 4, "d_sae": 8, "k": 2},
@@ -154,13 +154,13 @@ def test_architectures_and_generators_are_looked_up_by_name() -> None:
 )
 def test_an_sae_is_checked_against_its_own_architecture(sae: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInputError) as error:
-        resolve_section(LanguageModelSAERunnerConfig, {"sae": sae})
+        resolve(LanguageModelSAERunnerConfig, {"sae": sae})
     assert message in str(error.value)
 
 
 def test_our_defaults_differ_from_saelens_where_the_readme_says_so() -> None:
     sae = {"architecture": "topk", "d_in": 4, "d_sae": 8}
-    resolved = resolve_section(LanguageModelSAERunnerConfig, {"sae": sae})
+    resolved = resolve(LanguageModelSAERunnerConfig, {"sae": sae})
     assert resolved["logger"]["log_to_wandb"] is False
     assert resolved["dataset_trust_remote_code"] is False
     assert resolved["output_path"] is None

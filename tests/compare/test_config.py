@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.training.matched.comparisons import HOOKS, small
+from tests.compare.comparisons import HOOKS, small
 from tests.training.tiny import TinyWorld, sae, write_config
+from wsae_plugin.compare.arms import Arm
+from wsae_plugin.compare.plan import group_config, load_comparison_config, plan
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training import load_run_config
-from wsae_plugin.training.matched.arms import Arm
-from wsae_plugin.training.matched.plan import group_config, load_comparison_config, plan
-from wsae_plugin.training.yaml_file import to_yaml
+from wsae_plugin.yaml_file import to_yaml
 
 ARMS: dict[str, dict[str, Any]] = {
     "sae": {"alpha": 0},
@@ -28,7 +28,7 @@ CONTROLS: dict[str, dict[str, Any]] = {
 }
 
 
-CONFIGS = Path(__file__).parents[3] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def load(folder: Path, values: dict[str, Any], *overrides: str) -> Any:
@@ -55,13 +55,32 @@ def test_roles_and_labels_of_arms(arms: dict[str, Arm]) -> None:
 
 def test_a_control_differs_from_its_arm_in_what_it_controls(arms: dict[str, Arm]) -> None:
     def changed(name: str, other: str) -> dict[str, Any]:
-        before = arms[other].section
-        return {k: v for k, v in arms[name].section.items() if before[k] != v}
+        before = arms[other].overrides
+        return {k: v for k, v in arms[name].overrides.items() if before[k] != v}
 
     assert changed("shuffled", "alpha-1") == {"gamma_proxy": "shuffled_variance"}
     assert changed("opposite", "alpha-1") == {"alpha": -1.0}
-    assert changed("constant", "literal") == {"gamma_proxy": "file"}
+    assert changed("constant", "literal") == {"gamma_normalization": "constant"}
     assert changed("whitened", "sae") == {"normalize_activations": "covariance_whitening"}
+
+
+@pytest.mark.parametrize("proxy", ["kurtosis", "latent_variance", "interference"])
+def test_every_proxy_has_every_control(world: TinyWorld, tmp_path: Path, proxy: str) -> None:
+    weighted = {"alpha": 1, "gamma_proxy": proxy, "gamma_normalization": "none"}
+    never_frozen = weighted | {"gamma_freeze_step": None}
+    controls = {
+        f"{control}-{of}": {"control": control, "of": of}
+        for control in ("shuffled", "opposite", "constant")
+        for of in ("own", "long")
+    }
+    arms = {"sae": {"alpha": 0}, "own": weighted, "long": never_frozen} | controls
+    config = load(tmp_path, small(world, arms=arms))
+    sections = {arm.name: arm.overrides for arm in config.arms}
+    for of in ("own", "long"):
+        assert sections[f"shuffled-{of}"]["gamma_proxy"] == f"shuffled_{proxy}"
+        assert sections[f"opposite-{of}"]["alpha"] == -1
+        assert sections[f"constant-{of}"]["gamma_normalization"] == "constant"
+        assert sections[f"constant-{of}"]["gamma_proxy"] == proxy
 
 
 def test_the_grid_has_every_run_once(world: TinyWorld, tmp_path: Path) -> None:
@@ -73,7 +92,7 @@ def test_the_grid_has_every_run_once(world: TinyWorld, tmp_path: Path) -> None:
     assert len({run.run for run in runs}) == len(runs) == 2 * 2 * 2 * 2
     assert runs[0].run == "layer-0-k-2-aux_loss_coefficient-0p5-sae-seed-0"
     assert runs[1].pair == runs[0].pair == "layer-0-k-2-aux_loss_coefficient-0p5-seed-0"
-    saes = group_config(config, groups[1], tmp_path).values
+    saes = group_config(config, groups[1]).values
     section = saes["saes"]["layer-1-k-4-aux_loss_coefficient-0p5-alpha-1"]
     assert (section["k"], section["aux_loss_coefficient"], section["alpha"]) == (4, 0.5, 1)
     assert saes["seed"] == 1
@@ -83,7 +102,7 @@ def test_the_width_can_vary_too(world: TinyWorld, tmp_path: Path) -> None:
     without = {name: value for name, value in sae(alpha=None).items() if name != "d_sae"}
     values = small(world, sae=without, sparsity={"d_sae": [16, 32]}, seeds=[0])
     config = load(tmp_path, values)
-    sections = group_config(config, plan(config)[0], tmp_path).values["saes"]
+    sections = group_config(config, plan(config)[0]).values["saes"]
     assert {name: section["d_sae"] for name, section in sections.items()} == {
         "layer-1-d_sae-16-sae": 16,
         "layer-1-d_sae-16-alpha-1": 16,
@@ -113,7 +132,7 @@ def test_hooks_of_one_layer_are_named_in_full(world: TinyWorld, tmp_path: Path) 
 def test_a_shuffle_is_drawn_anew_for_every_seed(world: TinyWorld, tmp_path: Path) -> None:
     config = load(tmp_path, small(world, arms=ARMS | CONTROLS, seeds=[3, 4]))
     for group in plan(config):
-        saes = group_config(config, group, tmp_path).values["saes"]
+        saes = group_config(config, group).values["saes"]
         assert saes["layer-1-k-4-shuffled"]["gamma_seed"] == group.seed
         assert saes["layer-1-k-4-alpha-1"]["gamma_seed"] == 0
 
@@ -123,7 +142,7 @@ def test_an_arm_of_another_architecture_takes_the_fields_it_has(
 ) -> None:
     arms = {"sae": {"architecture": "topk"}, "alpha-1": {"alpha": 1}}
     config = load(tmp_path, small(world, arms=arms))
-    section = config.arms[0].section
+    section = config.arms[0].overrides
     assert (section["architecture"], section["d_sae"], "alpha" in section) == ("topk", 64, False)
     assert (config.arms[0].alpha, config.arms[0].proxy, config.arms[0].label) == (0, None, "topk")
 
@@ -155,7 +174,7 @@ def test_the_papers_table_is_one_layer_at_every_layer() -> None:
     comparison = load_comparison_config(CONFIGS / "pythia-160m" / "compare.yaml", ["device=cpu"])
     one_layer = load_run_config(CONFIGS / "pythia-160m" / "one_layer.yaml", ["device=cpu"])
     group = plan(comparison)[0]
-    values = group_config(comparison, group, Path()).values
+    values = group_config(comparison, group).values
     own = ("saes", "hook_names", "seed")
     assert {k: v for k, v in values.items() if k not in own} == {
         k: v for k, v in one_layer.values.items() if k not in own
@@ -175,6 +194,10 @@ def arm(name: str, **fields: Any) -> dict[str, Any]:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown field": ({"hook": "x"}, "hook: unknown field; did you mean 'hooks'"),
+    "a misspelt log field": (
+        {"logger": {"log_wandb": True}},
+        "logger.log_wandb: unknown field; did you mean 'log_to_wandb'",
+    ),
     "a field of each run": ({"seed": 1}, "seed: unknown field; did you mean 'seeds'"),
     "a hook as text": ({"hooks": "x"}, "hooks = 'x': must be a list of: text"),
     "no hook": ({"hooks": []}, r"hooks = \[\]: give one or more"),
@@ -241,40 +264,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a constant that is the baseline": (
         arm("x", control="constant", of="alpha-1"),
         "arms.x: control: constant is Γ = cI.* the baseline itself",
-    ),
-    "a shuffle of another proxy": (
-        {
-            "arms": {
-                "sae": {"alpha": 0},
-                "peaks": {"alpha": 1, "gamma_proxy": "kurtosis"},
-                "x": {"control": "shuffled", "of": "peaks"},
-            }
-        },
-        "arms.x: control: shuffled gives the variances",
-    ),
-    "a constant of a decoder's proxy": (
-        {
-            "arms": ARMS
-            | {
-                "sum": {
-                    "alpha": 1,
-                    "gamma_proxy": "latent_variance",
-                    "gamma_normalization": "none",
-                },
-                "x": {"control": "constant", "of": "sum"},
-            }
-        },
-        "arms.x: control: constant estimates the scale of arms.sum before there is an SAE",
-    ),
-    "a constant of a Γ never frozen": (
-        {
-            "arms": ARMS
-            | {
-                "long": {"alpha": 1, "gamma_freeze_step": None, "gamma_normalization": "none"},
-                "x": {"control": "constant", "of": "long"},
-            }
-        },
-        "arms.x: control: constant estimates .* set its gamma_freeze_step to a number",
     ),
     "whitening of a weighted baseline": (
         {"baseline": "alpha-1", "arms": {"alpha-1": {}, "x": {"control": "whitening"}}},

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.training.matched.comparisons import HOOKS, small
+from tests.compare.comparisons import HOOKS, small
 from tests.training.tiny import BATCH, TinyWorld, write_config
 
 N_STEPS = 60
@@ -34,7 +34,6 @@ class Blow(NamedTuple):
 
 
 BLOWS = (
-    Blow("os.rename", "/gamma/", nth=2),  # the scale of one hook is there, the other's is not
     Blow("open", "seed-0/metrics.jsonl"),  # before there is a checkpoint
     Blow("os.rename", "seed-0/checkpoints/."),
     Blow("os.rename", "seed-0/checkpoints/.", nth=2),
@@ -99,7 +98,7 @@ def start() -> Callable[..., BaseProcess]:
 def test_a_comparison_that_is_killed_again_and_again(
     world: TinyWorld, tmp_path: Path, start: Callable[..., BaseProcess]
 ) -> None:
-    """While Γ = cI is estimated, in training, checkpoints, exports and splits, between seeds."""
+    """In training, checkpoints, exports and splits, between seeds."""
     values = small(
         world,
         hooks=HOOKS,

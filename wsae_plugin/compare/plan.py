@@ -9,13 +9,14 @@ from typing import Any
 
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
-from wsae_plugin.comparison import layer_of
+from wsae_plugin.compare.arms import Arm
+from wsae_plugin.compare.config import ComparisonConfig, resolve_comparison
+from wsae_plugin.compare.manifest import layer_of
+from wsae_plugin.messages import naming
 from wsae_plugin.training.checks import check
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.fields import resolve_section
-from wsae_plugin.training.matched.arms import Arm
-from wsae_plugin.training.matched.config import ComparisonConfig, read_comparison_config
-from wsae_plugin.training.messages import naming
+from wsae_plugin.validation import resolve
+from wsae_plugin.yaml_file import read_config
 
 
 @dataclass(frozen=True)
@@ -55,18 +56,10 @@ class PlannedRun:
         """What it has in common with the runs that differ from it in the arm alone."""
         return f"{self.cell}-seed-{self.seed}"
 
-    def gamma_file(self, output: Path) -> Path:
-        """Where the constant control's s is, in the comparison folder `output`."""
-        return output / "gamma" / f"{self.run}.safetensors"
-
-    def section(self, output: Path) -> dict[str, Any]:
+    def section(self) -> dict[str, Any]:
         """Its `sae:` section."""
-        section = self.arm.section | self.sparsity
-        if self.arm.control == "shuffled":
-            section["gamma_seed"] = self.seed
-        elif self.arm.control == "constant":
-            section["gamma_file"] = str(self.gamma_file(output))
-        return section
+        drawn = {"gamma_seed": self.seed} if self.arm.control == "shuffled" else {}
+        return {**self.arm.overrides, **self.sparsity, **drawn}
 
 
 @dataclass(frozen=True)
@@ -101,12 +94,13 @@ def load_comparison_config(path: Path, overrides: Sequence[str] = ()) -> Compari
     Raises:
         BadInputError: Whatever the file and the overrides alone show to be wrong.
     """
-    config = read_comparison_config(path, overrides)
-    for group in plan(config):
-        # Other seeds are other seeds only.
-        if group.seed == config.seeds[0]:
-            run_config = group_config(config, group, output=Path())
-            with naming(config.source):
+    written, source = read_config(path, overrides)
+    with naming(source):
+        config = ComparisonConfig(*resolve_comparison(written), source)
+        for group in plan(config):
+            # Other seeds are other seeds only.
+            if group.seed == config.seeds[0]:
+                run_config = group_config(config, group)
                 check(run_config)
                 run_config.runner_config()
     return config
@@ -132,22 +126,15 @@ def plan(config: ComparisonConfig) -> list[Group]:
     ]
 
 
-def group_config(config: ComparisonConfig, group: Group, output: Path) -> RunConfig:
-    """The SAELens run of several SAEs that trains a group.
-
-    Args:
-        config: The comparison.
-        group: One of its groups.
-        output: The comparison folder.
-    """
+def group_config(config: ComparisonConfig, group: Group) -> RunConfig:
+    """The SAELens run of several SAEs that trains a group."""
     values = config.shared | {
-        "saes": {run.sae: run.section(output) for run in group.runs},
+        "saes": {run.sae: run.section() for run in group.runs},
         "hook_names": {run.sae: run.hook_name for run in group.runs},
         "seed": group.seed,
         "output_path": None,
     }
-    with naming(config.source):
-        resolved = resolve_section(MultiSAETrainingRunnerConfig, values)
+    resolved = resolve(MultiSAETrainingRunnerConfig, values)
     return RunConfig(MultiSAETrainingRunnerConfig, resolved, source=config.source)
 
 

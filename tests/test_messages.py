@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.messages import naming, nearest, one_line, refusals_as_bad_input
+from wsae_plugin.messages import naming, nearest, one_line, refusals_as_bad_input
 
 
 def test_one_line() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
-from wsae_plugin.comparison import Comparison
-from wsae_plugin.training.matched.plan import load_comparison_config
-from wsae_plugin.training.matched.run import run_comparison
+from wsae_plugin.compare.manifest import Comparison
+from wsae_plugin.compare.plan import load_comparison_config
+from wsae_plugin.compare.run import run_comparison
 
 HOOKS = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
 

@@ -1,1 +1,0 @@
-"""Comparisons: arms × hooks × sparsities × seeds, trained matched."""
