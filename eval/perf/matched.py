@@ -40,16 +40,16 @@ from rich.table import Table
 from sae_lens.training.multi_sae_trainer import MultiSAETrainer
 from tqdm.auto import tqdm
 from typing_extensions import override
+from wsae_plugin.training.runners import WatchedMultiRunner
 
 import wsae_plugin
+from wsae_plugin.sources.opening import open_dataset, open_model, sources_given_on_purpose
 from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.loop import TrainingWatch
 from wsae_plugin.training.matched.plan import group_config, load_comparison_config, plan
 from wsae_plugin.training.run_folder import RunFolder
-from wsae_plugin.training.runners import WatchedMultiRunner
 from wsae_plugin.training.saes import build_saes
-from wsae_plugin.training.sources import open_dataset, open_model, sources_given_on_purpose
 from wsae_plugin.training.trainer import WeightedSAETrainer
-from wsae_plugin.training.watch import TrainingWatch
 
 CONFIG = Path(__file__).parents[2] / "configs" / "bundled" / "compare.yaml"
 HOOK = "blocks.2.hook_resid_post"

@@ -1,15 +1,15 @@
 """YAML → SAELens runner configs, and the runs they describe."""
 
-from wsae_plugin.training.activations import activations_of
+from wsae_plugin.sources import activations_of
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.estimate import Estimate, MemoryEstimate, estimate
 from wsae_plugin.training.load import load_run_config
+from wsae_plugin.training.loop import TrainingInterruptedError
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.plan import load_comparison_config
 from wsae_plugin.training.matched.run import run_comparison
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.train import TrainedRun, train
-from wsae_plugin.training.watch import TrainingInterruptedError
 
 __all__ = [
     "ComparisonConfig",

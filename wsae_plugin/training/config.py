@@ -11,9 +11,9 @@ from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 from sae_lens.synthetic import SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.sources.opening import published_model_name
 from wsae_plugin.training.fields import resolve_section
 from wsae_plugin.training.messages import naming, nearest, refusals_as_bad_input
-from wsae_plugin.training.sources import published_model_name
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from wsae_plugin.kernels.blocks import rows_a_block
 from wsae_plugin.remote_code import guarded
 from wsae_plugin.saes.sparse import SparseTrainingSAE
+from wsae_plugin.sources.opening import local_model_name
 from wsae_plugin.training.checks import positions_per_context
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.messages import naming, refusals_as_bad_input
-from wsae_plugin.training.sources import local_model_name
 
 logger = logging.getLogger(__name__)
 

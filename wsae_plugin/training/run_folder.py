@@ -91,6 +91,17 @@ class RunFolder:
         """Whether it holds a run that went to its end."""
         return self.run_file.is_file() and self._read_run()["status"] == "finished"
 
+    def start_of(self, config: RunConfig, resume: bool) -> Path | None:
+        """The checkpoint that a run into this folder starts from; None for the beginning.
+
+        Raises:
+            BadInputError: As `checkpoint_to_resume` where `resume`, else as `refuse_if_used`.
+        """
+        if resume:
+            return self.checkpoint_to_resume(config)
+        self.refuse_if_used()
+        return None
+
     def refuse_if_used(self) -> None:
         """Refuse a folder that a new run would mix with something else.
 

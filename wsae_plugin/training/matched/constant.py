@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from wsae_plugin.gamma import GammaScheduler
 from wsae_plugin.gamma.proxies import no_decoder
-from wsae_plugin.training.activations import activations_of
+from wsae_plugin.sources import activations_of
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.plan import Group
 

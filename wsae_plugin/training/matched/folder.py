@@ -18,12 +18,12 @@ from wsae_plugin.files import (
 )
 from wsae_plugin.json_fields import JsonSection
 from wsae_plugin.provenance import git_revision, versions
+from wsae_plugin.sources.opening import published_model_name
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.plan import Group, PlannedRun, load_comparison_config
 from wsae_plugin.training.output_folder import not_writable, refuse_unless_free
 from wsae_plugin.training.run_folder import RunFolder, refuse_other_config
-from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.training.yaml_file import to_yaml
 
 

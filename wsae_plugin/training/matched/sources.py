@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.training.activations import activations_of
-from wsae_plugin.training.hooks import Hook, check_hooks, check_names_before_loading
+from wsae_plugin.sources import activations_of
+from wsae_plugin.sources.hooks import Hook, check_hooks, check_names_before_loading
+from wsae_plugin.sources.opening import open_model
 from wsae_plugin.training.matched.config import ComparisonConfig
 from wsae_plugin.training.matched.plan import group_config, plan
 from wsae_plugin.training.messages import naming
-from wsae_plugin.training.sources import open_model
 
 
 def check_sources(config: ComparisonConfig) -> None:

@@ -30,8 +30,6 @@ from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_dataset, bundled_mode
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.training.messages import nearest, refusals_as_bad_input
 
-logger = logging.getLogger(__name__)
-
 BUNDLED = "bundled"
 _FILE_FORMATS = {
     ".parquet": "parquet",
@@ -156,24 +154,11 @@ def check_format(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def sources_given_on_purpose() -> Generator[None]:
-    """Keep SAELens from warning that a model and a data set "override" the config.
-
-    They are the very ones that the config names. Its advice to tokenise text beforehand, given as
-    a Python warning, is kept back too; `train` gives it as a line of the log.
-    """
-    sae_lens_logger = logging.getLogger("sae_lens")
-    sae_lens_logger.addFilter(_is_no_override_warning)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Dataset is not tokenized")
-            yield
-    finally:
-        sae_lens_logger.removeFilter(_is_no_override_warning)
-
-
-def _is_no_override_warning(record: logging.LogRecord) -> bool:
-    return "override" not in record.getMessage()
+def raw_text_on_purpose() -> Generator[None]:
+    """Keep SAELens's advice to tokenise text beforehand back, which it gives as a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Dataset is not tokenized")
+        yield
 
 
 @contextlib.contextmanager
