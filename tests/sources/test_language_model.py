@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Array2D, Dataset, Features
 
 from tests.training.tiny import BATCH, D_MODEL, TinyWorld, sae, write_config, write_texts
 from wsae_plugin.errors import BadInputError
@@ -129,3 +130,30 @@ def test_batches_that_are_drawn_in_advance(world: TinyWorld, tmp_path: Path) -> 
     again = source(world, tmp_path, prefetch_llm_batches=2)
     again.load(tmp_path)
     assert again.store.n_dataset_processed > 0
+
+
+def test_cached_activations_resume_too(world: TinyWorld, tmp_path: Path) -> None:
+    hook, generator = "blocks.1.hook_resid_post", torch.Generator().manual_seed(0)
+    rows = torch.randn(12, 32, D_MODEL, generator=generator)
+    features = Features({hook: Array2D(shape=(32, D_MODEL), dtype="float32")})
+    dataset = Dataset.from_dict({hook: rows.numpy()}, features=features)
+    dataset.save_to_disk(str(tmp_path / "cache"))
+    cached = {
+        "use_cached_activations": True,
+        "cached_activations_path": str(tmp_path / "cache"),
+        "n_batches_in_buffer": 9,
+    }
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="beginning new epoch"):
+        whole = source(world, tmp_path, **cached)
+        for _ in range(4):
+            (batch,) = next(whole).values()
+            assert torch.isin(batch[:, 0], rows[..., 0]).all()
+        whole.save(tmp_path)
+        state = torch.get_rng_state()
+        expected = [next(whole)[hook] for _ in range(6)]
+        resumed = source(world, tmp_path, **cached)
+        resumed.load(tmp_path)
+        torch.set_rng_state(state)
+        found = [next(resumed)[hook] for _ in range(6)]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

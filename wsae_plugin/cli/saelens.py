@@ -12,8 +12,8 @@ import typer
 from wsae_plugin.cli.trust import loads_models
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.messages import one_line
 from wsae_plugin.remote_code import way_out
-from wsae_plugin.training.messages import one_line
 
 
 @loads_models

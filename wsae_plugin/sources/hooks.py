@@ -12,8 +12,8 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.messages import nearest, refusals_as_bad_input
 from wsae_plugin.sources.opening import guarded_model, local_model_name, open_model
-from wsae_plugin.training.messages import nearest, refusals_as_bad_input
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,19 @@ def hooks_of(config: Any) -> list[Hook]:
     ]
 
 
-def open_checked_model(
-    config: Any, hooks: list[Hook] | None = None, hook_names: list[str] | None = None
-) -> HookedRootModule:
+def open_checked_model(config: Any) -> HookedRootModule:
     """Load the language model of a runner config, and refuse what it cannot give.
 
     Args:
         config: A `LanguageModelSAERunnerConfig` or `MultiSAETrainingRunnerConfig`.
-        hooks: What is checked; None for the config's own.
-        hook_names: What can be read later; None for what is checked.
 
     Raises:
         BadInputError: There is no such model; a hook that the model has not or does not reach; a
             width other than the hook's; a context longer than the model's.
     """
-    hooks = hooks_of(config) if hooks is None else hooks
+    hooks = hooks_of(config)
     check_names_before_loading(config, hooks)
-    model = open_model(config, hook_names or [hook.name for hook in hooks])
+    model = open_model(config, [hook.name for hook in hooks])
     check_hooks(config, model, hooks)
     return model
 

@@ -23,11 +23,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.sources.hooks import hooks_of, open_checked_model
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
 from wsae_plugin.sources.source import Source
-from wsae_plugin.training.messages import refusals_as_bad_input
 
 logger = logging.getLogger(__name__)
 
@@ -157,23 +157,32 @@ class LanguageModelSource(Source):
 
     @override
     def save(self, folder: Path) -> None:
-        self.store.save_to_checkpoint(folder)
-        waiting, kept = self._buffer.waiting, self._buffer.kept
+        store, waiting, kept = self.store, self._buffer.waiting, self._buffer.kept
+        store.save_to_checkpoint(folder)
         if self._cfg.prefetch_llm_batches or waiting is None or kept is None:
             return
-        position = {"waiting": waiting.contiguous(), "kept": kept.contiguous()}
-        read = torch.tensor([self.store.n_read, self.store.n_dataset_processed])
-        save_file({**position, "read": read}, folder / DATA_POSITION_FILENAME)
+        cached = store.cached_activation_dataset is not None
+        n_read = store.current_row_idx if cached else store.n_sequences
+        read = torch.tensor([n_read, store.n_dataset_processed])
+        position = {"read": read, "waiting": waiting.contiguous(), "kept": kept.contiguous()}
+        save_file(position, folder / DATA_POSITION_FILENAME)
 
     @override
     def load(self, folder: Path) -> None:
-        file = folder / DATA_POSITION_FILENAME
+        store, file = self.store, folder / DATA_POSITION_FILENAME
         if self._cfg.prefetch_llm_batches or not file.is_file():
-            self.store.load_from_checkpoint(folder)
+            store.load_from_checkpoint(folder)
             return
-        position = read_position(file, str(self.store.device))
+        position = read_position(file, str(store.device))
         self._buffer.waiting, self._buffer.kept = position["waiting"], position["kept"]
-        self.store.skip(*position["read"].tolist())
+        n_read, n_rows = position["read"].tolist()
+        if store.cached_activation_dataset is not None:
+            store.current_row_idx = n_read
+            return
+        skipped = islice(store.iterable_sequences, n_read)
+        for _ in tqdm(skipped, "Reading up to the checkpoint", total=n_read, leave=False):
+            pass
+        store.n_dataset_processed = n_rows
 
     @override
     def metadata(self, hook: str) -> dict[str, Any]:
@@ -203,9 +212,9 @@ class LanguageModelSource(Source):
 
 
 class _CountingStore(ActivationsStore):
-    """SAELens's store, which knows how far into its text it is, and can be put there."""
+    """SAELens's store, which knows how many sequences it has read since its text last began."""
 
-    _n_sequences = 0
+    n_sequences = 0
 
     @property
     def iterable_sequences(self) -> Iterator[Tensor]:
@@ -214,30 +223,13 @@ class _CountingStore(ActivationsStore):
 
     @iterable_sequences.setter
     def iterable_sequences(self, sequences: Iterator[Tensor]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        self._n_sequences = 0
+        self.n_sequences = 0
         self._sequences = self._counted(sequences)
 
     def _counted(self, sequences: Iterator[Tensor]) -> Generator[Tensor]:
         for sequence in sequences:
-            self._n_sequences += 1
+            self.n_sequences += 1
             yield sequence
-
-    @property
-    def n_read(self) -> int:
-        """Sequences, or rows of cached activations, read since the text last began."""
-        if self.cached_activation_dataset is not None:
-            return self.current_row_idx
-        return self._n_sequences
-
-    def skip(self, n_read: int, n_rows: int) -> None:
-        """Read so many sequences and leave them out; `n_rows` are the text's rows read in all."""
-        if self.cached_activation_dataset is not None:
-            self.current_row_idx = n_read
-            return
-        sequences = islice(self.iterable_sequences, n_read)
-        for _ in tqdm(sequences, "Reading up to the checkpoint", total=n_read, leave=False):
-            pass
-        self.n_dataset_processed = n_rows
 
 
 def activations_of(cfg: LanguageModelSAERunnerConfig[Any]) -> Iterator[Tensor]:

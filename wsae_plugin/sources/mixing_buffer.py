@@ -67,8 +67,8 @@ def read_position(file: Path, device: str = "cpu") -> dict[str, Tensor]:
     """Read the position of a run in its text.
 
     Returns:
-        `read`, int64 of shape (2,): the sequences read since the text last began, and its rows
-        read in all; `waiting` and `kept` as in `MixingBuffer`.
+        `read`, int64 of shape (2,): the sequences (of a cache: its rows) read since the text last
+        began, and the text's rows read in all; `waiting` and `kept` as in `MixingBuffer`.
 
     Raises:
         ValueError: The tensors are missing or do not fit together.

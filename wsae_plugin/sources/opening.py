@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 from wsae_plugin import remote_code
 from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_dataset, bundled_model_path
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.messages import nearest, refusals_as_bad_input
+from wsae_plugin.messages import nearest, refusals_as_bad_input
 
 BUNDLED = "bundled"
 _FILE_FORMATS = {

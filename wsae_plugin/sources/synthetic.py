@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sae_lens import TrainingSAE
 from sae_lens.synthetic import (
-    SyntheticDataEvalResult,
     SyntheticModel,
     SyntheticSAERunnerConfig,
     eval_sae_on_synthetic_data,
@@ -20,8 +20,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.sources.source import Source
-from wsae_plugin.training.messages import refusals_as_bad_input
 
 _HOOK = "synthetic_model"
 
@@ -58,6 +58,13 @@ class SyntheticSource(Source):
             cfg.batch_size,
             autocast=cfg.autocast_data,
         )
+        self._score = partial(
+            eval_sae_on_synthetic_data,
+            feature_dict=self.model.feature_dict,
+            activations_generator=self.model.activation_generator,
+            num_samples=cfg.eval_samples,
+            batch_size=cfg.batch_size,
+        )
 
     @override
     def __next__(self) -> dict[str, Tensor]:
@@ -75,7 +82,7 @@ class SyntheticSource(Source):
     def evaluate(self, sae: TrainingSAE[Any], scaler: ActivationScaler) -> dict[str, Any]:
         if self._cfg.eval_frequency <= 0:
             return {}
-        return self._scores(sae, scaler).to_log_dict(prefix="synthetic/")
+        return self._score(sae, activation_scaler=scaler).to_log_dict(prefix="synthetic/")
 
     @override
     def finish(self, sae: TrainingSAE[Any], folder: Path) -> dict[str, Any]:
@@ -83,18 +90,6 @@ class SyntheticSource(Source):
             self.model.save(folder / "synthetic_model")
         if self._cfg.eval_samples <= 0 or not self._cfg.run_final_eval:
             return {}
-        scores = self._scores(sae)
+        scores = self._score(sae)
         (folder / "eval_stats.json").write_text(json.dumps(scores.to_dict(), indent=2))
         return scores.to_log_dict(prefix="final/")
-
-    def _scores(
-        self, sae: TrainingSAE[Any], scaler: ActivationScaler | None = None
-    ) -> SyntheticDataEvalResult:
-        return eval_sae_on_synthetic_data(
-            sae=sae,
-            feature_dict=self.model.feature_dict,
-            activations_generator=self.model.activation_generator,
-            num_samples=self._cfg.eval_samples,
-            batch_size=self._cfg.batch_size,
-            activation_scaler=scaler,
-        )

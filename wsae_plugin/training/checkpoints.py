@@ -22,11 +22,13 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import folder_written_whole, link_out_of, partial_of
+from wsae_plugin.messages import one_line
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, read_position
 from wsae_plugin.training.checksums import not_as_saved, write_checksums
-from wsae_plugin.training.messages import one_line
 
 RANDOM_STATE_FILENAME = "random_state.safetensors"
+_LAST_WRITTEN = (RUNNER_CFG_FILENAME, RUNNER_CONFIG_FILENAME)
+_OF_EACH_SAE = (SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME)
 
 
 def save_checkpoint(checkpoint: Path, write: Callable[[Path], None]) -> None:
@@ -152,7 +154,9 @@ def is_complete(checkpoint: Path) -> bool:
     # The runner config is what SAELens writes last.
     if not any((checkpoint / name).is_file() for name in _LAST_WRITTEN):
         return False
-    saes = [checkpoint] if (checkpoint / SAE_WEIGHTS_FILENAME).is_file() else _folders(checkpoint)
+    saes = [checkpoint]
+    if not (checkpoint / SAE_WEIGHTS_FILENAME).is_file():
+        saes = [path for path in checkpoint.iterdir() if path.is_dir()]
     return bool(saes) and all((sae / name).is_file() for sae in saes for name in _OF_EACH_SAE)
 
 
@@ -167,11 +171,3 @@ def _complete_checkpoints(folder: Path) -> list[Path]:
 def _random_state() -> dict[str, Tensor]:
     on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": torch.get_rng_state()} | {str(n): state for n, state in enumerate(on_gpus)}
-
-
-_LAST_WRITTEN = (RUNNER_CFG_FILENAME, RUNNER_CONFIG_FILENAME)
-_OF_EACH_SAE = (SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME)
-
-
-def _folders(path: Path) -> list[Path]:
-    return [child for child in path.iterdir() if child.is_dir()]

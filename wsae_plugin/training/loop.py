@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from sae_lens import TrainingSAE
 from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import TrainStepOutput
 from safetensors.torch import save_file
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import RunFailedError
@@ -246,12 +247,13 @@ class TrainingLoop:
                 estimates.append((name, scaler.estimate_scaling_factor))
             elif kind == "covariance_whitening" and scaler.whitening is None:
                 estimates.append((name, scaler.estimate_whitening))
-        # All see the same batches, which one SAE alone need not keep.
-        batches = islice(self.source, n) if len(estimates) == 1 else None
-        for name, estimate in estimates:
-            batches = batches or list(islice(self.source, n))
-            activations = (batch[self._hooks[name]] for batch in batches)
-            estimate(self.trainers[name].sae.cfg.d_in, activations, n)
+        if estimates:
+            batches: Iterable[Mapping[str, Tensor]] = islice(self.source, n)
+            # Several estimate from the same batches; one alone need not keep them.
+            batches = list(batches) if self._config.is_multi else batches
+            for name, estimate in estimates:
+                activations = (batch[self._hooks[name]] for batch in batches)
+                estimate(self.trainers[name].sae.cfg.d_in, activations, n)
 
     def _check_weights(self) -> None:
         for name, part in self.trainers.items():

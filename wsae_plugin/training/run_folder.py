@@ -218,14 +218,11 @@ def refuse_other_config(what: str, before: Mapping[str, Any], now: Mapping[str, 
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(cast("dict[str, Any]", value), f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    parts = (_flat(inner, f"{path}.{name}" if path else name) for name, inner in value.items())
+    return {name: inner for part in parts for name, inner in part.items()}
 
 
 def _now() -> str:

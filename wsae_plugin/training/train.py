@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.messages import naming, one_line
 from wsae_plugin.sources import open_source
 from wsae_plugin.training.checkpoints import (
     check_readable,
@@ -20,7 +21,6 @@ from wsae_plugin.training.checkpoints import (
 from wsae_plugin.training.checks import warn
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.loop import TrainingInterruptedError, TrainingLoop
-from wsae_plugin.training.messages import naming, one_line
 from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.saes import build_saes
