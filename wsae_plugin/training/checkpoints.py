@@ -18,7 +18,6 @@ import torch
 from sae_lens.constants import RUNNER_CFG_FILENAME, SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME
 from sae_lens.synthetic.synthetic_sae_runner import RUNNER_CONFIG_FILENAME
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import folder_written_whole, link_out_of, partial_of
@@ -45,7 +44,9 @@ def save_checkpoint(checkpoint: Path, write: Callable[[Path], None]) -> None:
         return
     with folder_written_whole(checkpoint) as partial:
         write(partial)
-        save_file(_random_state(), partial / RANDOM_STATE_FILENAME)
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        states = {"cpu": torch.get_rng_state()} | {str(n): gpu for n, gpu in enumerate(gpus)}
+        save_file(states, partial / RANDOM_STATE_FILENAME)
         write_checksums(partial)
 
 
@@ -166,8 +167,3 @@ def _complete_checkpoints(folder: Path) -> list[Path]:
         return []
     complete = [path for path in folder.iterdir() if path.name.isdecimal() and is_complete(path)]
     return sorted(complete, key=lambda path: int(path.name))
-
-
-def _random_state() -> dict[str, Tensor]:
-    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state()} | {str(n): state for n, state in enumerate(on_gpus)}

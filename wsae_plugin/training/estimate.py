@@ -88,8 +88,7 @@ def estimate(config: RunConfig) -> Estimate:
     with naming(config.source):
         saes = build_saes(config, device="meta").values()
     parameters = sum(p.nbytes for sae in saes for p in sae.parameters() if p.requires_grad)
-    outputs = {sae: _output_bytes(sae, config) for sae in saes}
-    passing = max(0, *(_activation_bytes(sae, config) - outputs[sae] for sae in saes))
+    steps = [_step_bytes(sae, config) for sae in saes]
     buffer_tokens = buffered = norms = language_model = 0
     if not config.is_synthetic:
         positions = positions_per_context(values)
@@ -103,7 +102,8 @@ def estimate(config: RunConfig) -> Estimate:
         sae_weights=sum(tensor.nbytes for sae in saes for tensor in sae.state_dict().values()),
         gradients=parameters,
         adam=_ADAM_MOMENTS * parameters,
-        sae_activations=sum(outputs.values()) + passing,
+        sae_activations=sum(outputs for outputs, _ in steps)
+        + max(whole - outputs for outputs, whole in steps),
         activation_buffer=_COPIES_OF_BUFFER * buffered * _bytes_a_token(config),
         norm_batches=norms * _bytes_a_token(config),
         language_model=language_model,
@@ -111,35 +111,22 @@ def estimate(config: RunConfig) -> Estimate:
     return Estimate(config.n_steps, n_samples, buffer_tokens, memory)
 
 
-def _activation_bytes(sae: TrainingSAE[Any], config: RunConfig) -> int:
-    cfg = sae.cfg
-    latents = _COPIES_OF_LATENTS * config.batch_size * cfg.d_sae
-    if _is_sparse(sae, config):
-        # One block of the product, and the weights once more, in half the bits, to screen it.
-        rows = min(rows_a_block(cfg.d_sae), config.batch_size)
-        latents = rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2
-    return (latents + _COPIES_OF_INPUTS * config.batch_size * cfg.d_in) * _itemsize(sae)
+def _step_bytes(sae: TrainingSAE[Any], config: RunConfig) -> tuple[int, int]:
+    """An SAE's outputs (pre-activations, activations, reconstruction), and all that a step takes.
 
-
-def _output_bytes(sae: TrainingSAE[Any], config: RunConfig) -> int:
-    """Pre-activations, activations and reconstruction; the input is the buffer's."""
-    cfg, batch = sae.cfg, config.batch_size
-    latents = _OUTPUTS_OF_LATENTS * batch * cfg.d_sae * _itemsize(sae)
-    if _is_sparse(sae, config):
-        latents = _OUTPUTS_OF_LATENTS * int(batch * cfg.k) * (_itemsize(sae) + _COO_INDEX_BYTES)
-    return latents + batch * cfg.d_in * _itemsize(sae)
-
-
-def _is_sparse(sae: TrainingSAE[Any], config: RunConfig) -> bool:
+    The input is the buffer's.
+    """
+    cfg, batch, itemsize = sae.cfg, config.batch_size, str_to_dtype(sae.cfg.dtype).itemsize
+    outputs = _OUTPUTS_OF_LATENTS * batch * cfg.d_sae * itemsize
+    latents = _COPIES_OF_LATENTS * batch * cfg.d_sae * itemsize
     device = torch.device(config.values["device"])
-    return (
-        isinstance(sae, SparseTrainingSAE)
-        and sae.choose_kernel(config.batch_size, device) is not None
-    )
-
-
-def _itemsize(sae: TrainingSAE[Any]) -> int:
-    return str_to_dtype(sae.cfg.dtype).itemsize
+    if isinstance(sae, SparseTrainingSAE) and sae.choose_kernel(batch, device) is not None:
+        outputs = _OUTPUTS_OF_LATENTS * int(batch * cfg.k) * (itemsize + _COO_INDEX_BYTES)
+        # One block of the product, and the weights once more, in half the bits, to screen it.
+        rows = min(rows_a_block(cfg.d_sae), batch)
+        latents = (rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2) * itemsize
+    inputs = batch * cfg.d_in * itemsize
+    return outputs + inputs, latents + _COPIES_OF_INPUTS * inputs
 
 
 def _bytes_a_token(config: RunConfig) -> int:

@@ -84,10 +84,9 @@ class TrainingLoop:
         # With a logger of their own, the trainers are told of every step that is written down.
         self._told = replace(self._logger, log_to_wandb=False, wandb_log_frequency=1)
         self.cfg = replace(self._runner_config.to_sae_trainer_config(), logger=self._told)
-        shared = next(iter(source.d_in))
-        self._hooks = getattr(
-            self._runner_config, "hook_names_per_sae", dict.fromkeys(saes, shared)
-        )
+        # One SAE alone reads the one hook that there is.
+        one = dict.fromkeys(saes, next(iter(source.d_in)))
+        self._hooks: dict[str, str] = getattr(self._runner_config, "hook_names_per_sae", one)
         self.trainers: dict[str, WeightedSAETrainer] = {}
         for name, sae in saes.items():
             for key, value in source.metadata(self._hooks[name]).items():
