@@ -176,7 +176,8 @@ class TrainingLoop:
         }
         if self._told.log_to_wandb:
             self._log(step, outputs)
-        if step % (frequency * self._logger.eval_every_n_wandb_logs) == 0:
+        evaluated = step % (frequency * self._logger.eval_every_n_wandb_logs) == 0
+        if evaluated and self._logger.log_to_wandb:
             self._evaluate()
         for part in self.trainers.values():
             part.n_training_steps += 1
@@ -193,17 +194,13 @@ class TrainingLoop:
         bar.update(min(self.n_samples, bar.total) - bar.n)
 
     def _log(self, step: int, outputs: Mapping[str, TrainStepOutput]) -> None:
-        raw = {
-            name: part.build_train_step_log_dict(outputs[name], self.n_samples)
-            for name, part in self.trainers.items()
-        }
-        # JSON has no NaN; the spread of a batch of one, say, is null.
-        self.last_metrics = {
-            name: {key: value if math.isfinite(value) else None for key, value in values.items()}
-            for name, values in raw.items()
-        }
+        raw: dict[str, dict[str, Any]] = {}
         with self._folder.metrics_file.open("a", encoding="utf-8") as file:
-            for name, metrics in self.last_metrics.items():
+            for name, part in self.trainers.items():
+                raw[name] = part.build_train_step_log_dict(outputs[name], self.n_samples)
+                # JSON has no NaN; the spread of a batch of one, say, is null.
+                metrics = {key: v if math.isfinite(v) else None for key, v in raw[name].items()}
+                self.last_metrics[name] = metrics
                 line = {"step": step, "sae": name, **metrics}
                 file.write(json.dumps(line, allow_nan=False) + "\n")
         self._send(raw)
@@ -215,8 +212,6 @@ class TrainingLoop:
 
     @torch.no_grad()
     def _evaluate(self) -> None:
-        if not self._logger.log_to_wandb:
-            return
         for name, part in self.trainers.items():
             part.sae.eval()
             scores = self.source.evaluate(part.sae, part.activation_scaler)
