@@ -37,7 +37,8 @@ from wsae_plugin.training.trainer import WeightedSAETrainer
 _SECONDS_BETWEEN_DESCRIPTIONS = 0.5
 _LOSSES_SHOWN = 3
 _NOT_FINITE = (
-    "lower lr, or alpha; or the activations are not, in float16 for one. No checkpoint has it"
+    "lower lr or alpha; or the activations are not finite themselves, as may happen in float16. "
+    "No checkpoint holds such values"
 )
 
 
