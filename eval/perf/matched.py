@@ -26,55 +26,33 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import sae_lens
 import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from sae_lens.training.multi_sae_trainer import MultiSAETrainer
+from sae_lens import LoggingConfig
 from tqdm.auto import tqdm
-from typing_extensions import override
 
 import wsae_plugin
 from wsae_plugin.compare.plan import group_config, load_comparison_config, plan
+from wsae_plugin.sources import LanguageModelSource
 from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.loop import TrainingLoop
 from wsae_plugin.training.run_folder import RunFolder
-from wsae_plugin.training.runners import WatchedMultiRunner
 from wsae_plugin.training.saes import build_saes
-from wsae_plugin.training.sources import open_dataset, open_model, sources_given_on_purpose
 from wsae_plugin.training.trainer import WeightedSAETrainer
-from wsae_plugin.training.watch import TrainingWatch
 
 CONFIG = Path(__file__).parents[2] / "configs" / "bundled" / "compare.yaml"
 HOOK = "blocks.2.hook_resid_post"
 # Whole batches of contexts make whole training steps only if no token is left out.
 OVERRIDES = [f"hooks=[{HOOK}]", "seeds=[0]", "exclude_special_tokens=false"]
-
-
-class SteppedRunner(WatchedMultiRunner):
-    """`wsae compare`'s runner, which hands its trainer to `measure` where it would train.
-
-    Args:
-        watch: What carries the training loop through.
-        kwargs: As SAELens's runner takes them.
-    """
-
-    def __init__(self, watch: TrainingWatch, **kwargs: Any) -> None:
-        super().__init__(watch, **kwargs)
-        self.watch = watch
-        self.measure: Callable[[MultiSAETrainer], None] | None = None
-
-    @override
-    def _run_with_interruption_handling(self, trainer: MultiSAETrainer) -> dict[str, Any]:
-        assert self.measure is not None
-        self.measure(trainer)
-        return trainer.saes
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -84,61 +62,45 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def open_runner(config: RunConfig, folder: Path) -> SteppedRunner:
-    """The runner of a group, ready for its first step."""
-    runner_config = config.runner_config()
-    with sources_given_on_purpose():
-        return SteppedRunner(
-            TrainingWatch(RunFolder(folder), resume_command=""),
-            cfg=runner_config,
-            override_model=open_model(runner_config, [HOOK]),
-            override_dataset=open_dataset(runner_config.dataset_path, runner_config.streaming),
-            override_saes=build_saes(config),
-        )
-
-
-def measure(runner: SteppedRunner, config: RunConfig, pairs: int) -> dict[str, list[float]]:
+def measure(config: RunConfig, folder: Path, pairs: int) -> dict[str, list[float]]:
     """Seconds of each kind of work, pair by pair; the first pair warms up and is left out."""
     times: dict[str, list[float]] = {"matched": [], "steps": [], "forward": []}
     unit = Unit.of(config)
-    tokens = runner.activations_store.get_batch_tokens()
+    source = LanguageModelSource(config.runner_config())
+    loop = TrainingLoop(config, build_saes(config), source, RunFolder(folder))
+    tokens = source.store.get_batch_tokens()
+    torch.manual_seed(config.seed)
+    batches = cycle([batch[HOOK] for batch in islice(source, 8 * unit.n_steps)])
+    unlogged = replace(loop.cfg, logger=LoggingConfig(log_to_wandb=False))
+    alone = [
+        WeightedSAETrainer(cfg=unlogged, sae=sae, data_provider=iter(()))
+        for sae in build_saes(config).values()
+    ]
+    loop.cfg.total_training_samples = 0
 
-    def run(trainer: MultiSAETrainer) -> None:
-        batches = cycle([batch[HOOK] for batch in islice(trainer.data_provider, 8 * unit.n_steps)])
-        alone = [
-            WeightedSAETrainer(cfg=part.cfg, sae=sae, data_provider=iter(()))
-            for part, sae in zip(
-                trainer.trainers.values(), build_saes(config).values(), strict=True
+    def matched() -> None:
+        loop.cfg.total_training_samples += unit.n_steps * config.batch_size
+        loop.fit()
+
+    def steps() -> None:
+        for batch in islice(batches, unit.n_steps):
+            for part in alone:
+                part.step(batch)
+                part.n_training_steps += 1
+
+    @torch.no_grad()
+    def forward() -> None:
+        for _ in range(unit.n_forward):
+            source.model.run_with_cache(
+                tokens, names_filter=[HOOK], stop_at_layer=3, prepend_bos=False
             )
-        ]
-        trainer.cfg.total_training_samples = 0
 
-        def matched() -> None:
-            trainer.cfg.total_training_samples += unit.n_steps * config.batch_size
-            runner.watch.fit(trainer, trainer.fit)
-
-        def steps() -> None:
-            for batch in islice(batches, unit.n_steps):
-                for part in alone:
-                    part.step(batch)
-                    part.n_training_steps += 1
-
-        @torch.no_grad()
-        def forward() -> None:
-            for _ in range(unit.n_forward):
-                runner.model.run_with_cache(
-                    tokens, names_filter=[HOOK], stop_at_layer=3, prepend_bos=False
-                )
-
-        work = [("matched", matched), ("steps", steps), ("forward", forward)]
-        for pair in tqdm(range(pairs + 1), "pairs"):
-            for name, part in work[:: 1 if pair % 2 else -1]:
-                elapsed = seconds(part)
-                if pair:
-                    times[name].append(elapsed)
-
-    runner.measure = run
-    runner.run()
+    work = [("matched", matched), ("steps", steps), ("forward", forward)]
+    for pair in tqdm(range(pairs + 1), "pairs"):
+        for name, part in work[:: 1 if pair % 2 else -1]:
+            elapsed = seconds(part)
+            if pair:
+                times[name].append(elapsed)
     return times
 
 
@@ -175,7 +137,7 @@ def main(
     config = group_config(comparison, plan(comparison)[0])
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder:
-        times = measure(open_runner(config, Path(folder)), config, pairs)
+        times = measure(config, Path(folder), pairs)
     rows = list(zip(times["matched"], times["steps"], times["forward"], strict=True))
     ratios = [matched / (steps + forward) for matched, steps, forward in rows]
     apart = [(steps + 3 * forward) / (steps + forward) for _, steps, forward in rows]

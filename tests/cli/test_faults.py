@@ -29,7 +29,7 @@ from tests.training.test_untrusted import Malicious
 from tests.training.tiny import BATCH, WORDS, TinyWorld, make_world, sae, write_config
 from wsae_plugin.cli import main
 from wsae_plugin.compare.folder import ComparisonFolder
-from wsae_plugin.training import watch
+from wsae_plugin.training import loop
 from wsae_plugin.training.checksums import write_checksums
 from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.trainer import WeightedSAETrainer
@@ -345,13 +345,13 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_saved(
     runs: Runs, n_bytes: int, file: str
 ) -> None:
     """The checkpoint before stays, half of one does not, and the run goes on to the same end."""
-    folder, save, n_saved = Path("run"), watch.save_checkpoint, [0]
+    folder, save, n_saved = Path("run"), loop.save_checkpoint, [0]
 
     def save_once(*arguments: Any) -> Any:
         n_saved[0] += 1
         return (save if n_saved[0] == 1 else without_room(save, n_bytes))(*arguments)
 
-    with replaced(watch, "save_checkpoint", save_once):
+    with replaced(loop, "save_checkpoint", save_once):
         ended = wsae(runs.command, runs.config, "--output", folder)
     ended.refused(1, "training failed", f"{runs.command} run/", "--resume")
     assert [path.name for path in (folder / CHECKPOINTS[runs.command]).iterdir()] == ["512"], file
@@ -362,7 +362,7 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_saved(
 
 @pytest.mark.parametrize("n_bytes", [10, 1_000, 9_000])
 def test_a_disk_that_is_full_while_the_sae_is_exported(runs: Runs, n_bytes: int) -> None:
-    folder, fit = Path("run"), watch.TrainingWatch.fit
+    folder, fit = Path("run"), loop.TrainingLoop.fit
     whole = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fit_and_fill(*arguments: Any) -> Any:
@@ -370,7 +370,7 @@ def test_a_disk_that_is_full_while_the_sae_is_exported(runs: Runs, n_bytes: int)
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, whole[1]))
         return fitted
 
-    with replaced(watch.TrainingWatch, "fit", fit_and_fill):
+    with replaced(loop.TrainingLoop, "fit", fit_and_fill):
         ended = wsae(runs.command, runs.config, "--output", folder)
     resource.setrlimit(resource.RLIMIT_FSIZE, whole)
     ended.refused(1, "training failed", "--resume")

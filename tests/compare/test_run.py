@@ -20,8 +20,8 @@ from wsae_plugin.compare.plan import load_comparison_config
 from wsae_plugin.compare.run import run_comparison
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
+from wsae_plugin.training.loop import TrainingLoop
 from wsae_plugin.training.train import train
-from wsae_plugin.training.watch import TrainingWatch
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
 
@@ -49,17 +49,17 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Raise one real SIGTERM while the given step of the given run (0, 1, …) is being finished."""
 
     def stop_after(step: int, of_run: int = 0) -> None:
-        original: Any = TrainingWatch.__dict__["_move"]
+        original: Any = TrainingLoop.__dict__["_move"]
         seen: list[Any] = []
 
         def move(self: Any, *args: Any) -> None:
-            if all(self is not watch for watch in seen):
+            if all(self is not loop for loop in seen):
                 seen.append(self)
-            if len(seen) == of_run + 1 and self._trainer.n_training_steps == step:
+            if len(seen) == of_run + 1 and self.n_steps == step:
                 signal.raise_signal(signal.SIGTERM)
             original(self, *args)
 
-        monkeypatch.setattr(TrainingWatch, "_move", move)
+        monkeypatch.setattr(TrainingLoop, "_move", move)
 
     return stop_after
 
@@ -255,7 +255,7 @@ def test_a_training_that_fails_says_so_and_can_be_gone_on_with(
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patched:
-        patched.setattr(TrainingWatch, "_log", run_out)
+        patched.setattr(TrainingLoop, "_log", run_out)
         with pytest.raises(RunFailedError, match="out of memory"):
             run(tmp_path, small(world, seeds=[0]))
     assert Comparison.load(tmp_path / "comparison").runs == []

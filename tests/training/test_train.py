@@ -16,9 +16,9 @@ from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, write_config
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
+from wsae_plugin.training.loop import TrainingLoop
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.train import TrainedRun, train
-from wsae_plugin.training.watch import TrainingWatch
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
 
@@ -53,15 +53,15 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def stop_after(step: int) -> None:
         pending.append(step)
-        original = TrainingWatch._move
+        original = TrainingLoop._move
 
-        def move(self: TrainingWatch, *args: Any) -> None:
-            if self._trainer.n_training_steps in pending:
+        def move(self: TrainingLoop, *args: Any) -> None:
+            if self.n_steps in pending:
                 pending.clear()
                 signal.raise_signal(signal.SIGTERM)
             original(self, *args)
 
-        monkeypatch.setattr(TrainingWatch, "_move", move)
+        monkeypatch.setattr(TrainingLoop, "_move", move)
 
     return stop_after
 
@@ -328,7 +328,7 @@ def test_a_failure_is_recorded_with_its_traceback(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(TrainingWatch, "_move", fail)
+    monkeypatch.setattr(TrainingLoop, "_move", fail)
     with pytest.raises(RunFailedError, match="training failed: ZeroDivisionError: by zero"):
         run(tmp_path, world.language_model())
     assert "in fail" in json.loads((tmp_path / "run" / "run.json").read_text())["error"]

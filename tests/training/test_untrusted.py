@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.proxies import read_proxy_file
-from wsae_plugin.training import data_position, load_run_config
+from wsae_plugin.sources import mixing_buffer
+from wsae_plugin.training import load_run_config
 from wsae_plugin.training.checkpoints import check_readable
 
 
@@ -137,7 +138,7 @@ _WHOLE = {
     "sae_weights.safetensors": {"W_dec": torch.ones(2, 3), "gamma": torch.ones(3).double()},
     "random_state.safetensors": {"cpu": torch.get_rng_state()},
     "data_position.safetensors": {
-        "draws": torch.ones(1, 3, dtype=torch.int64),
+        "read": torch.ones(2, dtype=torch.int64),
         "waiting": torch.zeros(4, 3),
         "kept": torch.zeros(2, 3),
     },
@@ -184,12 +185,8 @@ _TENSORS = st.builds(
 
 
 @settings(max_examples=100)
-@given(
-    changes=st.dictionaries(
-        st.sampled_from(["draws", "waiting", "kept", "cached_row", "other"]), _TENSORS
-    )
-)
-@example(changes={"cached_row": torch.tensor([0, 1])})
+@given(changes=st.dictionaries(st.sampled_from(["read", "waiting", "kept", "other"]), _TENSORS))
+@example(changes={"read": torch.tensor([0, 1])})
 @example(changes={"waiting": torch.zeros(4, 3).int(), "kept": torch.zeros(2, 3).int()})
 @example(changes={"kept": torch.zeros(2, 3).double()})
 def test_any_tensors_as_a_place_in_the_data(
@@ -198,42 +195,38 @@ def test_any_tensors_as_a_place_in_the_data(
     """Either they are refused, before a run starts, or a run can go on from them."""
     checkpoint = scratch / "place"
     checkpoint.mkdir(exist_ok=True)
-    file = checkpoint / data_position.DATA_POSITION_FILENAME
+    file = checkpoint / mixing_buffer.DATA_POSITION_FILENAME
     save_file(_WHOLE["data_position.safetensors"] | changes, file)
     try:
         check_readable(checkpoint)
     except BadInputError:
-        with pytest.raises(RunFailedError, match=r"data_position.safetensors: is damaged"):
-            data_position.read_position(file, False, "cpu")
+        with pytest.raises(ValueError, match="does not hold a position"):
+            mixing_buffer.read_position(file)
         return
-    position = data_position.read_position(file, False, "cpu")
-    contents = data_position.BufferedActivations(position["waiting"], position["kept"])
-    d_in = contents.kept.shape[1]
-    more = iter([torch.ones(8, d_in)] * 8)
-    buffer = data_position.MixingBuffer(8, 2, more, 0.5, contents)
+    position = mixing_buffer.read_position(file)
+    d_in = position["kept"].shape[1]
+    buffer = mixing_buffer.MixingBuffer(lambda: torch.ones(8, d_in), 8, 2, 0.5)
+    buffer.waiting, buffer.kept = position["waiting"], position["kept"]
     assert [next(buffer).shape[1] for _ in range(6)] == [d_in] * 6
-    assert all(len(draw) == 3 and min(draw) >= 0 for draw in position["draws"].tolist())
-    int(position.get("cached_row", torch.tensor(0)))
+    assert all(count >= 0 for count in position["read"].tolist())
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"draws": torch.zeros(2, 2, dtype=torch.int64)},
-        {"draws": -torch.ones(1, 3, dtype=torch.int64)},
+        {"read": torch.zeros(2, 2, dtype=torch.int64)},
+        {"read": -torch.ones(2, dtype=torch.int64)},
         {"waiting": torch.zeros(4)},
         {"kept": torch.zeros(4, 5)},
     ],
 )
 def test_a_place_in_the_data_that_is_none(tmp_path: Path, changed: dict[str, torch.Tensor]) -> None:
-    whole = {
-        "draws": torch.ones(1, 3, dtype=torch.int64),
-        "waiting": torch.zeros(4, 3),
-        "kept": torch.zeros(2, 3),
-    }
-    file = tmp_path / data_position.DATA_POSITION_FILENAME
+    whole = _WHOLE["data_position.safetensors"]
+    file = tmp_path / mixing_buffer.DATA_POSITION_FILENAME
     save_file(whole, file)
-    assert data_position.read_position(file, False, "cpu").keys() == whole.keys()
+    assert mixing_buffer.read_position(file).keys() == whole.keys()
     save_file(whole | changed, file)
-    with pytest.raises(RunFailedError, match="data_position.safetensors: is damaged"):
-        data_position.read_position(file, False, "cpu")
+    with pytest.raises(ValueError, match="does not hold a position in the data"):
+        mixing_buffer.read_position(file)
+    with pytest.raises(BadInputError, match="data_position.safetensors: is damaged"):
+        check_readable(tmp_path)

@@ -19,10 +19,10 @@ from wsae_plugin.files import (
     write_text_atomic,
 )
 from wsae_plugin.provenance import git_revision, versions
+from wsae_plugin.sources.opening import published_model_name
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.output_folder import not_writable, refuse_unless_free
 from wsae_plugin.training.run_folder import RunFolder, refuse_other_config
-from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.validation import convert
 from wsae_plugin.yaml_file import to_yaml
 

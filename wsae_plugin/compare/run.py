@@ -17,13 +17,13 @@ from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.compare.plan import group_config, plan
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.messages import naming, one_line
-from wsae_plugin.training.activations import activations_of
+from wsae_plugin.sources import activations_of
+from wsae_plugin.sources.hooks import Hook, check_hooks, check_names_before_loading
+from wsae_plugin.sources.opening import open_model
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.estimate import Estimate, estimate
-from wsae_plugin.training.hooks import Hook, check_hooks, check_names_before_loading
 from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.run_folder import RunFolder
-from wsae_plugin.training.sources import open_model
 from wsae_plugin.training.train import command_to_resume, train
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wsae_plugin.training.sources import BUNDLED
+from wsae_plugin.sources.opening import BUNDLED
 
 
 @dataclass(frozen=True)

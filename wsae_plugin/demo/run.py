@@ -30,12 +30,12 @@ from wsae_plugin.evaluation.measures import HeldOutSums
 from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
 from wsae_plugin.gamma.spectrum import gamma_spectrum, weighted_variance_share
 from wsae_plugin.saes import GAMMA_FILENAME
+from wsae_plugin.sources.opening import open_model, raw_text_on_purpose
 from wsae_plugin.threads import torch_threads
 from wsae_plugin.training.config import RunConfig, load_run_config
+from wsae_plugin.training.loop import TrainingInterruptedError
 from wsae_plugin.training.run_folder import RunFolder
-from wsae_plugin.training.sources import open_model, sources_given_on_purpose
 from wsae_plugin.training.train import TrainedRun, train
-from wsae_plugin.training.watch import TrainingInterruptedError
 from wsae_plugin.yaml_file import to_yaml
 
 RESULT_FILENAME = "demo.json"
@@ -136,7 +136,7 @@ def _measure(
         for n, paths in enumerate(exports)
         for arm, path in paths.items()
     }
-    with sources_given_on_purpose():
+    with raw_text_on_purpose():
         store = ActivationsStore.from_sae(
             model,
             next(iter(saes.values())),

@@ -23,15 +23,15 @@ from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.evaluation.measures import held_out_batches
 from wsae_plugin.messages import refusals_as_bad_input
-from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
-from wsae_plugin.training.sources import (
+from wsae_plugin.sources.hooks import check_hooks, check_names_before_loading, hooks_of
+from wsae_plugin.sources.opening import (
     BUNDLED,
     check_format,
     open_dataset,
     open_model,
-    sources_given_on_purpose,
+    raw_text_on_purpose,
 )
+from wsae_plugin.training.config import RunConfig
 
 BUNDLED_HELD_OUT = "bundled-held-out"
 SPLITS = ("validation", "test", "held_out")
@@ -132,7 +132,7 @@ def open_held_out(
     model: Any = open_model(runner_config, hook_names)
     check_hooks(runner_config, model, hooks)
     with (
-        sources_given_on_purpose(),
+        raw_text_on_purpose(),
         refusals_as_bad_input(f"held-out data set {source}"),
     ):
         dataset = _open(source).shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER)

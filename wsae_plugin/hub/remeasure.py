@@ -15,7 +15,7 @@ from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
 from wsae_plugin.hub.card import base_model
 from wsae_plugin.hub.local_paths import dataset_and_split, is_local, last_name
-from wsae_plugin.training.sources import cached_config
+from wsae_plugin.sources.opening import cached_config
 
 TOLERANCES = {"explained_variance": 1e-4, "l0": 1e-2}
 """How far a score may be from its record: other processors round otherwise."""

@@ -27,7 +27,7 @@ from wsae_plugin.saebench.records import Record, record_file
 from wsae_plugin.saebench.request import Request
 from wsae_plugin.saebench.scores import read_records, write_scores
 from wsae_plugin.saebench.stage import Stage
-from wsae_plugin.training.sources import BUNDLED, published_model_name
+from wsae_plugin.sources.opening import BUNDLED, published_model_name
 
 _NOT_SHARED = ("n_values", "n_latents", "random_seed")
 

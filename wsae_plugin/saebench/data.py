@@ -16,7 +16,7 @@ from wsae_plugin.saebench import library
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saebench.local_data import ATTRIBUTES, PACKAGES, stdlib_snippets
 from wsae_plugin.saebench.stage import Stage
-from wsae_plugin.training.sources import BUNDLED, check_format
+from wsae_plugin.sources.opening import BUNDLED, check_format
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from wsae_plugin.saebench.evals.autointerp import n_latents
 from wsae_plugin.saebench.models import bench_model
 from wsae_plugin.saebench.records import Record, record_file
 from wsae_plugin.saebench.request import Request
-from wsae_plugin.training.sources import BUNDLED, published_model_name
+from wsae_plugin.sources.opening import BUNDLED, published_model_name
 
 # An explanation is asked for and then tested; prompts of SAEBench with 15 and 14 snippets of 21
 # tokens, and answers of 30 and 33 tokens at most.

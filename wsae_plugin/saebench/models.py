@@ -19,7 +19,7 @@ from wsae_plugin.remote_code import guarded, harmless, tensors_only, way_out
 from wsae_plugin.replaced import replaced
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saebench.stage import Stage
-from wsae_plugin.training.sources import (
+from wsae_plugin.sources.opening import (
     cached_config,
     known_to_transformer_lens,
     local_model_name,

@@ -1,11 +1,11 @@
 """YAML → SAELens runner configs, and the runs they describe."""
 
-from wsae_plugin.training.activations import activations_of
+from wsae_plugin.sources import activations_of
 from wsae_plugin.training.config import RunConfig, load_run_config
 from wsae_plugin.training.estimate import Estimate, MemoryEstimate, estimate
+from wsae_plugin.training.loop import TrainingInterruptedError
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.train import TrainedRun, train
-from wsae_plugin.training.watch import TrainingInterruptedError
 
 __all__ = [
     "Estimate",

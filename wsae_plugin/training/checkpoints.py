@@ -11,47 +11,43 @@ import json
 import pickle
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from sae_lens.constants import RUNNER_CFG_FILENAME, SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME
 from sae_lens.synthetic.synthetic_sae_runner import RUNNER_CONFIG_FILENAME
-from sae_lens.training.multi_sae_trainer import MultiSAETrainer
-from sae_lens.training.sae_trainer import SAETrainer
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import folder_written_whole, link_out_of, partial_of
 from wsae_plugin.messages import one_line
+from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, read_position
 from wsae_plugin.training.checksums import not_as_saved, write_checksums
-from wsae_plugin.training.data_position import DATA_POSITION_FILENAME, trouble_with_position
 
 RANDOM_STATE_FILENAME = "random_state.safetensors"
+_LAST_WRITTEN = (RUNNER_CFG_FILENAME, RUNNER_CONFIG_FILENAME)
+_OF_EACH_SAE = (SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME)
 
 
-def save_checkpoint(trainer: SAETrainer[Any, Any] | MultiSAETrainer, folder: Path) -> Path:
-    """Save weights, trainer state, position in the data, random state, runner config, checksums.
+def save_checkpoint(checkpoint: Path, write: Callable[[Path], None]) -> None:
+    """Make a folder of what `write` writes, the state of torch's generators, and checksums.
 
     Args:
-        trainer: A trainer between two steps whose `cfg.checkpoint_path` is `folder`.
-        folder: Where the run's checkpoints are.
-
-    Returns:
-        The checkpoint: `folder/<n_training_samples>`.
+        checkpoint: The folder to make. One that is complete stays as it is.
+        write: Writes SAEs, trainers, the position in the data and the config into a folder.
 
     Raises:
         Exception: It cannot be written, whatever SAELens's writers raise; nothing is left of it.
     """
-    final = folder / str(trainer.n_training_samples)
-    if is_complete(final):
-        return final
-    with folder_written_whole(final) as partial:
-        trainer.save_checkpoint(checkpoint_name=partial.name)
-        save_file(_random_state(), partial / RANDOM_STATE_FILENAME)
+    if is_complete(checkpoint):
+        return
+    with folder_written_whole(checkpoint) as partial:
+        write(partial)
+        gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        states = {"cpu": torch.get_rng_state()} | {str(n): gpu for n, gpu in enumerate(gpus)}
+        save_file(states, partial / RANDOM_STATE_FILENAME)
         write_checksums(partial)
-    return final
 
 
 def restore_random_state(checkpoint: Path) -> None:
@@ -99,8 +95,8 @@ def _refusal(file: Path, trouble: str, checkpoint: Path) -> BadInputError:
 def _trouble_with(file: Path) -> str | None:
     try:
         if file.suffix == ".safetensors":
-            return _trouble_with_tensors(file.name, load_file(file))
-        if file.name == TRAINER_STATE_FILENAME:
+            _read_tensors(file)
+        elif file.name == TRAINER_STATE_FILENAME:
             with warnings.catch_warnings():
                 # Of a pickle that torch did not write, it warns before it refuses.
                 warnings.simplefilter("ignore", UserWarning)
@@ -115,18 +111,20 @@ def _trouble_with(file: Path) -> str | None:
     return None
 
 
-def _trouble_with_tensors(name: str, tensors: dict[str, Tensor]) -> str | None:
-    if name == SAE_WEIGHTS_FILENAME:
+def _read_tensors(file: Path) -> None:
+    """Read a safetensors file, and raise ValueError where its content cannot be."""
+    if file.name == DATA_POSITION_FILENAME:
+        read_position(file)
+        return
+    tensors = load_file(file)
+    if file.name == SAE_WEIGHTS_FILENAME:
         for key, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
-                return f"{key} holds NaN or infinite values"
-    if name == RANDOM_STATE_FILENAME:
+                raise ValueError(f"{key} holds NaN or infinite values")
+    if file.name == RANDOM_STATE_FILENAME:
         cpu = tensors.get("cpu")
         if cpu is None or (cpu.dtype, cpu.shape) != (torch.uint8, torch.get_rng_state().shape):
-            return "is damaged: it does not hold the state of torch's generator"
-    if name == DATA_POSITION_FILENAME:
-        return trouble_with_position(tensors)
-    return None
+            raise ValueError("it does not hold the state of torch's generator")
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -157,7 +155,9 @@ def is_complete(checkpoint: Path) -> bool:
     # The runner config is what SAELens writes last.
     if not any((checkpoint / name).is_file() for name in _LAST_WRITTEN):
         return False
-    saes = [checkpoint] if (checkpoint / SAE_WEIGHTS_FILENAME).is_file() else _folders(checkpoint)
+    saes = [checkpoint]
+    if not (checkpoint / SAE_WEIGHTS_FILENAME).is_file():
+        saes = [path for path in checkpoint.iterdir() if path.is_dir()]
     return bool(saes) and all((sae / name).is_file() for sae in saes for name in _OF_EACH_SAE)
 
 
@@ -167,16 +167,3 @@ def _complete_checkpoints(folder: Path) -> list[Path]:
         return []
     complete = [path for path in folder.iterdir() if path.name.isdecimal() and is_complete(path)]
     return sorted(complete, key=lambda path: int(path.name))
-
-
-def _random_state() -> dict[str, Tensor]:
-    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state()} | {str(n): state for n, state in enumerate(on_gpus)}
-
-
-_LAST_WRITTEN = (RUNNER_CFG_FILENAME, RUNNER_CONFIG_FILENAME)
-_OF_EACH_SAE = (SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME)
-
-
-def _folders(path: Path) -> list[Path]:
-    return [child for child in path.iterdir() if child.is_dir()]

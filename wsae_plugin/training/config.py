@@ -17,8 +17,8 @@ from sae_lens.synthetic import SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
+from wsae_plugin.sources.opening import published_model_name
 from wsae_plugin.training.checks import check
-from wsae_plugin.training.sources import published_model_name
 from wsae_plugin.validation import convert, resolve
 from wsae_plugin.yaml_file import read_config
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from sae_lens.util import str_to_dtype
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from wsae_plugin.kernels.blocks import rows_a_block
-from wsae_plugin.messages import naming, refusals_as_bad_input
+from wsae_plugin.messages import naming
 from wsae_plugin.remote_code import guarded
 from wsae_plugin.saes.sparse import SparseTrainingSAE
+from wsae_plugin.sources.hooks import hooks_of
+from wsae_plugin.sources.opening import local_model_name
 from wsae_plugin.training.checks import positions_per_context
 from wsae_plugin.training.config import RunConfig
-from wsae_plugin.training.sources import local_model_name
-
-logger = logging.getLogger(__name__)
+from wsae_plugin.training.saes import build_saes
 
 _FLOAT32_BYTES = 4
 _ADAM_MOMENTS = 2
@@ -30,6 +29,7 @@ _OUTPUTS_OF_LATENTS = 2  # pre-activations and activations
 _COO_INDEX_BYTES = 16  # row and column of an active latent
 _COPIES_OF_INPUTS = 4  # input, reconstruction, error and its gradient
 _COPIES_OF_BUFFER = 2  # shuffling the mixing buffer makes a second one
+_ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 
 
 @dataclass(frozen=True)
@@ -84,106 +84,57 @@ def estimate(config: RunConfig) -> Estimate:
     Raises:
         BadInputError: SAELens or the plugin refuses to build one of the SAEs.
     """
-    buffer = 0 if config.is_synthetic else _buffer_tokens(config.values)
-    return Estimate(
-        n_steps=config.n_steps,
-        n_samples=config.n_steps * config.batch_size,
-        buffer_tokens=buffer,
-        memory=_memory(config),
-    )
-
-
-def _buffer_tokens(values: dict[str, Any]) -> int:
-    return values["n_batches_in_buffer"] * positions_per_context(values)
-
-
-def _memory(config: RunConfig) -> MemoryEstimate:
-    weights = parameters = kept = passing = 0
-    for name, sae in _saes_on_meta(config).items():
-        parameter_bytes = sum(p.nbytes for p in sae.parameters() if p.requires_grad)
-        parameters += parameter_bytes
-        weights += sum(tensor.nbytes for tensor in sae.state_dict().values())
-        outputs = _output_bytes(sae, config)
-        kept += outputs
-        passing = max(passing, _activation_bytes(sae, config) - outputs)
-        logger.debug("%s: %d bytes of parameters", name, parameter_bytes)
-    return MemoryEstimate(
-        sae_weights=weights,
+    values, n_samples = config.values, config.n_steps * config.batch_size
+    with naming(config.source):
+        saes = build_saes(config, device="meta").values()
+    parameters = sum(p.nbytes for sae in saes for p in sae.parameters() if p.requires_grad)
+    steps = [_step_bytes(sae, config) for sae in saes]
+    buffer_tokens = buffered = norms = language_model = 0
+    if not config.is_synthetic:
+        positions = positions_per_context(values)
+        buffer_tokens = values["n_batches_in_buffer"] * positions
+        buffered = buffer_tokens + values["store_batch_size_prompts"] * positions
+        # SAELens's run of several SAEs keeps these batches; the others read them one by one.
+        if config.is_multi and any(sae.cfg.normalize_activations in _ESTIMATED for sae in saes):
+            norms = values["n_batches_for_norm_estimate"] * config.batch_size
+        language_model = _language_model_bytes(values)
+    memory = MemoryEstimate(
+        sae_weights=sum(tensor.nbytes for sae in saes for tensor in sae.state_dict().values()),
         gradients=parameters,
         adam=_ADAM_MOMENTS * parameters,
-        sae_activations=kept + passing,
-        activation_buffer=0 if config.is_synthetic else _buffer_bytes(config),
-        norm_batches=_norm_bytes(config),
-        language_model=0 if config.is_synthetic else _language_model_bytes(config.values),
+        sae_activations=sum(outputs for outputs, _ in steps)
+        + max(whole - outputs for outputs, whole in steps),
+        activation_buffer=_COPIES_OF_BUFFER * buffered * _bytes_a_token(config),
+        norm_batches=norms * _bytes_a_token(config),
+        language_model=language_model,
     )
+    return Estimate(config.n_steps, n_samples, buffer_tokens, memory)
 
 
-def _activation_bytes(sae: TrainingSAE[Any], config: RunConfig) -> int:
-    cfg = sae.cfg
-    latents = _COPIES_OF_LATENTS * config.batch_size * cfg.d_sae
-    if _is_sparse(sae, config):
-        # One block of the product, and the weights once more, in half the bits, to screen it.
-        rows = min(rows_a_block(cfg.d_sae), config.batch_size)
-        latents = rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2
-    return (latents + _COPIES_OF_INPUTS * config.batch_size * cfg.d_in) * _itemsize(sae)
+def _step_bytes(sae: TrainingSAE[Any], config: RunConfig) -> tuple[int, int]:
+    """An SAE's outputs (pre-activations, activations, reconstruction), and all that a step takes.
 
-
-def _output_bytes(sae: TrainingSAE[Any], config: RunConfig) -> int:
-    """Pre-activations, activations and reconstruction; the input is the buffer's."""
-    cfg, batch = sae.cfg, config.batch_size
-    latents = _OUTPUTS_OF_LATENTS * batch * cfg.d_sae * _itemsize(sae)
-    if _is_sparse(sae, config):
-        latents = _OUTPUTS_OF_LATENTS * int(batch * cfg.k) * (_itemsize(sae) + _COO_INDEX_BYTES)
-    return latents + batch * cfg.d_in * _itemsize(sae)
-
-
-def _is_sparse(sae: TrainingSAE[Any], config: RunConfig) -> bool:
+    The input is the buffer's.
+    """
+    cfg, batch, itemsize = sae.cfg, config.batch_size, str_to_dtype(sae.cfg.dtype).itemsize
+    outputs = _OUTPUTS_OF_LATENTS * batch * cfg.d_sae * itemsize
+    latents = _COPIES_OF_LATENTS * batch * cfg.d_sae * itemsize
     device = torch.device(config.values["device"])
-    return (
-        isinstance(sae, SparseTrainingSAE)
-        and sae.choose_kernel(config.batch_size, device) is not None
-    )
+    if isinstance(sae, SparseTrainingSAE) and sae.choose_kernel(batch, device) is not None:
+        outputs = _OUTPUTS_OF_LATENTS * int(batch * cfg.k) * (itemsize + _COO_INDEX_BYTES)
+        # One block of the product, and the weights once more, in half the bits, to screen it.
+        rows = min(rows_a_block(cfg.d_sae), batch)
+        latents = (rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2) * itemsize
+    inputs = batch * cfg.d_in * itemsize
+    return outputs + inputs, latents + _COPIES_OF_INPUTS * inputs
 
 
-def _itemsize(sae: TrainingSAE[Any]) -> int:
-    return str_to_dtype(sae.cfg.dtype).itemsize
-
-
-def _saes_on_meta(config: RunConfig) -> dict[str, TrainingSAE[Any]]:
-    saes: dict[str, TrainingSAE[Any]] = {}
-    for name, sae_config in config.sae_configs().items():
-        with naming(f"{config.source}: {name}"), refusals_as_bad_input():
-            saes[name] = TrainingSAE.from_dict({**sae_config.to_dict(), "device": "meta"})
-    return saes
-
-
-def _buffer_bytes(config: RunConfig) -> int:
-    values = config.values
-    batch_of_contexts = values["store_batch_size_prompts"] * positions_per_context(values)
-    tokens = _buffer_tokens(values) + batch_of_contexts
-    return _COPIES_OF_BUFFER * tokens * _width_of_hooks(config) * _FLOAT32_BYTES
-
-
-def _norm_bytes(config: RunConfig) -> int:
-    """SAELens's run of several SAEs caches the batches; the others read them one by one."""
-    normalized = {"expected_average_only_in", "covariance_whitening"}
-    sections = config.sae_sections.values()
-    if not config.is_multi or not any(s["normalize_activations"] in normalized for s in sections):
+def _bytes_a_token(config: RunConfig) -> int:
+    """What a token takes in the buffer: each hook once, however many SAEs share it."""
+    if config.is_synthetic:
         return 0
-    samples = config.values["n_batches_for_norm_estimate"] * config.batch_size
-    return samples * _width_of_hooks(config) * _FLOAT32_BYTES
-
-
-def _width_of_hooks(config: RunConfig) -> int:
-    """Numbers a token takes in the buffer: each hook once, however many SAEs share it."""
-    if not config.is_multi:
-        return config.values["sae"]["d_in"]
-    hooks = config.values["hook_names"]
-    widths = {
-        hooks if isinstance(hooks, str) else hooks[name]: section["d_in"]
-        for name, section in config.values["saes"].items()
-    }
-    return sum(widths.values())
+    widths = {hook.name: hook.d_in for hook in hooks_of(config.runner_config())}
+    return sum(widths.values()) * _FLOAT32_BYTES
 
 
 def _language_model_bytes(values: dict[str, Any]) -> int | None:

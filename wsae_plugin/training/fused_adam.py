@@ -24,28 +24,18 @@ class FusedAdam(Adam):
     def __init__(self, params: Any, **kwargs: Any) -> None:
         super().__init__(params, fused=True, **kwargs)
 
-    def _init_group(
-        self,
-        group: dict[str, Any],
-        params_with_grad: list[Tensor],
-        grads: list[Tensor],
-        exp_avgs: list[Tensor],
-        exp_avg_sqs: list[Tensor],
-        max_exp_avg_sqs: list[Tensor],
-        state_steps: list[Tensor],
-    ) -> bool:
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
         for parameter in group["params"]:
             state = self.state.get(parameter, {})
             for name in _MOMENTS:
                 if name in state:  # a checkpoint may have another layout
                     state[name] = _laid_out_as(parameter, state[name])
-        lists = (params_with_grad, grads, exp_avgs, exp_avg_sqs)
-        has_complex = super()._init_group(  # type: ignore[misc]
-            group, *lists, max_exp_avg_sqs, state_steps
-        )
-        for i, parameter in enumerate(params_with_grad):
-            grads[i] = _laid_out_as(parameter, grads[i])
-            for tensors in lists:
+        has_complex = super()._init_group(group, *lists)  # type: ignore[misc]
+        # What has a parameter's shape: itself, its gradient and its two moments.
+        parameters, gradients, *moments = lists[:4]
+        for i, parameter in enumerate(parameters):
+            gradients[i] = _laid_out_as(parameter, gradients[i])
+            for tensors in (parameters, gradients, *moments):
                 tensors[i] = _in_memory_order(tensors[i])
         return has_complex
 

@@ -90,6 +90,17 @@ class RunFolder:
         """Whether it holds a run that went to its end."""
         return self.run_file.is_file() and self._read_run()["status"] == "finished"
 
+    def start_of(self, config: RunConfig, resume: bool) -> Path | None:
+        """The checkpoint that a run into this folder starts from; None for the beginning.
+
+        Raises:
+            BadInputError: As `checkpoint_to_resume` where `resume`, else as `refuse_if_used`.
+        """
+        if resume:
+            return self.checkpoint_to_resume(config)
+        self.refuse_if_used()
+        return None
+
     def refuse_if_used(self) -> None:
         """Refuse a folder that a new run would mix with something else.
 
@@ -206,14 +217,11 @@ def refuse_other_config(what: str, before: Mapping[str, Any], now: Mapping[str, 
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(cast("dict[str, Any]", value), f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    parts = (_flat(inner, f"{path}.{name}" if path else name) for name, inner in value.items())
+    return {name: inner for part in parts for name, inner in part.items()}
 
 
 def _now() -> str:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.training.tiny import TinyWorld, sae, write_config
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.sources.hooks import check_hooks, check_names_before_loading, hooks_of
+from wsae_plugin.sources.opening import open_model
 from wsae_plugin.training.config import load_run_config
-from wsae_plugin.training.hooks import check_hooks, check_names_before_loading, hooks_of
-from wsae_plugin.training.sources import open_model
 
 HF = {"model_class_name": "AutoModelForCausalLM"}
 Z = "blocks.1.attn.hook_z"  # (batch, position, 2 heads, 16)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from transformer_lens import HookedTransformer
 from tests.training.tiny import TinyWorld, write_config
 from wsae_plugin.assets import BUNDLED_MODEL_NAME, bundled_model_path
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.training.config import load_run_config
-from wsae_plugin.training.sources import (
+from wsae_plugin.sources.opening import (
     local_model_name,
     open_dataset,
     open_model,
     published_model_name,
-    sources_given_on_purpose,
+    raw_text_on_purpose,
 )
+from wsae_plugin.training.config import load_run_config
 
 TEXTS = [{"text": f"row {row}"} for row in range(3)]
 
@@ -150,10 +150,8 @@ def test_names_of_the_bundled_model() -> None:
         assert local_model_name(name) == str(bundled_model_path())
 
 
-def test_only_the_override_warnings_are_kept_back(caplog: pytest.LogCaptureFixture) -> None:
-    saelens = logging.getLogger("sae_lens")
-    with caplog.at_level(logging.WARNING), sources_given_on_purpose():
-        saelens.warning("override_model overrides cfg.model_name='x'")
-        saelens.warning("something else")
-    saelens.warning("override_model overrides cfg.model_name='x'")
-    assert caplog.messages == ["something else", "override_model overrides cfg.model_name='x'"]
+def test_only_the_advice_to_tokenise_is_kept_back() -> None:
+    with pytest.warns(UserWarning) as caught, raw_text_on_purpose():
+        warnings.warn("Dataset is not tokenized. Pre-tokenizing will improve …", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(warning.message) for warning in caught] == ["something else"]

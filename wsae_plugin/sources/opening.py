@@ -11,14 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import datasets
 import transformer_lens.loading_from_pretrained as transformer_lens_names
-from datasets import (
-    Dataset,
-    IterableDataset,
-    load_dataset,
-    load_dataset_builder,
-    load_from_disk,
-)
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from sae_lens.load_model import load_model
@@ -105,7 +99,7 @@ def guarded_model(config: Any) -> Generator[None]:
         yield
 
 
-def open_dataset(dataset_path: str, streaming: bool) -> IterableDataset | None:
+def open_dataset(dataset_path: str, streaming: bool) -> datasets.IterableDataset | None:
     """Open a data set that is at hand.
 
     Args:
@@ -130,15 +124,15 @@ def open_dataset(dataset_path: str, streaming: bool) -> IterableDataset | None:
     with refusals_as_bad_input(f"dataset_path = {dataset_path!r}"):
         dataset: Any
         if (path / "state.json").is_file():
-            dataset = load_from_disk(str(path))
+            dataset = datasets.load_from_disk(str(path))
         elif path.is_dir():
             check_format(path)
-            dataset = load_dataset(str(path), split="train", streaming=streaming)
+            dataset = datasets.load_dataset(str(path), split="train", streaming=streaming)
         else:
-            dataset = load_dataset(
+            dataset = datasets.load_dataset(
                 _file_format(path), data_files=str(path), split="train", streaming=streaming
             )
-    return dataset.to_iterable_dataset() if isinstance(dataset, Dataset) else dataset
+    return dataset.to_iterable_dataset() if isinstance(dataset, datasets.Dataset) else dataset
 
 
 def check_format(folder: Path) -> None:
@@ -147,7 +141,7 @@ def check_format(folder: Path) -> None:
     Raises:
         ValueError: It holds other files, or none, or a script.
     """
-    reader = type(load_dataset_builder(str(folder)))
+    reader = type(datasets.load_dataset_builder(str(folder)))
     readers = [cls.__module__.rpartition(".")[2] for cls in reader.__mro__]
     if not set(readers) & set(_FILE_FORMATS.values()):
         raise ValueError(
@@ -156,24 +150,11 @@ def check_format(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def sources_given_on_purpose() -> Generator[None]:
-    """Keep SAELens from warning that a model and a data set "override" the config.
-
-    They are the very ones that the config names. Its advice to tokenise text beforehand, given as
-    a Python warning, is kept back too; `train` gives it as a line of the log.
-    """
-    sae_lens_logger = logging.getLogger("sae_lens")
-    sae_lens_logger.addFilter(_is_no_override_warning)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Dataset is not tokenized")
-            yield
-    finally:
-        sae_lens_logger.removeFilter(_is_no_override_warning)
-
-
-def _is_no_override_warning(record: logging.LogRecord) -> bool:
-    return "override" not in record.getMessage()
+def raw_text_on_purpose() -> Generator[None]:
+    """Keep SAELens's advice to tokenise text beforehand back, which it gives as a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Dataset is not tokenized")
+        yield
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest, refusals_as_bad_input
-from wsae_plugin.training.sources import guarded_model, local_model_name
+from wsae_plugin.sources.opening import guarded_model, local_model_name, open_model
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,27 @@ def hooks_of(config: Any) -> list[Hook]:
     ]
 
 
+def open_checked_model(config: Any) -> HookedRootModule:
+    """Load the language model of a runner config, and refuse what it cannot give.
+
+    Args:
+        config: A `LanguageModelSAERunnerConfig` or `MultiSAETrainingRunnerConfig`.
+
+    Raises:
+        BadInputError: There is no such model; a hook that the model has not or does not reach; a
+            width other than the hook's; a context longer than the model's.
+    """
+    hooks = hooks_of(config)
+    check_names_before_loading(config, hooks)
+    model = open_model(config, [hook.name for hook in hooks])
+    check_hooks(config, model, hooks)
+    return model
+
+
 def check_names_before_loading(config: Any, hooks: list[Hook]) -> None:
     """Refuse a hook that a Hugging Face model has not, from its config alone.
 
     SAELens hooks such a model's modules while it loads them and then only says that one is missing.
-
-    Raises:
-        BadInputError: No such module; the message names the nearest.
     """
     if config.model_class_name != "AutoModelForCausalLM":
         return
@@ -76,12 +90,7 @@ def check_names_before_loading(config: Any, hooks: list[Hook]) -> None:
 
 
 def check_hooks(config: Any, model: HookedRootModule, hooks: list[Hook]) -> None:
-    """Refuse what the loaded model cannot give, after one forward pass on two tokens.
-
-    Raises:
-        BadInputError: A hook that the model has not or does not reach, a width other than the
-            hook's, or a context longer than the model's.
-    """
+    """Refuse what the loaded model cannot give, after one forward pass on two tokens."""
     _require_names(hooks, model.hook_dict)
     _check_context(config, model)
     names = list(dict.fromkeys(hook.name for hook in hooks))

@@ -1,0 +1,92 @@
+"""What the loop does between two steps that a run's folder does not show: W&B."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from tests.training.tiny import BATCH, TinyWorld, sae, write_config
+from wsae_plugin.training import load_run_config
+from wsae_plugin.training.train import train
+
+pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
+
+Calls = list[tuple[str, Any]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """What W&B is called with, in order."""
+    calls: Calls = []
+
+    def record(name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: calls.append((name, (*args, kwargs)))
+
+    class Artifact:
+        def __init__(self, name: str, **_: Any) -> None:
+            self.name = name
+
+        def add_file(self, path: str) -> None:
+            assert Path(path).is_file()
+
+    for name in ("init", "log", "finish", "log_artifact"):
+        monkeypatch.setattr(wandb, name, record(name))
+    monkeypatch.setattr(wandb, "Artifact", Artifact)
+    return calls
+
+
+def run(world: TinyWorld, folder: Path, kind: str, **changes: Any) -> None:
+    logger = {
+        "log_to_wandb": True,
+        "wandb_log_frequency": 2,
+        "eval_every_n_wandb_logs": 2,
+        "wandb_project": "mine",
+    }
+    values = getattr(world, kind)(logger=logger, n_checkpoints=1, **changes)
+    train(load_run_config(write_config(folder / "config.yaml", values)), folder / "run")
+
+
+def logged(calls: Calls, key: str) -> list[int]:
+    """Steps at which something was logged under `key`."""
+    return [args[-1]["step"] for name, args in calls if name == "log" and key in args[0]]
+
+
+@pytest.mark.parametrize("kind", ["language_model", "multi", "synthetic"])
+def test_wandb_gets_what_saelens_sends(
+    world: TinyWorld, tmp_path: Path, calls: Calls, kind: str
+) -> None:
+    changes: dict[str, Any] = {"feature_sampling_window": 5}
+    if kind == "synthetic":
+        changes["eval_frequency"] = 1
+    else:
+        changes |= {"n_eval_batches": 1, "eval_batch_size_prompts": 2}
+    run(world, tmp_path, kind, **changes)
+    assert calls[0][0] == "init"
+    assert calls[0][1][-1]["project"] == "mine"
+    assert calls[-1][0] == "finish"
+    prefix = "alpha-1/" if kind == "multi" else ""
+    # SAELens counts a step only after it has logged it.
+    assert logged(calls, f"{prefix}losses/overall_loss") == [1, 3, 5, 7, 9]
+    assert logged(calls, f"{prefix}metrics/mean_log10_feature_sparsity") == [5, 10]
+    scored = {
+        "language_model": "model_performance_preservation",
+        "multi": "alpha-1/model_performance_preservation",
+        "synthetic": "synthetic/mcc",
+    }[kind]
+    assert logged(calls, scored) == [3, 7]
+    samples = [args[0]["details/n_training_samples"] for name, args in calls if name == "log"]
+    assert samples[-1] == 10 * BATCH
+    # The weights' and the sparsities' artifact of each SAE, of the checkpoint and of the export.
+    n_saes = 3 if kind == "multi" else 1
+    assert sum(name == "log_artifact" for name, _ in calls) == 4 * n_saes
+    assert bool(logged(calls, "final/mcc")) == (kind == "synthetic")
+
+
+def test_nothing_goes_to_wandb_unless_asked(world: TinyWorld, tmp_path: Path, calls: Calls) -> None:
+    values = world.language_model(sae=sae(), n_checkpoints=1)
+    train(load_run_config(write_config(tmp_path / "config.yaml", values)), tmp_path / "run")
+    assert calls == []

@@ -1,0 +1,255 @@
+"""Activations of a language model at one hook or several, through SAELens's `ActivationsStore`."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Generator, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import ActivationsStore, LanguageModelSAERunnerConfig, TrainingSAE
+from sae_lens.constants import RUNNER_CFG_FILENAME
+from sae_lens.llm_sae_training_runner import LLMSaeEvaluator
+from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
+from sae_lens.training.activation_scaler import ActivationScaler
+from sae_lens.training.prefetch import PrefetchingIterator
+from sae_lens.util import get_special_token_ids
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+from typing_extensions import override
+
+from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.sources.hooks import hooks_of, open_checked_model
+from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
+from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
+from wsae_plugin.sources.source import Source
+
+logger = logging.getLogger(__name__)
+
+_RECORDED = (
+    *("dataset_path", "hook_name", "model_name", "model_class_name", "hook_head_index"),
+    *("context_size", "seqpos_slice", "model_from_pretrained_kwargs", "prepend_bos"),
+    *("exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"),
+)
+"""What SAELens's runners write into an SAE's metadata, in their order."""
+
+
+class LanguageModelSource(Source):
+    """What a language model computes at the hooks of a runner config, shuffled.
+
+    Its position is exact: a checkpoint holds the buffered activations, which are at most
+    `n_batches_in_buffer · context_size · d_in` numbers for every hook, and how many sequences were
+    read. Resuming reads and tokenises the text up to there again, without the language model.
+    Where SAELens draws batches in advance (`prefetch_llm_batches`), and from a checkpoint of
+    SAELens's own runners, the position is approximate, as SAELens's is.
+
+    Args:
+        cfg: The runner config. `model_name` and `dataset_path` may be `bundled`.
+
+    Attributes:
+        model: The language model, as SAELens wraps it.
+        store: SAELens's store.
+
+    Raises:
+        BadInputError: The model, a hook, its width or the data set is not what `cfg` says.
+    """
+
+    opened_from = (LanguageModelSAERunnerConfig, MultiSAETrainingRunnerConfig)
+    cannot_give = frozenset({"ground_truth"})
+    cfg_filename = RUNNER_CFG_FILENAME
+
+    def __init__(self, cfg: Any) -> None:
+        self._cfg = cfg
+        self._hooks = {hook.name: hook for hook in hooks_of(cfg)}
+        self.name = f"{cfg.model_name} on {cfg.dataset_path}"
+        self.d_in = {name: hook.d_in for name, hook in self._hooks.items()}
+        self.model: Any = open_checked_model(cfg)
+        if cfg.compile_llm:
+            # What the store and SAELens's evaluator call; a compiled module would not reach it.
+            self.model.run_with_cache = torch.compile(
+                self.model.run_with_cache, mode=cfg.llm_compilation_mode
+            )
+        dataset = open_dataset(cfg.dataset_path, cfg.streaming)
+        with (
+            raw_text_on_purpose(),
+            refusals_as_bad_input(f"dataset_path = {cfg.dataset_path!r}"),
+        ):
+            self.store = self._open_store(dataset)
+        self._buffer = MixingBuffer(
+            self._read,
+            self.store.n_batches_in_buffer * self.store.training_context_size,
+            self.store.train_batch_size_tokens,
+            self.store.activations_mixing_fraction,
+        )
+        self._batches: Iterator[Tensor] | None = None
+
+    def _open_store(self, dataset: Any) -> _CountingStore:
+        cfg = self._cfg
+        store: Any = _CountingStore
+        if isinstance(cfg, LanguageModelSAERunnerConfig):
+            return store.from_config(self.model, cfg, override_dataset=dataset)
+        open_store = store.from_config_multi_hook
+        same = [name for name in inspect.signature(open_store).parameters if hasattr(cfg, name)]
+        device = torch.device(cfg.act_store_device)
+        excluded = cfg.exclude_special_tokens
+        if excluded is True:
+            excluded = get_special_token_ids(self.model.tokenizer)
+        arguments = {name: getattr(cfg, name) for name in same} | {
+            "hook_names": list(self._hooks),
+            "hook_d_ins": self.d_in,
+            "hook_head_indices": {name: hook.head_index for name, hook in self._hooks.items()},
+            "total_training_tokens": cfg.training_tokens,
+            "device": device,
+            "exclude_special_tokens": torch.tensor(excluded, device=device) if excluded else None,
+        }
+        return open_store(self.model, dataset=dataset or cfg.dataset_path, **arguments)
+
+    @override
+    def __next__(self) -> dict[str, Tensor]:
+        if self._batches is None:
+            self._batches = self._start()
+        batch = next(self._batches)
+        # The hooks lie side by side, so that one shuffle keeps them aligned.
+        return dict(zip(self.d_in, batch.split(list(self.d_in.values()), dim=1), strict=True))
+
+    def _start(self) -> Iterator[Tensor]:
+        if not getattr(self.store, "is_dataset_tokenized", True):
+            logger.info(
+                "The data set is raw text, tokenised as it is read; for long runs, SAELens's "
+                "PretokenizeRunner does that once."
+            )
+        n_ahead = int(self._cfg.prefetch_llm_batches)
+        return PrefetchingIterator(self._buffer, prefetch=n_ahead) if n_ahead else self._buffer
+
+    def _read(self) -> Tensor:
+        try:
+            return self._activations(raise_at_epoch_end=True)
+        except StopIteration:
+            warnings.warn(
+                "All samples in the training dataset have been exhausted, beginning new epoch.",
+                stacklevel=2,
+            )
+        try:
+            return self._activations(raise_at_epoch_end=False)
+        except StopIteration:
+            raise ValueError(
+                "Unable to fill buffer after starting new epoch. Dataset may be too small."
+            ) from None
+
+    def _activations(self, raise_at_epoch_end: bool) -> Tensor:
+        """Of one pass of the language model, all hooks side by side, without special tokens."""
+        store = self.store
+        if isinstance(self._cfg, LanguageModelSAERunnerConfig):
+            return store.get_filtered_llm_batch(raise_at_epoch_end)
+        tokens = store.get_batch_tokens(raise_at_epoch_end=raise_at_epoch_end)
+        activations = store.get_multi_hook_activations(tokens)
+        parts = [activations[name].to(store.device).flatten(0, 1) for name in self.d_in]
+        side_by_side = torch.cat(parts, dim=1)
+        if store.exclude_special_tokens is None:
+            return side_by_side
+        ids = tokens[:, slice(*store.seqpos_slice)].flatten().to(store.device)
+        return side_by_side[~torch.isin(ids, store.exclude_special_tokens)]
+
+    @override
+    def save(self, folder: Path) -> None:
+        store, waiting, kept = self.store, self._buffer.waiting, self._buffer.kept
+        store.save_to_checkpoint(folder)
+        if self._cfg.prefetch_llm_batches or waiting is None or kept is None:
+            return
+        cached = store.cached_activation_dataset is not None
+        n_read = store.current_row_idx if cached else store.n_sequences
+        read = torch.tensor([n_read, store.n_dataset_processed])
+        position = {"read": read, "waiting": waiting.contiguous(), "kept": kept.contiguous()}
+        save_file(position, folder / DATA_POSITION_FILENAME)
+
+    @override
+    def load(self, folder: Path) -> None:
+        store, file = self.store, folder / DATA_POSITION_FILENAME
+        if self._cfg.prefetch_llm_batches or not file.is_file():
+            store.load_from_checkpoint(folder)
+            return
+        position = read_position(file, str(store.device))
+        self._buffer.waiting, self._buffer.kept = position["waiting"], position["kept"]
+        n_read, n_rows = position["read"].tolist()
+        if store.cached_activation_dataset is not None:
+            store.current_row_idx = n_read
+            return
+        skipped = islice(store.iterable_sequences, n_read)
+        for _ in tqdm(skipped, "Reading up to the checkpoint", total=n_read, leave=False):
+            pass
+        store.n_dataset_processed = n_rows
+
+    @override
+    def metadata(self, hook: str) -> dict[str, Any]:
+        of_hook = {"hook_name": hook, "hook_head_index": self._hooks[hook].head_index}
+        return {
+            name: of_hook[name] if name in of_hook else getattr(self._cfg, name)
+            for name in _RECORDED
+        }
+
+    @override
+    def evaluate(self, sae: TrainingSAE[Any], scaler: ActivationScaler) -> dict[str, Any]:
+        cfg = self._cfg
+        evaluator = LLMSaeEvaluator(
+            self.model,
+            self.store,
+            cfg.eval_batch_size_prompts,
+            cfg.n_eval_batches,
+            cfg.model_kwargs,
+        )
+        # SAELens keeps a thread that draws in advance from doing so meanwhile.
+        return evaluator(sae, self._batches or self._buffer, scaler)
+
+    @override
+    def close(self) -> None:
+        if isinstance(self._batches, PrefetchingIterator):
+            self._batches.close()
+
+
+class _CountingStore(ActivationsStore):
+    """SAELens's store, which knows how many sequences it has read since its text last began."""
+
+    n_sequences = 0
+
+    @property
+    def iterable_sequences(self) -> Iterator[Tensor]:
+        """Sequences of tokens up to the end of the text; SAELens then puts others in its place."""
+        return self._sequences
+
+    @iterable_sequences.setter
+    def iterable_sequences(self, sequences: Iterator[Tensor]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.n_sequences = 0
+        self._sequences = self._counted(sequences)
+
+    def _counted(self, sequences: Iterator[Tensor]) -> Generator[Tensor]:
+        for sequence in sequences:
+            self.n_sequences += 1
+            yield sequence
+
+
+def activations_of(cfg: LanguageModelSAERunnerConfig[Any]) -> Iterator[Tensor]:
+    """Activation batches at the hook of `cfg`, shuffled as a training run would see them.
+
+    The shuffle draws from torch's global generator: seed it first for an order that repeats.
+
+    Args:
+        cfg: SAELens's config. `model_name` and `dataset_path` may be `bundled`.
+
+    Returns:
+        Endless batches of shape (train_batch_size_tokens, d_in), on `cfg.act_store_device`. The
+        model is loaded and checked at once, not with the first batch.
+
+    Raises:
+        BadInputError: The model, the hook, `sae.d_in` or the data set is not what `cfg` says.
+
+    Example:
+        >>> from itertools import islice
+        >>> first_hundred = islice(activations_of(cfg), 100)  # doctest: +SKIP
+    """
+    source = LanguageModelSource(cfg)
+    return (batch[cfg.hook_name] for batch in source)

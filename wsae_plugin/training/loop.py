@@ -1,0 +1,326 @@
+"""The training loop: one SAE or several in lockstep, on the batches of any source.
+
+It drives SAELens's trainers through the methods that SAELens offers to such coordinators (`step`,
+`maybe_reset_sparsity`, `set_final_sae_metadata`, `save_checkpoint`) and adds what belongs between
+two steps: the progress bar, the metrics, whole checkpoints, and signals.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import wandb
+from sae_lens import TrainingSAE
+from sae_lens.constants import SPARSITY_FILENAME
+from sae_lens.saes.sae import TrainStepOutput
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wsae_plugin.errors import RunFailedError
+from wsae_plugin.files import folder_written_whole, write_json_atomic
+from wsae_plugin.sources import Source
+from wsae_plugin.training.checkpoints import keep_newest, restore_random_state, save_checkpoint
+from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.interruption import Interruption
+from wsae_plugin.training.run_folder import RunFolder
+from wsae_plugin.training.trainer import WeightedSAETrainer
+
+_SECONDS_BETWEEN_DESCRIPTIONS = 0.5
+_LOSSES_SHOWN = 3
+_NOT_FINITE = (
+    "lower lr or alpha; or the activations are not finite themselves, as may happen in float16. "
+    "No checkpoint holds such values"
+)
+
+
+class TrainingInterruptedError(RunFailedError):
+    """A signal ended the training; everything needed to go on is in a checkpoint."""
+
+
+class TrainingLoop:
+    """Trains SAEs on one source, from the start or from a checkpoint, and exports them.
+
+    Args:
+        config: What the run is.
+        saes: SAE name → the SAE.
+        source: Where the batches come from.
+        folder: Where metrics, checkpoints and exports go.
+        resume_command: What an interrupted user is told to run.
+        keep_checkpoints: How many of the newest checkpoints stay; None for all.
+
+    Attributes:
+        cfg: SAELens's config of every trainer.
+        trainers: SAE name → its trainer. All have made the same number of steps.
+        last_metrics: SAE name → its newest metrics, filled while training.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        saes: Mapping[str, TrainingSAE[Any]],
+        source: Source,
+        folder: RunFolder,
+        resume_command: str = "",
+        keep_checkpoints: int | None = None,
+    ) -> None:
+        self.source = source
+        self.last_metrics: dict[str, dict[str, float | None]] = {}
+        self._config = config
+        self._folder = folder
+        self._resume_command = resume_command
+        self._keep_checkpoints = keep_checkpoints
+        self._described_at = 0.0
+        self._runner_config = config.runner_config(folder.export(config), folder.checkpoints)
+        self._logger = self._runner_config.logger
+        # SAELens tells an SAE only of steps that go to W&B that it is to compute what is costly.
+        # With a logger of their own, the trainers are told of every step that is written down.
+        self._told = replace(self._logger, log_to_wandb=False, wandb_log_frequency=1)
+        self.cfg = replace(self._runner_config.to_sae_trainer_config(), logger=self._told)
+        # One SAE alone reads the one hook that there is.
+        one = dict.fromkeys(saes, next(iter(source.d_in)))
+        self._hooks: dict[str, str] = getattr(self._runner_config, "hook_names_per_sae", one)
+        self.trainers: dict[str, WeightedSAETrainer] = {}
+        for name, sae in saes.items():
+            for key, value in source.metadata(self._hooks[name]).items():
+                sae.cfg.metadata[key] = value
+            sae.to(self.cfg.device)
+            self.trainers[name] = WeightedSAETrainer(self.cfg, sae, data_provider=iter(()))
+        self._compile()
+
+    @property
+    def n_steps(self) -> int:
+        """Steps made."""
+        return next(iter(self.trainers.values())).n_training_steps
+
+    @property
+    def n_samples(self) -> int:
+        """Activation vectors seen."""
+        return next(iter(self.trainers.values())).n_training_samples
+
+    def run(self, checkpoint: Path | None = None) -> None:
+        """Train from the start, or from a checkpoint, and export.
+
+        Raises:
+            TrainingInterruptedError: A signal came; a checkpoint was saved after the step.
+            RunFailedError: A loss or a weight is no longer finite; no checkpoint has it.
+        """
+        if self._logger.log_to_wandb:
+            wandb.init(
+                project=self._logger.wandb_project,
+                entity=self._logger.wandb_entity,
+                config=self._runner_config.to_dict(),
+                name=self._logger.run_name,
+                id=self._logger.wandb_id,
+            )
+        torch.manual_seed(self._config.seed)
+        try:
+            if checkpoint is not None:
+                self._load(checkpoint)
+            self.fit()
+        finally:
+            self.source.close()
+        self._export()
+        if self._logger.log_to_wandb:
+            wandb.finish()
+
+    def fit(self) -> None:
+        """Make all steps that are left, as SAELens's `fit` makes them."""
+        total = self.cfg.total_training_samples
+        self._folder.keep_metrics_up_to(self.n_steps)
+        thresholds = next(iter(self.trainers.values())).checkpoint_thresholds
+        thresholds = [samples for samples in thresholds if samples >= self.n_samples]
+        with Interruption() as interruption:
+            self._estimate_norms()
+            with tqdm(desc="Training", total=total, initial=self.n_samples) as bar:
+                while self.n_samples < total:
+                    self._move(bar, self._step())
+                    signal_name = interruption.signal_name
+                    is_due = bool(thresholds) and self.n_samples > thresholds[0]
+                    is_last = self.n_samples >= total
+                    if is_last or is_due or signal_name is not None:
+                        self._check_weights()
+                    if is_due and not is_last:
+                        thresholds.pop(0)
+                        self._save()
+                    if signal_name is not None and not is_last:
+                        checkpoint = self._save()
+                        raise TrainingInterruptedError(
+                            f"stopped by {signal_name} after {self.n_samples:,} samples, saved in "
+                            f"{checkpoint}; go on with: {self._resume_command}"
+                        )
+        self._send({n: part.full_sparsity_window_log() for n, part in self.trainers.items()})
+        for part in self.trainers.values():
+            _fold(part)
+            part.set_final_sae_metadata()
+        if self.cfg.save_final_checkpoint:
+            self._save(f"final_{self.n_samples}")
+
+    def _step(self) -> dict[str, TrainStepOutput]:
+        self._send({name: part.maybe_reset_sparsity() for name, part in self.trainers.items()})
+        step, frequency = self.n_steps + 1, self._logger.wandb_log_frequency
+        is_last = (
+            self.n_samples + self.cfg.train_batch_size_samples >= self.cfg.total_training_samples
+        )
+        self._told.log_to_wandb = is_last or step % frequency == 0
+        batch = next(self.source)
+        outputs = {
+            name: part.step(batch[self._hooks[name]]) for name, part in self.trainers.items()
+        }
+        if self._told.log_to_wandb:
+            self._log(step, outputs)
+        evaluated = step % (frequency * self._logger.eval_every_n_wandb_logs) == 0
+        if evaluated and self._logger.log_to_wandb:
+            self._evaluate()
+        for part in self.trainers.values():
+            part.n_training_steps += 1
+        return outputs
+
+    def _move(self, bar: tqdm[Any], outputs: Mapping[str, TrainStepOutput]) -> None:
+        now = time.monotonic()
+        if now - self._described_at > _SECONDS_BETWEEN_DESCRIPTIONS and not bar.disable:
+            self._described_at = now
+            shown = list(outputs.items())[:_LOSSES_SHOWN]
+            losses = " ".join(f"{name} {out.loss.item():.4g}" for name, out in shown)
+            losses += " …" if len(outputs) > len(shown) else ""
+            bar.set_description(f"step {self.n_steps} loss {losses}", False)
+        bar.update(min(self.n_samples, bar.total) - bar.n)
+
+    def _log(self, step: int, outputs: Mapping[str, TrainStepOutput]) -> None:
+        raw: dict[str, dict[str, Any]] = {}
+        with self._folder.metrics_file.open("a", encoding="utf-8") as file:
+            for name, part in self.trainers.items():
+                raw[name] = part.build_train_step_log_dict(outputs[name], self.n_samples)
+                # JSON has no NaN; the spread of a batch of one, say, is null.
+                metrics = {key: v if math.isfinite(v) else None for key, v in raw[name].items()}
+                self.last_metrics[name] = metrics
+                line = {"step": step, "sae": name, **metrics}
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._send(raw)
+        for name, metrics in self.last_metrics.items():
+            if metrics["losses/overall_loss"] is None:
+                raise RunFailedError(
+                    f"{name}: the loss is not finite after step {step}; {_NOT_FINITE}"
+                )
+
+    @torch.no_grad()
+    def _evaluate(self) -> None:
+        for name, part in self.trainers.items():
+            part.sae.eval()
+            scores = self.source.evaluate(part.sae, part.activation_scaler)
+            for key, values in part.sae.log_histograms().items():
+                scores[key] = wandb.Histogram(values)
+            self._send({name: scores})
+            part.sae.train()
+
+    def _send(self, logs: Mapping[str, Mapping[str, Any]]) -> None:
+        """Log to W&B, if asked to, under the names that SAELens's runners use."""
+        if self._logger.log_to_wandb and any(logs.values()):
+            prefixed = {
+                f"{name}/{key}" if self._config.is_multi else key: value
+                for name, log in logs.items()
+                for key, value in log.items()
+            }
+            samples = {"details/n_training_samples": self.n_samples}
+            wandb.log(samples | prefixed, step=self.n_steps)
+
+    def _estimate_norms(self) -> None:
+        """Estimate scales and whitenings, once: the weights are trained against them."""
+        n = self.cfg.n_batches_for_norm_estimate
+        estimates: list[tuple[str, Any]] = []
+        for name, part in self.trainers.items():
+            kind, scaler = part.sae.cfg.normalize_activations, part.activation_scaler
+            if kind == "expected_average_only_in" and scaler.scaling_factor is None:
+                estimates.append((name, scaler.estimate_scaling_factor))
+            elif kind == "covariance_whitening" and scaler.whitening is None:
+                estimates.append((name, scaler.estimate_whitening))
+        if estimates:
+            batches: Iterable[Mapping[str, Tensor]] = islice(self.source, n)
+            # Several estimate from the same batches; one alone need not keep them.
+            batches = list(batches) if self._config.is_multi else batches
+            for name, estimate in estimates:
+                activations = (batch[self._hooks[name]] for batch in batches)
+                estimate(self.trainers[name].sae.cfg.d_in, activations, n)
+
+    def _check_weights(self) -> None:
+        for name, part in self.trainers.items():
+            for parameter, weights in part.sae.named_parameters():
+                if not torch.isfinite(weights).all():
+                    raise RunFailedError(
+                        f"{name}: {parameter} is not finite after step {self.n_steps}; "
+                        f"{_NOT_FINITE}"
+                    )
+
+    def _compile(self) -> None:
+        cfg = self._runner_config
+        if getattr(cfg, "compile_sae", False):
+            for part in self.trainers.values():
+                part.sae.training_forward_pass = torch.compile(  # type: ignore[method-assign]
+                    part.sae.training_forward_pass,
+                    mode=cfg.sae_compilation_mode,
+                    backend="aot_eager" if cfg.device == "mps" else "inductor",
+                )
+
+    def _folders(self, folder: Path) -> dict[str, Path]:
+        """SAE name → where its files are in a checkpoint or an export, as SAELens has them."""
+        return {name: folder / name if self._config.is_multi else folder for name in self.trainers}
+
+    def _load(self, checkpoint: Path) -> None:
+        for name, folder in self._folders(checkpoint).items():
+            self.trainers[name].load_trainer_state(folder)
+            self.trainers[name].sae.load_weights_from_checkpoint(folder)
+        self.source.load(checkpoint)
+        restore_random_state(checkpoint)
+
+    def _save(self, name: str | None = None) -> Path:
+        self._told.log_to_wandb = self._logger.log_to_wandb
+        checkpoint = self._folder.checkpoints / (name or str(self.n_samples))
+        save_checkpoint(checkpoint, self._write)
+        if self._keep_checkpoints is not None:
+            keep_newest(self._folder.checkpoints, self._keep_checkpoints)
+        return checkpoint
+
+    def _write(self, checkpoint: Path) -> None:
+        for name, folder in self._folders(checkpoint).items():
+            self.trainers[name].save_checkpoint(folder.name, base_path=folder.parent)
+        self.source.save(checkpoint)
+        self._write_config(checkpoint)
+
+    def _write_config(self, folder: Path) -> None:
+        write_json_atomic(folder / self.source.cfg_filename, self._runner_config.to_dict())
+
+    def _export(self) -> None:
+        """Write the SAEs as plain SAELens loads them, all or nothing."""
+        with folder_written_whole(self._folder.export(self._config)) as partial:
+            for name, folder in self._folders(partial).items():
+                part = self.trainers[name]
+                files = part.sae.save_inference_model(folder)
+                sparsity = folder / SPARSITY_FILENAME
+                save_file({"sparsity": part.log_feature_sparsity}, sparsity)
+                self._send({name: self.source.finish(part.sae, folder)})
+                if self._logger.log_to_wandb:
+                    self._logger.log(part, *files, sparsity, wandb_aliases=["final_model"])
+            self._write_config(partial)
+
+
+def _fold(trainer: WeightedSAETrainer) -> None:
+    """Build the scale or the whitening of the activations into the weights."""
+    scaler = trainer.activation_scaler
+    if scaler.scaling_factor is not None:
+        trainer.sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
+        scaler.scaling_factor = None
+    if scaler.whitening is not None:
+        trainer.sae.fold_activation_whitening(
+            mean=scaler.whitening.mean,
+            whitening_matrix=scaler.whitening.matrix,
+            unwhitening_matrix=scaler.whitening.inverse_matrix,
+        )
+        scaler.whitening = None
