@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import matplotlib
 import typer
 from rich.console import Console
 from tqdm import tqdm
+from wrapt import when_imported
 
 from wsae_plugin.cli.bench import bench
 from wsae_plugin.cli.card import card
@@ -90,11 +90,15 @@ def _draw_nothing(*args: Any, **kwargs: Any) -> None:
 
 def main() -> None:
     """Entry point: 0 done, 1 a failure with its cause, 2 wrong usage; no traceback for either."""
-    # A matplotlibrc in the working directory could have LaTeX read any file into a figure.
-    matplotlib.rcParams["text.usetex"] = False
+    when_imported("matplotlib")(_without_latex)
     with redacting(), guarded():
         code = _run(sys.argv[1:] or ["--help"])
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _without_latex(matplotlib: Any) -> None:
+    # A matplotlibrc in the working directory could have LaTeX read any file into a figure.
+    matplotlib.rcParams["text.usetex"] = False
 
 
 def _run(arguments: list[str]) -> Any:

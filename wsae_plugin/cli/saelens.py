@@ -13,7 +13,6 @@ from wsae_plugin.cli.trust import loads_models
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.remote_code import way_out
-from wsae_plugin.training.messages import one_line
 
 
 @loads_models
@@ -30,9 +29,8 @@ def saelens(context: typer.Context) -> None:
         _run_cli,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
     )
 
-    import wsae_plugin
+    from wsae_plugin.training.messages import one_line
 
-    wsae_plugin.register_all()
     sections: list[object] = []
     for argument in context.args:
         # SAELens takes sections as JSON.
