@@ -15,7 +15,7 @@ from typing import Any
 from wrapt import when_imported
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.replaced import replaced
+from wsae_plugin.replaced import replaced, replaced_items
 
 FLAG = "--trust-remote-code"
 
@@ -69,7 +69,7 @@ def trusting(given: bool) -> Generator[None]:
     """Let the code run that configs ask for, as long as this lasts, if the flag was `given`."""
     before = _trusted.set(given)
     try:
-        with _environment({_FORCED: None} if given else {}):
+        with replaced_items(os.environ, {_FORCED: None} if given else {}):
             yield
     finally:
         _trusted.reset(before)
@@ -144,7 +144,7 @@ def _resolve(wanted: bool | None, _: str) -> bool:
 @contextmanager
 def tensors_only() -> Generator[None]:
     """Let `torch.load` read tensors and plain values only, even where it is told otherwise."""
-    with _environment({_FORCED: "1", _FORBIDDEN: None}):
+    with replaced_items(os.environ, {_FORCED: "1", _FORBIDDEN: None}):
         yield
 
 
@@ -209,16 +209,3 @@ def _runs_code(name: str, value: Any) -> bool:
         return value is not None and not value
     # A kernel of the Hub is named as a model is: owner/name.
     return name in ("attn_implementation", "experts_implementation") and "/" in str(value)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str | None]) -> Generator[None]:
-    before = {name: os.environ.pop(name, None) for name in variables}
-    os.environ.update({name: value for name, value in variables.items() if value is not None})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
