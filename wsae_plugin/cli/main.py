@@ -42,18 +42,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(gamma)
-app.command()(train)
-app.command()(compare)
-app.command(name="eval")(eval_)
-app.command()(bench)
-app.command()(report)
-app.command()(card)
-app.command()(push)
-app.command()(verify)
-app.command()(identify)
-app.command()(claims)
+for _command in (
+    *(demo, gamma, train, compare, eval_, bench),
+    *(report, card, push, verify, identify, claims),
+):
+    app.command(name=_command.__name__.rstrip("_"))(_command)
 app.add_typer(toy)
 app.command(
     context_settings={
