@@ -1,49 +1,28 @@
-"""Weighted sparse autoencoders for SAELens. Importing this package registers its architectures."""
+"""Weighted sparse autoencoders for SAELens. Importing this package registers its architectures.
 
-from wsae_plugin.gamma import GammaScheduler, gamma_from_proxy, register_proxy
-from wsae_plugin.registration import register_all
-from wsae_plugin.saes import (
-    PRINTED_GBA,
-    GBATrainingSAE,
-    GBATrainingSAEConfig,
-    WeightedBatchTopKTrainingSAE,
-    WeightedBatchTopKTrainingSAEConfig,
-    WeightedGatedTrainingSAE,
-    WeightedGatedTrainingSAEConfig,
-    WeightedJumpReLUTrainingSAE,
-    WeightedJumpReLUTrainingSAEConfig,
-    WeightedMatryoshkaBatchTopKTrainingSAE,
-    WeightedMatryoshkaBatchTopKTrainingSAEConfig,
-    WeightedStandardTrainingSAE,
-    WeightedStandardTrainingSAEConfig,
-    WeightedTopKTrainingSAE,
-    WeightedTopKTrainingSAEConfig,
-)
-from wsae_plugin.training.trainer import WeightedSAETrainer
+SAELens and torch take seconds to import, so nothing here imports them by itself: public names are
+imported when they are first asked for (`__init__.pyi` lists them, for type checkers too), and the
+architectures are registered as soon as SAELens has been imported, before or after this package.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+import lazy_loader
+from wrapt import when_imported
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PRINTED_GBA",
-    "GBATrainingSAE",
-    "GBATrainingSAEConfig",
-    "GammaScheduler",
-    "WeightedBatchTopKTrainingSAE",
-    "WeightedBatchTopKTrainingSAEConfig",
-    "WeightedGatedTrainingSAE",
-    "WeightedGatedTrainingSAEConfig",
-    "WeightedJumpReLUTrainingSAE",
-    "WeightedJumpReLUTrainingSAEConfig",
-    "WeightedMatryoshkaBatchTopKTrainingSAE",
-    "WeightedMatryoshkaBatchTopKTrainingSAEConfig",
-    "WeightedSAETrainer",
-    "WeightedStandardTrainingSAE",
-    "WeightedStandardTrainingSAEConfig",
-    "WeightedTopKTrainingSAE",
-    "WeightedTopKTrainingSAEConfig",
-    "gamma_from_proxy",
-    "register_all",
-    "register_proxy",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-register_all()
+
+@when_imported("sae_lens")
+def _import_architectures(_: ModuleType) -> None:
+    import_module("wsae_plugin.saes")
+
+
+# Not in the hook above: the import of the architectures may be what imports SAELens, and they are
+# not all there before it ends.
+@when_imported("wsae_plugin.saes")
+def _register(_: ModuleType) -> None:
+    import_module("wsae_plugin.registration")

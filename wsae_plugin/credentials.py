@@ -19,8 +19,6 @@ from itertools import chain
 from typing import Any, TextIO, cast
 from urllib.parse import quote, quote_plus
 
-from huggingface_hub import get_token
-
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.replaced import replaced
 
@@ -238,6 +236,8 @@ def _of_this_machine() -> dict[str, str]:
 
 @cache
 def _logins() -> dict[str, str]:
+    from huggingface_hub import get_token
+
     try:
         hosts = netrc.netrc().hosts
     except (OSError, netrc.NetrcParseError):

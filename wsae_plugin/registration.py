@@ -1,4 +1,4 @@
-"""The one place that touches SAELens's registries."""
+"""The one place that touches SAELens's registries; importing it registers the architectures."""
 
 from __future__ import annotations
 
@@ -36,3 +36,6 @@ def _register(
 
 def _names(classes: tuple[type[Any], type[Any]]) -> str:
     return " with ".join(f"{cls.__module__}.{cls.__qualname__}" for cls in classes)
+
+
+register_all()

@@ -12,17 +12,10 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import datasets.load
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-)
+from wrapt import when_imported
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.replaced import replaced
+from wsae_plugin.replaced import replaced, replaced_items
 
 FLAG = "--trust-remote-code"
 
@@ -56,6 +49,13 @@ _HARMLESS = {
 }
 """Keyword arguments of `from_pretrained` that choose numbers and places, never code."""
 
+_LOADERS = {
+    "transformers.models.auto.configuration_auto": ("AutoConfig",),
+    "transformers.models.auto.modeling_auto": ("AutoModel", "AutoModelForCausalLM"),
+    "transformers.models.auto.tokenization_auto": ("AutoTokenizer",),
+}
+"""Module → its classes that load what can bring code."""
+
 _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 
 
@@ -69,7 +69,7 @@ def trusting(given: bool) -> Generator[None]:
     """Let the code run that configs ask for, as long as this lasts, if the flag was `given`."""
     before = _trusted.set(given)
     try:
-        with _environment({_FORCED: None} if given else {}):
+        with replaced_items(os.environ, {_FORCED: None} if given else {}):
             yield
     finally:
         _trusted.reset(before)
@@ -81,7 +81,8 @@ def guarded(asked: bool = False) -> Generator[None]:
 
     Whoever loads it, and whatever they pass: transformers would ask on the terminal,
     TransformerLens trusts models of a list and of some architectures by itself, SAELens passes
-    nothing for tokenizers, SAEBench trusts data sets (`datasets` < 4 runs their scripts).
+    nothing for tokenizers, SAEBench trusts data sets (`datasets` < 4 runs their scripts). Each of
+    these libraries is guarded from its import on, which is not brought about here.
 
     Args:
         asked: Whether a config asks for the model's own code.
@@ -97,20 +98,33 @@ def guarded(asked: bool = False) -> Generator[None]:
 
         return staticmethod(from_pretrained)
 
-    with ExitStack() as stack:
-        for auto in (AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer):
+    is_over = False
+
+    def guard(module: Any) -> None:
+        if is_over:
+            return
+        for auto in (getattr(module, name) for name in _LOADERS.get(module.__name__, ())):
             for name in {"from_pretrained", "from_config"} & vars(auto).keys():
                 load = decided(getattr(auto, name))
                 stack.enter_context(replaced(auto, **{name: load}))
-        if hasattr(datasets.load, "resolve_trust_remote_code"):
-            stack.enter_context(replaced(datasets.load, resolve_trust_remote_code=_resolve))
+        if hasattr(module, "resolve_trust_remote_code"):
+            stack.enter_context(replaced(module, resolve_trust_remote_code=_resolve))
+
+    with ExitStack() as stack:
+        for name in (*_LOADERS, "datasets.load"):
+            when_imported(name)(guard)
         if not is_trusted():
             stack.enter_context(tensors_only())
-        yield
+        try:
+            yield
+        finally:
+            is_over = True
 
 
 def _check_kernels(loaded: Any) -> None:
     """Refuse a model's config.json that names kernels of the Hub, before the model is made."""
+    from transformers import PretrainedConfig
+
     if is_trusted() or not isinstance(loaded, PretrainedConfig):
         return
     for name in ("attn_implementation", "experts_implementation"):
@@ -130,7 +144,7 @@ def _resolve(wanted: bool | None, _: str) -> bool:
 @contextmanager
 def tensors_only() -> Generator[None]:
     """Let `torch.load` read tensors and plain values only, even where it is told otherwise."""
-    with _environment({_FORCED: "1", _FORBIDDEN: None}):
+    with replaced_items(os.environ, {_FORCED: "1", _FORBIDDEN: None}):
         yield
 
 
@@ -195,16 +209,3 @@ def _runs_code(name: str, value: Any) -> bool:
         return value is not None and not value
     # A kernel of the Hub is named as a model is: owner/name.
     return name in ("attn_implementation", "experts_implementation") and "/" in str(value)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str | None]) -> Generator[None]:
-    before = {name: os.environ.pop(name, None) for name in variables}
-    os.environ.update({name: value for name, value in variables.items() if value is not None})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

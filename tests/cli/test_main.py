@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer.main
 
 from wsae_plugin.cli import main
+from wsae_plugin.cli.main import app
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -66,3 +70,51 @@ def test_quiet_silences_every_bar() -> None:
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stderr == "wsae: missing.yaml: no such file; give the path of a YAML config\n"
+
+
+HEAVY = {"torch", "sae_lens", "transformers", "transformer_lens", "datasets", "matplotlib", "numpy"}
+
+
+def commands(group: Any = None, *before: str) -> list[list[str]]:
+    """The arguments of every command, groups and `wsae` itself included."""
+    group = typer.main.get_command(app) if group is None else group
+    inner = getattr(group, "commands", {})
+    return [[*before], *(args for name in inner for args in commands(inner[name], *before, name))]
+
+
+def test_help_needs_nothing_heavy() -> None:
+    # `wsae saelens --help` is SAELens's own.
+    wanted = [[*args, "--help"] for args in commands() if args != ["saelens"]]
+    assert ["toy", "gba", "--help"] in wanted
+    code = (
+        "import os, sys, time\n"
+        "from wsae_plugin.cli import main\n"
+        f"for arguments in {wanted!r}:\n"
+        "    sys.argv = ['wsae', *arguments]\n"
+        "    try: main()\n"
+        "    except SystemExit as done: assert done.code == 0, arguments\n"
+        f"    heavy = {HEAVY!r} & sys.modules.keys()\n"
+        "    assert not heavy, (arguments, heavy)\n"
+        "    if len(arguments) == 1: print('seconds', time.process_time())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (seconds,) = (line.split()[1] for line in done.stdout.splitlines() if line[:7] == "seconds")
+    assert float(seconds) < 2  # under one, and twice that on a slower machine
+
+
+def test_completion_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['wsae']\n"
+        "from wsae_plugin.cli import main\n"
+        "try: main()\n"
+        f"finally: assert not {HEAVY!r} & sys.modules.keys()\n"
+    )
+    words = {"_WSAE_COMPLETE": "complete_bash", "COMP_WORDS": "wsae ver", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True, text=True, check=False, env=os.environ | words,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["verify"], "")

@@ -139,11 +139,11 @@ def test_no_other_latent_exceeds_the_ceiling(
         spread(generator, (60,), decades),
         spread(generator, (60,), 1).abs(),
     )
-    candidates = screen(x, encoder, 8, BACKEND)
-    others = dense_scores(x, encoder, torch.float64).scatter(1, candidates.latents, -torch.inf)
-    assert (others <= candidates.ceiling[:, None]).all()
-    in_float32 = dense_scores(x, encoder).scatter(1, candidates.latents, -torch.inf)
-    assert (in_float32 <= candidates.ceiling[:, None]).all()
+    candidates, ceiling = screen(x, encoder, 8, BACKEND)
+    others = dense_scores(x, encoder, torch.float64).scatter(1, candidates, -torch.inf)
+    assert (others <= ceiling[:, None]).all()
+    in_float32 = dense_scores(x, encoder).scatter(1, candidates, -torch.inf)
+    assert (in_float32 <= ceiling[:, None]).all()
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-15, 1e-20, 1e-23, 1e-26, 1e-30, 1e-38, 1e-41])
@@ -156,10 +156,10 @@ def test_the_ceiling_holds_where_squares_underflow(size: float, seed: int) -> No
     x = x - (x @ common / common.square().sum())[:, None] * common
     encoder = Encoder(common + 1e-4 * encoder.weight, encoder.bias * 0)
     for inputs, latents in ((x * size, encoder), (x, Encoder(encoder.weight * size, encoder.bias))):
-        candidates = screen(inputs, latents, 3, BACKEND)
+        candidates, ceiling = screen(inputs, latents, 3, BACKEND)
         scores = dense_scores(inputs, latents, torch.float64)
-        others = scores.scatter(1, candidates.latents, -torch.inf)
-        assert (others <= candidates.ceiling[:, None]).all()
+        others = scores.scatter(1, candidates, -torch.inf)
+        assert (others <= ceiling[:, None]).all()
 
 
 def test_the_bounding_vectors_keep_the_reserve_that_they_promise() -> None:
@@ -199,7 +199,7 @@ def test_the_ceiling_is_above_the_rounding_of_the_product() -> None:
             return bounds, latents
 
     for inputs in (x, x * 0):
-        ceiling = screen(inputs, Encoder(encoder.weight, encoder.bias), 7, Watching()).ceiling
+        _, ceiling = screen(inputs, Encoder(encoder.weight, encoder.bias), 7, Watching())
         bound = lowest.pop()
         # bfloat16 has 8 bits: what was rounded to `bound` may have been half a unit above it.
         assert (ceiling >= bound + bound.abs() * 2.0**-8 * (1 - 1e-6)).all()
@@ -297,9 +297,9 @@ def test_rows_that_cannot_be_screened_are_computed_whole(
 def test_screening_is_rarely_in_doubt_on_gaussian_activations() -> None:
     x, encoder = world(6, n=256, d_in=256, d_sae=4096)
     k = 16
-    candidates = screen(x, encoder, 2 * k, BACKEND)
+    candidates, ceiling = screen(x, encoder, 2 * k, BACKEND)
     kth = dense_scores(x, encoder).topk(k).values.amin(dim=1)
-    assert (candidates.ceiling < kth).float().mean() > 0.98
+    assert (ceiling < kth).float().mean() > 0.98
 
 
 def test_bfloat16_chooses_from_the_bfloat16_product() -> None:

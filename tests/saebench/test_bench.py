@@ -17,9 +17,14 @@ from wsae_plugin.saebench import bench as bench_module
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.bench import bench
 from wsae_plugin.saebench.estimate import estimate
-from wsae_plugin.saebench.evals import autointerp, core, probing
+from wsae_plugin.saebench.evals import autointerp
+from wsae_plugin.saebench.evals.table import evals_named
 from wsae_plugin.saebench.request import Request
 
+EVALS = (
+    *("core", "sparse_probing", "sae_probes", "absorption"),
+    *("scr", "tpp", "meta_structure", "autointerp"),
+)
 CATEGORIES = {
     "run", "eval", "metric", "label", "value", "direction", "headline",
     "chance", "control", "noise", "spread", "note",
@@ -126,15 +131,15 @@ def test_what_is_done_is_kept(comparison: Path, monkeypatch: pytest.MonkeyPatch)
     measured: list[str] = []
     original = bench_module.measure
 
-    def measure(measurement: Any, situation: Any) -> Any:
+    def measure(measurement: Any) -> Any:
         measured.append(f"{measurement.sae.name} {measurement.seed}")
-        return original(measurement, situation)
+        return original(measurement)
 
     monkeypatch.setattr(bench_module, "measure", measure)
     request = Request(["meta_structure"])
     first = bench([comparison], output, request)
     assert measured == ["sae 0", "sae 1", "alpha-1 0"]
-    assert estimate([comparison], output, request).evals[0].done == 3
+    assert estimate([comparison], output, request)["evals"][0]["done"] == 3
     assert bench([comparison], output, request) == first
     assert len(measured) == 3
     (output / "results/meta_structure/sae_custom_sae_eval_results.json").unlink()
@@ -216,7 +221,7 @@ def test_autointerp_resumes_and_the_key_is_nowhere(
     with JudgeServer() as server:
         request = Request(["autointerp"], noise_seed=None, judge_url=server.url, judge_model="stub")
         cost = estimate([comparison], output, request)
-        assert cost.judge_calls == 2 * 2 * 50
+        assert cost["judge_calls"] == 2 * 2 * 50
         first = bench([comparison], output, request)
         asked = len(server.requests)
         assert 0 < asked <= 2 * 2 * 4
@@ -239,9 +244,11 @@ def test_core_reads_other_text_under_another_seed(comparison: Path) -> None:
 
 
 def test_metrics_are_those_of_the_contract() -> None:
+    config = {"k_values": [1], "ks": [1], "n_values": [2], "eval_batch_size_prompts": 1}
     metrics = [
-        *core.CORRECTED,
-        *probing.SPARSE_PROBING.metrics({"k_values": [1, 2, 5]}),
+        (metric.eval or evaluation.name, metric)
+        for evaluation in evals_named(EVALS)
+        for metric in evaluation.metrics({**config, "context_size": 1})
     ]
-    assert len({metric.name for metric in metrics}) == len(metrics)
-    assert all(metric.direction in ("up", "down", "none") for metric in metrics)
+    assert len({(name, metric.name) for name, metric in metrics}) == len(metrics)
+    assert all(metric.direction in ("up", "down", "none") for _, metric in metrics)

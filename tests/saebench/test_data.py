@@ -10,9 +10,15 @@ from datasets import Dataset, load_dataset
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench import library
-from wsae_plugin.saebench.data import labelled_sources, registered, text_source
+from wsae_plugin.saebench.data import (
+    ATTRIBUTES,
+    PACKAGES,
+    labelled_sources,
+    registered,
+    stdlib_snippets,
+    text_source,
+)
 from wsae_plugin.saebench.evals.probing import sizes
-from wsae_plugin.saebench.local_data import ATTRIBUTES, PACKAGES, stdlib_snippets
 from wsae_plugin.saebench.stage import Stage
 
 
@@ -35,15 +41,14 @@ def write_own(folder: Path, labels: tuple[str, ...] = ("a", "b"), n: int = 6) ->
 
 
 def test_snippets_are_balanced_enough_and_no_text_is_in_both_splits() -> None:
-    train, test = stdlib_snippets()
+    train, test = stdlib_snippets().values()
     for split, least in ((train, 100), (test, 50)):
         counts = split.groupby(["label", "attribute"]).size()
         assert len(counts) == len(PACKAGES) * len(ATTRIBUTES)
         assert counts.min() > least
     # Different files share licences and idioms.
     assert len(set(train["text"]) & set(test["text"])) < 0.02 * len(test)
-    again, _ = stdlib_snippets()
-    pd.testing.assert_frame_equal(train, again)
+    pd.testing.assert_frame_equal(train, stdlib_snippets()["train"])
 
 
 def test_own_data_is_registered_for_as_long_as_it_is_used(tmp_path: Path, stage: Stage) -> None:

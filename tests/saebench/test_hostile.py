@@ -105,7 +105,7 @@ def test_no_credential_is_in_the_logs(world: World, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OPENAI_API_KEY", key)
     original = bench_module.evals_named
 
-    def talking(_: Any) -> Any:
+    def talking(*_: Any) -> Any:
         sys.stdout.write(f"the key is {key}\n")
         raise RuntimeError(f"refused: {key}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import openai
 import pytest
 
 from tests.saebench.judge_server import JudgeServer
@@ -18,6 +19,7 @@ QUESTION = [{"role": "user", "content": "1 + 1?"}]
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(openai.OpenAI, "_calculate_retry_timeout", lambda *_: 0.001)
 
 
 def test_a_question_is_asked_once(tmp_path: Path) -> None:
@@ -36,17 +38,17 @@ def test_a_question_is_asked_once(tmp_path: Path) -> None:
 
 def test_passing_failures_are_waited_out(tmp_path: Path) -> None:
     with JudgeServer(lambda _: "two", failures=(429, 500, 503)) as server:
-        judge = Judge(server.url, "llama", tmp_path, pause=0.001)
+        judge = Judge(server.url, "llama", tmp_path)
         assert judge.ask(QUESTION, 30) == "two"
         assert len(server.requests) == 4
 
 
-@pytest.mark.parametrize(("statuses", "said"), [((401,), "refuses"), ((500,) * 6, "6 attempts")])
+@pytest.mark.parametrize(("statuses", "said"), [((401,), "refuses"), ((500,) * 8, "8 attempts")])
 def test_the_key_is_in_no_error_and_no_file(
     tmp_path: Path, statuses: tuple[int, ...], said: str
 ) -> None:
     with JudgeServer(lambda _: "two", failures=statuses) as server:
-        judge = Judge(server.url, "llama", tmp_path, pause=0.001)
+        judge = Judge(server.url, "llama", tmp_path)
         with pytest.raises(RunFailedError, match=said) as caught:
             judge.ask(QUESTION, 30)
         judge.ask(QUESTION, 30)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,15 +20,17 @@ from wsae_plugin.assets import bundled_model_path
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.plots.comparison_definitions import definition
+from wsae_plugin.saebench import evals
 from wsae_plugin.saebench.bench import planned
 from wsae_plugin.saebench.evals.absorption import word_position
 from wsae_plugin.saebench.evals.base import Metric
+from wsae_plugin.saebench.evals.sae_probes import tasks_of
 from wsae_plugin.saebench.evals.table import REFUSED, evals_named
+from wsae_plugin.saebench.measure import seeded
 from wsae_plugin.saebench.models import bench_model
 from wsae_plugin.saebench.records import Record, values_of
 from wsae_plugin.saebench.request import Request, output_folder
 from wsae_plugin.saebench.scores import scores_of
-from wsae_plugin.saebench.seeding import seeded
 from wsae_plugin.saebench.stage import Stage
 
 
@@ -113,6 +116,19 @@ def test_evals_that_do_not_work_are_refused_with_the_reason(name: str) -> None:
     assert name in REFUSED
 
 
+def test_a_new_eval_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "another_eval.py").write_text(
+        "from dataclasses import replace\n"
+        "from wsae_plugin.saebench.evals import meta_structure\n"
+        "EVALS = (replace(meta_structure.EVALS[0], name='another'),)\n"
+    )
+    monkeypatch.setattr(evals, "__path__", [*evals.__path__, str(tmp_path)])
+    try:
+        assert [e.name for e in evals_named(["another", "core"])] == ["another", "core"]
+    finally:
+        sys.modules.pop(f"{evals.__name__}.another_eval", None)
+
+
 def test_unknown_and_repeated_evals_are_refused() -> None:
     with pytest.raises(BadInputError, match="did you mean 'absorption'"):
         evals_named(["absorbtion"])
@@ -145,11 +161,13 @@ def test_wrong_requests(changes: dict[str, object], said: str) -> None:
 
 def test_tasks() -> None:
     known = ["96_spam_is", "105_click_bait", "87_glue_cola"]
-    assert Request(["sae_probes"]).tasks_known(known) == ("96_spam_is", "105_click_bait")
-    assert Request(["sae_probes"], profile="standard").tasks_known(known) == tuple(known)
-    assert len(Request(["sae_probes"], tasks=["all-short"]).tasks_known(known)) == 20
+    assert tasks_of(Request(["sae_probes"]), known) == ["96_spam_is", "105_click_bait"]
+    assert tasks_of(Request(["sae_probes"], profile="standard"), known) == known
+    assert tasks_of(Request(["sae_probes"], tasks=["all"]), known) == known
+    assert tasks_of(Request(["sae_probes"], tasks=[known[2]]), known) == known[2:]
+    assert len(tasks_of(Request(["sae_probes"], tasks=["all-short"]), known)) == 20
     with pytest.raises(BadInputError, match="did you mean '96_spam_is'"):
-        Request(["sae_probes"], tasks=["96_spam"]).tasks_known(known)
+        tasks_of(Request(["sae_probes"], tasks=["96_spam"]), known)
 
 
 def test_output(tmp_path: Path) -> None:
@@ -163,12 +181,11 @@ def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text('{"eval_result_metrics": {"a": {"nan": NaN, "minus": -1, "none": null}}}')
     metrics = [
-        Metric(name, ("a", name), name, "up", missing=-1)
-        for name in ("nan", "minus", "none", "absent")
+        *(Metric("a", name, name, "up", missing=-1) for name in ("nan", "minus", "none", "absent")),
+        Metric("", "b", "", "up", eval="extra"),
     ]
-    values = values_of(
-        "saebench/a", metrics, file, {"b": 0.5}, "extra", [Metric("b", (), "", "up")]
-    )
+    values = values_of("a", metrics, file, {"b": 0.5})
+    assert [value["eval"] for value in values] == [*["saebench/a"] * 4, "extra"]
     assert [value["value"] for value in values] == [None, None, None, None, 0.5]
     assert all(value["note"] for value in values[:4])
     json.dumps(values, allow_nan=False)

@@ -67,7 +67,9 @@ def split_of(path: str) -> Split:
     Returns:
         ``"held_out"`` for about one module in ten, else ``"train"``.
     """
-    digest = hashlib.sha256(_module_name(path).encode()).digest()
+    # "json.decoder" for "json/decoder.py", "json" for "json/__init__.py".
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    digest = hashlib.sha256(module.encode()).digest()
     is_held_out = int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64
     return "held_out" if is_held_out else "train"
 
@@ -111,18 +113,8 @@ def _paths_worth_reading(root: Path) -> list[str]:
     entries = [entry for entry in root.glob("*") if entry.name.removesuffix(".py") in modules]
     files = [file for entry in entries for file in (entry, *entry.rglob("*.py"))]
     paths = sorted(file.relative_to(root).as_posix() for file in files if file.suffix == ".py")
-    return [path for path in paths if _is_worth_reading(path)]
-
-
-def _is_worth_reading(path: str) -> bool:
-    """Whether ``path`` is neither a test, nor a program, nor a generated table."""
-    in_skipped_folder = not _SKIPPED_FOLDERS.isdisjoint(PurePosixPath(path).parts)
-    return not in_skipped_folder and path not in _GENERATED_TABLES
-
-
-def _module_name(path: str) -> str:
-    """``"json.decoder"`` for ``"json/decoder.py"``, ``"json"`` for ``"json/__init__.py"``."""
-    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    kept = [p for p in paths if _SKIPPED_FOLDERS.isdisjoint(PurePosixPath(p).parts)]
+    return [path for path in kept if path not in _GENERATED_TABLES]
 
 
 def _read_utf8(path: Path) -> str | None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli._shared import plain_table, print_json, print_plain
 from wsae_plugin.cli.trust import loads_models
-
-if TYPE_CHECKING:
-    from wsae_plugin.saebench.estimate import Cost
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
 _HELP = "\n\n".join(
@@ -49,28 +44,24 @@ _HELP = "\n\n".join(
 def bench(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="As said above.")],
     evals: Annotated[
-        str, typer.Option("--evals", metavar="NAME,...", help="What to measure.")
+        str, typer.Option(metavar="NAME,...", help="What to measure.")
     ] = "core,sparse_probing,sae_probes",
     arms: Annotated[
-        str | None,
-        typer.Option("--arms", metavar="NAME,...", help="Of a comparison. By default all."),
-    ] = None,
+        str, typer.Option(metavar="NAME,...", help="Of a comparison. By default all.")
+    ] = "",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="By default RUN/saebench."),
     ] = None,
     profile: Annotated[
-        str, typer.Option("--profile", metavar="quick|standard", help="How much to measure.")
+        str, typer.Option(metavar="quick|standard", help="How much to measure.")
     ] = "quick",
-    seed: Annotated[int, typer.Option("--seed", help="Of the measurement.")] = 0,
-    noise_seed: Annotated[
-        int, typer.Option("--noise-seed", help="Of the baselines' second measurement.")
-    ] = 1,
+    seed: Annotated[int, typer.Option(help="Of the measurement.")] = 0,
+    noise_seed: Annotated[int, typer.Option(help="Of the baselines' second measurement.")] = 1,
     no_noise: Annotated[bool, typer.Option("--no-noise", help="Leave it out.")] = False,
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset",
             metavar="PATH",
             help="Text for core and autointerp: a file, a folder, or a data set of the Hub.",
         ),
@@ -78,29 +69,22 @@ def bench(
     datasets: Annotated[
         Path | None,
         typer.Option(
-            "--datasets",
             metavar="DIR",
             help="Labelled data for sparse_probing, scr and tpp: folders of parquet named as "
             "SAEBench's (LabHC/bias_in_bios), or own ones with columns text, label, attribute.",
         ),
     ] = None,
     tasks: Annotated[
-        str | None,
+        str,
         typer.Option(
-            "--tasks",
             metavar="NAME,...",
             help="Of sae_probes. By default two short ones; all-short: 20; all: 113.",
         ),
-    ] = None,
-    judge_url: Annotated[
-        str | None, typer.Option("--judge-url", metavar="URL", help="The judge's API.")
-    ] = None,
-    judge_model: Annotated[
-        str | None, typer.Option("--judge-model", metavar="NAME", help="The judge.")
-    ] = None,
+    ] = "",
+    judge_url: Annotated[str | None, typer.Option(metavar="URL", help="The judge's API.")] = None,
+    judge_model: Annotated[str | None, typer.Option(metavar="NAME", help="The judge.")] = None,
     judge_rate: Annotated[
-        float | None,
-        typer.Option("--judge-rate", metavar="CALLS", help="Calls a minute, at most."),
+        float | None, typer.Option(metavar="CALLS", help="Calls a minute, at most.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Measure again what is done.")] = False,
     dry_run: Annotated[
@@ -116,13 +100,13 @@ def bench(
 
     request = Request(
         evals=_names(evals),
-        arms=_names(arms or ""),
+        arms=_names(arms),
         profile=profile,  # pyright: ignore[reportArgumentType] - Request refuses others
         seed=seed,
         noise_seed=None if no_noise else noise_seed,
         dataset=dataset,
         datasets=datasets,
-        tasks=_names(tasks or ""),
+        tasks=_names(tasks),
         judge_url=judge_url,
         judge_model=judge_model,
         judge_rate=judge_rate,
@@ -130,15 +114,17 @@ def bench(
     )
     folder = output_folder(runs, output)
     if dry_run:
-        _show_cost(estimate(runs, folder, request), folder, as_json)
-        return
-    from wsae_plugin.saebench.bench import bench as run
-
-    document = run(runs, folder, request)
-    if as_json:
-        print_json(document)
+        result = {"output": str(folder), **estimate(runs, folder, request)}
     else:
-        _show(document, folder)
+        from wsae_plugin.saebench.bench import bench as run
+
+        result = run(runs, folder, request)
+    if as_json:
+        print_json(result)
+    elif dry_run:
+        _show_cost(result)
+    else:
+        _show(result, folder)
 
 
 bench.__doc__ = _HELP
@@ -148,60 +134,40 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _show_cost(cost: Cost, folder: Path, as_json: bool) -> None:
-    from dataclasses import asdict
-
-    if as_json:
-        print_json({"output": str(folder), **asdict(cost)})
-        return
-    table = Table(title=f"{folder} (nothing is written)", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("eval", "SAEs", "for the noise", "done before", "minutes, about"):
-        table.add_column(heading, justify="left" if heading == "eval" else "right")
-    for row in cost.evals:
-        minutes = "unknown" if row.seconds is None else f"{row.seconds / 60:.1f}"
-        table.add_row(row.eval, str(row.saes), str(row.noise), str(row.done), minutes)
-    console = Console()
-    console.print(table)
-    if cost.judge_calls:
-        console.print(
-            f"The judge: {cost.judge_calls:,} calls, about {cost.judge_tokens:,} tokens of "
+def _show_cost(cost: dict[str, Any]) -> None:
+    headings = ("eval", "SAEs", "for the noise", "done before", "minutes, about")
+    table = plain_table(f"{cost['output']} (nothing is written)", *headings, numbers=4)
+    for row in cost["evals"]:
+        minutes = "unknown" if row["seconds"] is None else f"{row['seconds'] / 60:.1f}"
+        table.add_row(row["eval"], *(str(row[n]) for n in ("saes", "noise", "done")), minutes)
+    Console().print(table)
+    if cost["judge_calls"]:
+        print_plain(
+            f"The judge: {cost['judge_calls']:,} calls, about {cost['judge_tokens']:,} tokens of "
             "prompts and answers."
         )
 
 
 def _show(document: dict[str, Any], folder: Path) -> None:
     headlines = [score for score in document["scores"] if score["headline"]]
-    columns = list(dict.fromkeys((s["eval"], s["metric"], s["label"]) for s in headlines))
-    values = {(s["run"], s["eval"], s["metric"]): s for s in headlines}
+    # A column a metric, with the scores of its runs.
+    columns: dict[tuple[str, str], dict[str, Any]] = {}
+    for score in headlines:
+        columns.setdefault((score["eval"], score["metric"]), {})[score["run"]] = score
     arrows = {"up": " ↑", "down": " ↓", "none": ""}
-    table = Table(title="SAEBench", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for evaluation, metric, label in columns:
-        direction = next(
-            s["direction"] for s in headlines if (s["eval"], s["metric"]) == (evaluation, metric)
-        )
-        table.add_column(label + arrows[direction], justify="right")
+    firsts = [next(iter(scores.values())) for scores in columns.values()]
+    headings = [first["label"] + arrows[first["direction"]] for first in firsts]
+    table = plain_table("SAEBench", "run", *headings, numbers=len(columns), pad_edge=False)
     for run in dict.fromkeys(score["run"] for score in headlines):
-        table.add_row(run, *(_cell(values.get((run, *column[:2]))) for column in columns))
+        values = [scores[run]["value"] if run in scores else None for scores in columns.values()]
+        table.add_row(run, *map(_number, values))
     table.add_section()
-    table.add_row("noise", *(_noise(values, column) for column in columns), style="dim")
-    console = Console()
-    console.print(table)
-    for note in dict.fromkeys(f"{s['label']}: {s['note']}" for s in headlines if s["note"]):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"All scores: {folder / 'scores.json'}", markup=False, highlight=False, soft_wrap=True
-    )
+    noise = [[s["noise"] for s in of.values() if s["noise"] is not None] for of in columns.values()]
+    table.add_row("noise", *(_number(max(found, default=None)) for found in noise), style="dim")
+    Console().print(table)
+    notes = dict.fromkeys(f"{s['label']}: {s['note']}" for s in headlines if s["note"])
+    print_plain(*notes, f"All scores: {folder / 'scores.json'}")
 
 
-def _cell(score: dict[str, Any] | None) -> str:
-    return "-" if score is None or score["value"] is None else f"{score['value']:.3f}"
-
-
-def _noise(values: dict[tuple[str, str, str], dict[str, Any]], column: tuple[str, ...]) -> str:
-    found = [
-        score["noise"]
-        for (_, *key), score in values.items()
-        if key == list(column[:2]) and score["noise"] is not None
-    ]
-    return f"{max(found):.3f}" if found else "-"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli._shared import print_json, print_plain
 
 if TYPE_CHECKING:
     from wsae_plugin.hub.records import SAERecord
@@ -90,16 +89,14 @@ def card(
     text, figures = render(runs, records, baseline, options, saebench_of(runs, records))
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, png in figures.items():
-        path = output.parent / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png)
+        (output.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (output.parent / name).write_bytes(png)
     write_text_atomic(output, text)
     written = [str(output), *(str(output.parent / name) for name in figures)]
     if as_json:
         print_json({"card": str(output), "files": written})
     else:
-        for path in written:
-            Console().print(path, markup=False, highlight=False, soft_wrap=True)
+        print_plain(*written)
 
 
 card.__doc__ = _HELP

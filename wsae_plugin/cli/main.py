@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import matplotlib
 import typer
 from rich.console import Console
 from tqdm import tqdm
+from wrapt import when_imported
 
 from wsae_plugin.cli.bench import bench
 from wsae_plugin.cli.card import card
@@ -42,18 +42,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(gamma)
-app.command()(train)
-app.command()(compare)
-app.command(name="eval")(eval_)
-app.command()(bench)
-app.command()(report)
-app.command()(card)
-app.command()(push)
-app.command()(verify)
-app.command()(identify)
-app.command()(claims)
+for _command in (
+    *(demo, gamma, train, compare, eval_, bench),
+    *(report, card, push, verify, identify, claims),
+):
+    app.command(name=_command.__name__.rstrip("_"))(_command)
 app.add_typer(toy)
 app.command(
     context_settings={
@@ -90,11 +83,15 @@ def _draw_nothing(*args: Any, **kwargs: Any) -> None:
 
 def main() -> None:
     """Entry point: 0 done, 1 a failure with its cause, 2 wrong usage; no traceback for either."""
-    # A matplotlibrc in the working directory could have LaTeX read any file into a figure.
-    matplotlib.rcParams["text.usetex"] = False
+    when_imported("matplotlib")(_without_latex)
     with redacting(), guarded():
         code = _run(sys.argv[1:] or ["--help"])
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _without_latex(matplotlib: Any) -> None:
+    # A matplotlibrc in the working directory could have LaTeX read any file into a figure.
+    matplotlib.rcParams["text.usetex"] = False
 
 
 def _run(arguments: list[str]) -> Any:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
+from wsae_plugin.cli._shared import JSON, plain_table, print_json, print_plain
 from wsae_plugin.cli.card import Author, Baseline, Language, License, Runs, not_measured, render
-from wsae_plugin.cli.train import print_json
 from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
@@ -62,9 +60,7 @@ def push(
     license_: License = "mit",
     language: Language = "en",
     baseline: Baseline = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was published, as JSON.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.hub.bundle import check_records, make_bundle, saebench_of
@@ -100,15 +96,12 @@ def push(
             }
         )
         return
-    console = Console()
-    table = Table("file", title_justify="left", box=SIMPLE_HEAD)
-    table.title = f"{repo}: {'would be published' if dry_run else f'published as {commit}'}"
-    table.add_column("bytes", justify="right")
+    done = "would be published" if dry_run else f"published as {commit}"
+    table = plain_table(f"{repo}: {done}", "file", "bytes", numbers=1)
     for name, size in _rows(bundle, len(records)):
         table.add_row(name, f"{size:,}")
-    console.print(table)
-    for line in not_measured(bundle.unchecked):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    Console().print(table)
+    print_plain(*not_measured(bundle.unchecked))
 
 
 push.__doc__ = _HELP

@@ -30,9 +30,6 @@ def saelens(context: typer.Context) -> None:
         _run_cli,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
     )
 
-    import wsae_plugin
-
-    wsae_plugin.register_all()
     sections: list[object] = []
     for argument in context.args:
         # SAELens takes sections as JSON.

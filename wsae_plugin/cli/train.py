@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from wsae_plugin.cli._shared import print_json
 from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
@@ -167,11 +167,6 @@ def _show_run(run: TrainedRun, as_json: bool) -> None:
         console.print(
             f'sae = SAE.load_from_disk("{path}")', markup=False, highlight=False, soft_wrap=True
         )
-
-
-def print_json(document: object) -> None:
-    """Print `document` on stdout, for machines: no colour, no wrapping."""
-    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 def _size(n_bytes: int) -> str:

@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from wsae_plugin.cli._shared import JSON, print_json, print_plain
 from wsae_plugin.cli.card import not_measured
-from wsae_plugin.cli.train import print_json
 from wsae_plugin.cli.trust import loads_models
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
@@ -48,9 +48,7 @@ def verify(
             help="The held-out text, if it was a local folder or file.",
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result on stdout as JSON.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from dataclasses import asdict
@@ -59,22 +57,21 @@ def verify(
     from wsae_plugin.hub.verify import verify as compare
 
     result = compare(source, revision, dataset)
-    console = Console()
     if as_json:
         print_json(asdict(result))
-    elif result.differences:
-        table = Table("SAE", "what", "recorded", "found", box=SIMPLE_HEAD)
-        for difference in result.differences:
-            table.add_row(difference.sae_id, difference.what, difference.recorded, difference.found)
-        console.print(table)
-    if not as_json:
-        for line in not_measured(result.not_measured):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    else:
+        if result.differences:
+            table = Table("SAE", "what", "recorded", "found", box=SIMPLE_HEAD)
+            for difference in result.differences:
+                table.add_row(*asdict(difference).values())
+            Console().print(table)
+        print_plain(*not_measured(result.not_measured))
     if result.differences:
         raise RunFailedError(f"{source}: {len(result.differences)} things are not as recorded")
     if not as_json:
-        line = f"{source}: {result.files} files and {len(result.measured)} SAEs are as recorded"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_plain(
+            f"{source}: {result.files} files and {len(result.measured)} SAEs are as recorded"
+        )
 
 
 verify.__doc__ = _HELP

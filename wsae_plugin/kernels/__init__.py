@@ -7,19 +7,16 @@ from wsae_plugin.kernels.encoder import Encoder
 from wsae_plugin.kernels.pattern import Pattern
 from wsae_plugin.kernels.products import decode, encode
 from wsae_plugin.kernels.selection import batch_top_k, top_k
-from wsae_plugin.kernels.step import TopKStep, topk_step
 
 __all__ = [
     "KERNELS",
     "Encoder",
     "Kernel",
     "Pattern",
-    "TopKStep",
     "batch_top_k",
     "choose_kernel",
     "decode",
     "encode",
     "kernel_name",
     "top_k",
-    "topk_step",
 ]

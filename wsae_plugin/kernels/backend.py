@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from wsae_plugin.kernels.pattern import Pattern
@@ -43,4 +44,4 @@ class Backend(Protocol):
 
         Which of several equal values are taken is left open, as in `torch.topk`.
         """
-        ...
+        return torch.topk(scores, k, dim=-1, sorted=False)

@@ -11,13 +11,14 @@ import warnings
 import torch
 from torch import Tensor
 
+from wsae_plugin.kernels.backend import Backend
 from wsae_plugin.kernels.buffers import is_worth_keeping, take
 from wsae_plugin.kernels.pattern import Pattern
 
 _SUM = 0  # PyTorch's number for this mode of an embedding bag
 
 
-class CPUBackend:
+class CPUBackend(Backend):
     """Reads each active row once, in the order that keeps the smaller matrix in the cache."""
 
     name = "cpu"
@@ -48,9 +49,6 @@ class CPUBackend:
             _SUM,
         )
         return torch.empty_like(products).index_copy_(0, pattern.order, products)
-
-    def row_top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        return torch.topk(scores, k, dim=-1, sorted=False)
 
 
 def _has_sparse_product(dtype: torch.dtype) -> bool:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from math import inf, prod
 
 import torch
 
@@ -86,26 +87,18 @@ def choose_kernel(
         return None
     backend = _backend(name, device)
     if autocast:
-        product: Product = "bfloat16"
-    elif name == "reference" or dtype != torch.float32 or not _is_worth_screening(shape):
-        product = "exact"
-    else:
-        product = "screened" if has_fast_bfloat16(device) else "exact"
-    return Kernel(backend, product)
-
-
-def _is_worth_screening(shape: tuple[int, int, int]) -> bool:
-    batch, d_in, d_sae = shape
-    return d_in <= WIDEST and batch * d_in * d_sae >= _WORTH_SCREENING
+        return Kernel(backend, "bfloat16")
+    can_screen = name != "reference" and dtype == torch.float32 and shape[1] <= WIDEST
+    is_worth_it = prod(shape) >= _WORTH_SCREENING and has_fast_bfloat16(device)
+    return Kernel(backend, "screened" if can_screen and is_worth_it else "exact")
 
 
 def _fastest(
     device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], k: float
 ) -> str:
-    batch, d_in, d_sae = shape
-    if device.type not in _WORTHWHILE or d_sae < _LEAST_LATENTS_PER_K * k:
+    if shape[2] < _LEAST_LATENTS_PER_K * k:
         return "eager"
-    if batch * d_in * d_sae < _WORTHWHILE[device.type]:
+    if prod(shape) < _WORTHWHILE.get(device.type, inf):
         return "eager"
     if device.type == "cuda":
         return "triton" if _has_triton() else "eager"

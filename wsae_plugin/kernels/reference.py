@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from wsae_plugin.kernels.backend import Backend
 from wsae_plugin.kernels.pattern import Pattern
 
 
-class ReferenceBackend:
+class ReferenceBackend(Backend):
     """Forms every dense matrix that the other backends avoid."""
 
     name = "reference"
@@ -20,6 +20,3 @@ class ReferenceBackend:
 
     def sddmm(self, pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
         return (left.to(right.dtype) @ right.T)[pattern.rows, pattern.columns]
-
-    def row_top_k(self, scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        return torch.topk(scores, k, dim=-1, sorted=False)

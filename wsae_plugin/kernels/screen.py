@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,26 +38,17 @@ _ALIGNMENT = 32  # of the inner dimension, which matrix units read in tiles
 _ROWS_AT_A_TIME = 512  # of the weight: what stays in the cache from one pass to the next
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """The latents that may be among the top k of their row.
-
-    Args:
-        latents: (batch, m).
-        ceiling: (batch,), no other latent of the row scores above this in float32 arithmetic.
-    """
-
-    latents: Tensor
-    ceiling: Tensor
-
-
 @torch.no_grad()
-def screen(x: Tensor, encoder: Encoder, m: int, backend: Backend) -> Candidates:
+def screen(x: Tensor, encoder: Encoder, m: int, backend: Backend) -> tuple[Tensor, Tensor]:
     """The m latents of every row with the highest upper bounds.
 
     Args:
         x: What the encoder reads, (batch, d_in), float32.
         m: Candidates a row, at most d_sae.
+
+    Returns:
+        The latents (batch, m) that may be among the top k, and a ceiling (batch,): no other latent
+        of the row scores above it in float32 arithmetic.
     """
     bounding_x, bounding_weight = _bounding_rows(x), _bounding_weight(encoder)
     latents = torch.empty(len(x), m, dtype=torch.int64, device=x.device)
@@ -67,7 +57,7 @@ def screen(x: Tensor, encoder: Encoder, m: int, backend: Backend) -> Candidates:
         for rows, product in row_blocks(bounding_x, bounding_weight):
             bounds, latents[rows] = backend.row_top_k(product, m)
             lowest[rows] = bounds.amin(dim=-1).float()
-    return Candidates(latents, lowest + lowest.abs() * _OUTPUT_ROUNDING + _UNDERFLOW)
+    return latents, lowest + lowest.abs() * _OUTPUT_ROUNDING + _UNDERFLOW
 
 
 @contextmanager

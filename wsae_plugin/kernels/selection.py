@@ -38,11 +38,11 @@ def top_k(x: Tensor, encoder: Encoder, k: int, backend: Backend, product: Produc
     m = min(_SCREENED_PER_LATENT * k, encoder.d_sae)
     if product != "screened" or m == encoder.d_sae:
         return Pattern.of_latents(_dense_top_k(x, encoder, k, backend)[1], encoder.d_sae)
-    candidates = screen(x, encoder, m, backend)
-    scores, latents = _scores(x, encoder, candidates.latents, backend)
+    candidates, ceiling = screen(x, encoder, m, backend)
+    scores, latents = _scores(x, encoder, candidates, backend)
     best, places = scores.topk(k, dim=-1, sorted=False)
     latents = latents.gather(1, places)
-    uncertain = _not_below(candidates.ceiling, best.amin(dim=-1))
+    uncertain = _not_below(ceiling, best.amin(dim=-1))
     if len(uncertain):
         latents[uncertain] = _dense_top_k(x[uncertain], encoder, k, backend)[1]
     return Pattern.of_latents(latents, encoder.d_sae)
@@ -65,9 +65,8 @@ def batch_top_k(
         x, encoder = x.bfloat16(), encoder.to_bfloat16()
     m = min(_BATCH_CANDIDATES_PER_LATENT * -(-total // len(x)), encoder.d_sae)
     if product == "screened":
-        candidates = screen(x, encoder, m, backend)
-        ceiling = candidates.ceiling
-        scores, latents = _scores(x, encoder, candidates.latents, backend)
+        candidates, ceiling = screen(x, encoder, m, backend)
+        scores, latents = _scores(x, encoder, candidates, backend)
     else:
         scores, latents = _dense_top_k(x, encoder, m, backend)
         ceiling = scores.amin(dim=-1)

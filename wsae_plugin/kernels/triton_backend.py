@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsae_plugin.kernels.backend import Backend
 from wsae_plugin.kernels.pattern import Pattern
 from wsae_plugin.kernels.triton_kernels import (
     chunk_sums_kernel,
@@ -33,7 +34,7 @@ def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-class TritonBackend:
+class TritonBackend(Backend):
     """Reads only the active rows, and adds up in float32 (float64 for float64)."""
 
     name = "triton"
@@ -76,7 +77,7 @@ class TritonBackend:
         # less than eight they would not be much shorter than one search of the row.
         size = math.gcd(width, 1 << min((width // k).bit_length() // 2, 6))
         if size < 8:
-            return torch.topk(scores, k, dim=-1, sorted=False)
+            return super().row_top_k(scores, k)
         grouped = scores.contiguous().view(n, width // size, size)
         maxima = grouped.new_empty(grouped.shape[:2])
         groups_per_program = _SCORES // size

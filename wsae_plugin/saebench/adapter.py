@@ -27,35 +27,24 @@ class BenchSAE:
 
     Args:
         run: Its run.
-        cfg: Its cfg.json as SAELens wrote it.
+        model_name: The language model, as its metadata names it.
         hook_name: TransformerLens's name of the hook.
+        d_sae: Its width.
+        context_size: Tokens.
         fingerprint: Of its files.
     """
 
     run: ComparedRun
-    cfg: dict[str, Any]
+    model_name: str
     hook_name: str
+    d_sae: int
+    context_size: int
     fingerprint: str
 
     @property
     def name(self) -> str:
+        """The run's name."""
         return self.run.run
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return self.cfg["metadata"]
-
-    @property
-    def model_name(self) -> str:
-        return self.metadata["model_name"]
-
-    @property
-    def d_sae(self) -> int:
-        return self.cfg["d_sae"]
-
-    @property
-    def context_size(self) -> int:
-        return self.metadata.get("context_size") or 128
 
 
 def describe(run: ComparedRun) -> BenchSAE:
@@ -66,9 +55,7 @@ def describe(run: ComparedRun) -> BenchSAE:
     """
     file = run.sae / "cfg.json"
     section = JsonSection(read_json(file, "wsae train"), str(file))
-    section.value("d_sae", int)
-    cfg = section.fields
-    metadata = JsonSection(cfg.get("metadata") or {}, f"{file}: metadata").fields
+    metadata = JsonSection(section.fields.get("metadata") or {}, f"{file}: metadata").fields
     for field in ("model_name", "hook_name"):
         if not isinstance(metadata.get(field), str) or not metadata[field]:
             raise BadInputError(
@@ -76,8 +63,10 @@ def describe(run: ComparedRun) -> BenchSAE:
             )
     return BenchSAE(
         run=run,
-        cfg=cfg | {"metadata": metadata},
+        model_name=metadata["model_name"],
         hook_name=transformer_lens_hook(metadata["hook_name"]),
+        d_sae=section.value("d_sae", int),
+        context_size=metadata.get("context_size") or 128,
         fingerprint=fingerprint_of_files(run.sae, ("*.json", "*.safetensors")),
     )
 
@@ -101,7 +90,8 @@ def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[st
     """
     loaded: SAE[Any] = SAE.load_from_disk(sae.run.sae, device=device)
     notes: list[str] = []
-    if not _has_unit_norms(loaded):
+    norms = loaded.W_dec.detach().float().norm(dim=-1)
+    if not torch.allclose(norms, torch.ones_like(norms), atol=1e-5):
         try:
             loaded.fold_W_dec_norm()
         except NotImplementedError:
@@ -112,20 +102,12 @@ def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[st
     metadata.context_size = sae.context_size
     # SAEBench fails on None, without saying so.
     metadata.prepend_bos = True if metadata.prepend_bos is None else metadata.prepend_bos
+    of_run = {name: getattr(sae.run, name) for name in ("run", "arm", "role", "seed", "pair")}
     metadata.wsae = {
         "version": wsae_plugin.__version__,
-        "run": sae.name,
-        "arm": sae.run.arm,
-        "role": sae.run.role,
-        "seed": sae.run.seed,
-        "pair": sae.run.pair,
+        **of_run,
         "sparsity": dict(sae.run.sparsity),
         "decoder_norms_are_1": not notes,
     }
     loaded.eval()
     return loaded, notes
-
-
-def _has_unit_norms(sae: SAE[Any]) -> bool:
-    norms = sae.W_dec.detach().float().norm(dim=-1)
-    return bool(torch.allclose(norms, torch.ones_like(norms), atol=1e-5))

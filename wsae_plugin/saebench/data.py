@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsae_plugin.assets import bundled_dataset
+from wsae_plugin.assets.stdlib_text import read_stdlib
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.replaced import replaced_items
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
-from wsae_plugin.saebench.local_data import ATTRIBUTES, PACKAGES, stdlib_snippets
 from wsae_plugin.saebench.stage import Stage
 from wsae_plugin.sources.opening import BUNDLED, check_format
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PACKAGES = ("asyncio", "email", "importlib", "multiprocessing", "xml")
+"""Packages of many files and of different subjects, in every supported Python."""
+
+ATTRIBUTES = ("defines", "uses")
+
+_LINES = 6
+_TEST_EVERY = 3  # files; no file is in both splits
+_DEFINES = re.compile(r"^\s*(?:async\s+)?(?:def|class)\s", re.MULTILINE)
 
 # SAEBench tells the form of a data set by a part of its name, so ours carry that part.
 _FORM = "_in_bias_in_bios_form"
@@ -68,7 +79,7 @@ class Labelled:
     names: tuple[str, ...]
     fingerprint: str
     labels: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = field(default=())
+    attributes: tuple[str, ...] = ()
     smallest: tuple[int, int] | None = None
 
     @property
@@ -129,8 +140,8 @@ def labelled_sources(
         BadInputError: The folder holds no data set, or an own one has other columns.
     """
     if datasets is None and is_bundled_model:
-        train, test = stdlib_snippets()
-        return (_stage_frames(stage, "wsae/python_stdlib", train, test, (*PACKAGES,), ATTRIBUTES),)
+        frames = stdlib_snippets()
+        return (_staged_frames(stage, "wsae/python_stdlib", frames, PACKAGES, ATTRIBUTES),)
     if datasets is None:
         return tuple(Labelled(names, dataset) for dataset, names in _PUBLISHED.items())
     folder = datasets.expanduser().resolve()
@@ -158,27 +169,47 @@ def registered(sources: Sequence[Labelled]) -> Generator[None]:
     """Tell SAEBench, whose list of data sets is fixed, of own ones, for as long as this lasts."""
     info = library.module("sae_bench_utils.dataset_info")
     column2 = library.module("evals.scr_and_tpp.main").COLUMN2_VALS_LOOKUP
-    tables = info.dataset_metadata, info.chosen_classes_per_dataset, column2
-    before = [dict(table) for table in tables]
-    for source in sources:
-        if source.labels:
-            (name,) = source.names
-            info.dataset_metadata[name] = {
-                "text_column_name": "text",
-                "column1_name": "label",
-                "column2_name": "attribute",
-                "column2_autointerp_name": "attribute",
-                "column1_mapping": {label: label for label in source.labels},
-                "column2_mapping": {value: value for value in source.attributes},
-            }
-            info.chosen_classes_per_dataset[name] = list(source.labels)
-            column2[name] = source.attributes
-    try:
+    own = {source.names[0]: source for source in sources if source.labels}
+    metadata = {
+        name: {
+            "text_column_name": "text",
+            "column1_name": "label",
+            "column2_name": "attribute",
+            "column2_autointerp_name": "attribute",
+            "column1_mapping": {label: label for label in source.labels},
+            "column2_mapping": {value: value for value in source.attributes},
+        }
+        for name, source in own.items()
+    }
+    classes = {name: list(source.labels) for name, source in own.items()}
+    with (
+        replaced_items(info.dataset_metadata, metadata),
+        replaced_items(info.chosen_classes_per_dataset, classes),
+        replaced_items(column2, {name: source.attributes for name, source in own.items()}),
+    ):
         yield
-    finally:
-        for table, content in zip(tables, before, strict=True):
-            table.clear()
-            table.update(content)
+
+
+def stdlib_snippets() -> dict[str, pd.DataFrame]:
+    """Lines of Python's standard library: `train` and `test` rows, from different files.
+
+    `text` is six consecutive lines that are not blank, `label` the package that they come from.
+    `attribute` is "defines" where one of them begins a function or a class, else "uses".
+    """
+    import pandas as pd
+
+    rows: dict[str, list[tuple[str, ...]]] = {"train": [], "test": []}
+    files = sorted([*read_stdlib("train"), *read_stdlib("held_out")], key=lambda file: file.path)
+    for package in PACKAGES:
+        mine = [file for file in files if file.path.startswith(f"{package}/")]
+        for index, file in enumerate(mine):
+            lines = [line for line in file.text.splitlines() if line.strip()]
+            for start in range(0, len(lines) - _LINES + 1, _LINES):
+                text = "\n".join(lines[start : start + _LINES])
+                attribute = ATTRIBUTES[0] if _DEFINES.search(text) else ATTRIBUTES[1]
+                split = "test" if index % _TEST_EVERY == 0 else "train"
+                rows[split].append((text, package, attribute))
+    return {split: pd.DataFrame(of_split, columns=_COLUMNS) for split, of_split in rows.items()}
 
 
 def _staged_text(stage: Stage, name: str, dataset: Any) -> Text:
@@ -192,7 +223,7 @@ def _staged_text(stage: Stage, name: str, dataset: Any) -> Text:
 def _own(folder: Path, stage: Stage) -> Labelled:
     import pandas as pd
 
-    frames: list[pd.DataFrame] = []
+    frames: dict[str, pd.DataFrame] = {}
     for split in ("train", "test"):
         files = sorted(folder.glob(f"{split}*.parquet"))
         if not files:
@@ -201,39 +232,33 @@ def _own(folder: Path, stage: Stage) -> Labelled:
             frame = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
         if missing := [column for column in _COLUMNS if column not in frame.columns]:
             raise BadInputError(f"{folder}: {split} has no column {', '.join(missing)}")
-        frames.append(frame[list(_COLUMNS)].astype(str))
-    train, test = frames
-    attributes = tuple(sorted(train["attribute"].unique()))
+        frames[split] = frame[list(_COLUMNS)].astype(str)
+    labels, attributes = (tuple(sorted(frames["train"][name].unique())) for name in _COLUMNS[1:])
     if len(attributes) != 2:
         raise BadInputError(f"{folder}: attribute must have two values; it has {len(attributes)}")
-    labels = tuple(sorted(train["label"].unique()))
     if len(labels) < 2:
         raise BadInputError(f"{folder}: label must have two values or more")
-    return _stage_frames(stage, f"own/{folder.name}", train, test, labels, attributes)
+    return _staged_frames(stage, f"own/{folder.name}", frames, labels, attributes)
 
 
-def _stage_frames(
+def _staged_frames(
     stage: Stage,
     name: str,
-    train: pd.DataFrame,
-    test: pd.DataFrame,
+    frames: Mapping[str, pd.DataFrame],
     labels: tuple[str, ...],
     attributes: tuple[str, ...],
 ) -> Labelled:
-    name += _FORM
-    folder = stage.folder / name
-    stage.clear(name)
+    folder = stage.folder / (name + _FORM)
+    stage.clear(name + _FORM)
     folder.mkdir(parents=True)
-    smallest: list[int] = []
-    for split, frame in (("train", train), ("test", test)):
-        counts = Counter(zip(frame["label"], frame["attribute"], strict=True))
-        smallest.append(min(counts[a, b] for a in labels for b in attributes))
+    smallest: dict[str, int] = {}
+    for split, frame in frames.items():
+        counts = frame.value_counts(["label", "attribute"])
+        smallest[split] = counts.reindex(list(product(labels, attributes)), fill_value=0).min()
         frame.to_parquet(folder / f"{split}-00000.parquet", index=False)
-    if min(smallest) < 2:
+    if min(smallest.values()) < 2:
         raise BadInputError(
-            f"{name.removesuffix(_FORM)}: every label needs 2 texts or more with each attribute, "
-            "in train and in test"
+            f"{name}: every label needs 2 texts or more with each attribute, in train and in test"
         )
-    return Labelled(
-        (name,), fingerprint_of_files(folder), labels, attributes, (smallest[0], smallest[1])
-    )
+    fewest = smallest["train"], smallest["test"]
+    return Labelled((name + _FORM,), fingerprint_of_files(folder), labels, attributes, fewest)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,8 +23,7 @@ from wsae_plugin.messages import one_line
 from wsae_plugin.saebench.fingerprint import fingerprint_of
 
 KEY = "OPENAI_API_KEY"
-_ATTEMPTS = 6
-_FIRST_PAUSE = 1.0
+_ATTEMPTS = 8  # over half a minute
 _TIMEOUT = 60.0
 _NO_ANSWER = "no answer"
 
@@ -37,18 +37,14 @@ class Judge:
         model: The model's name there.
         answers: Folder of the answers given so far, one file each.
         rate: Calls a minute at most; None for no limit.
-        pause: Seconds before the first repetition; each further one waits twice as long.
     """
 
     url: str | None
     model: str
     answers: Path
     rate: float | None = None
-    pause: float = _FIRST_PAUSE
-    calls: int = 0
     _next_call: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _client: Any = None
 
     def __post_init__(self) -> None:
         if self.rate is not None and self.rate <= 0:
@@ -92,55 +88,48 @@ class Judge:
         file = self.answers / f"{fingerprint_of(question)}.json"
         if file.is_file():
             return str(read_json(file, made_by="wsae bench")["answer"])
-        answer = self._ask_again_until_answered(messages, max_tokens)
+        answer = self._answer(messages, max_tokens)
         self.answers.mkdir(parents=True, exist_ok=True)
         write_json_atomic(file, {"model": self.model, "answer": answer})
         return answer
 
-    def _ask_again_until_answered(self, messages: Sequence[dict[str, str]], max_tokens: int) -> str:
+    def _answer(self, messages: Sequence[dict[str, str]], max_tokens: int) -> str:
         import openai  # pyright: ignore[reportMissingImports]
 
-        passing: Any = (
+        try:
+            result = self._client.chat.completions.create(
+                model=self.model, messages=list(messages), n=1, max_tokens=max_tokens, stream=False
+            )
+        # Neither is chained: the library's error holds the request with its header.
+        except (
             openai.APIConnectionError,
             openai.RateLimitError,
             openai.InternalServerError,
-        )
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._wait_for_turn()
-            try:
-                return self._ask_once(messages, max_tokens)
-            except passing as error:
-                if attempt == _ATTEMPTS:
-                    raise RunFailedError(
-                        f"the judge did not answer in {_ATTEMPTS} attempts: {_clean(error)}; "
-                        "run the command again, answers so far are kept"
-                    ) from None
-                time.sleep(self.pause * 2 ** (attempt - 1))
-            except openai.OpenAIError as error:
-                # Not chained: the library's error holds the request with its header.
-                raise RunFailedError(f"the judge refuses: {_clean(error)}") from None
-        raise AssertionError("unreachable")
-
-    def _ask_once(self, messages: Sequence[dict[str, str]], max_tokens: int) -> str:
-        with self._lock:
-            if self._client is None:
-                import openai  # pyright: ignore[reportMissingImports]
-
-                self._client = openai.OpenAI(
-                    api_key=os.environ.get(KEY) or "none",
-                    base_url=self.url,
-                    max_retries=0,
-                    timeout=_TIMEOUT,
-                )
-            self.calls += 1
-        result = self._client.chat.completions.create(
-            model=self.model, messages=list(messages), n=1, max_tokens=max_tokens, stream=False
-        )
+        ) as error:
+            raise RunFailedError(
+                f"the judge did not answer in {_ATTEMPTS} attempts: {redacted(one_line(error))}; "
+                "run the command again, answers so far are kept"
+            ) from None
+        except openai.OpenAIError as error:
+            raise RunFailedError(f"the judge refuses: {redacted(one_line(error))}") from None
         content = result.choices[0].message.content if result.choices else None
         # SAEBench crashes on null, and takes an empty answer for "None", which scores 10 of 14.
         return (content or "").strip() or _NO_ANSWER
 
-    def _wait_for_turn(self) -> None:
+    @cached_property
+    def _client(self) -> Any:
+        """It tries again by itself, later and later, where the judge is busy or out of reach."""
+        import openai  # pyright: ignore[reportMissingImports]
+
+        return openai.OpenAI(
+            api_key=os.environ.get(KEY) or "none",
+            base_url=self.url,
+            max_retries=_ATTEMPTS - 1,
+            timeout=_TIMEOUT,
+            http_client=openai.DefaultHttpxClient(event_hooks={"request": [self._wait_for_turn]}),
+        )
+
+    def _wait_for_turn(self, _: object) -> None:
         if self.rate is None:
             return
         with self._lock:
@@ -148,7 +137,3 @@ class Judge:
             turn = max(now, self._next_call)
             self._next_call = turn + 60 / self.rate
         time.sleep(turn - now)
-
-
-def _clean(error: Exception) -> str:
-    return redacted(one_line(error))

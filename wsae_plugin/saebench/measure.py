@@ -1,177 +1,104 @@
-"""One SAE in one eval: alone, seeded, with the caches it shares made before it comes."""
+"""One measurement: alone, seeded, with the caches that it shares made before it comes."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import time
 import warnings
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import torch
 
 from wsae_plugin.credentials import redacting_stream
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.messages import one_line
 from wsae_plugin.remote_code import way_out
 from wsae_plugin.saebench import library
-from wsae_plugin.saebench.adapter import BenchSAE, load
-from wsae_plugin.saebench.evals.autointerp import LATENTS_SCORED
-from wsae_plugin.saebench.evals.base import Eval, Job, Situation
-from wsae_plugin.saebench.evals.core import CORRECTED
-from wsae_plugin.saebench.fingerprint import fingerprint_of
+from wsae_plugin.saebench.adapter import load
+from wsae_plugin.saebench.evals.base import Measurement
 from wsae_plugin.saebench.records import Record, values_of
-from wsae_plugin.saebench.seeding import seeded
-
-_FURTHER = {
-    "core": ("corrected/core", CORRECTED),
-    "autointerp": ("saebench/autointerp", (LATENTS_SCORED,)),
-}
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What is to be measured, and where the result goes.
-
-    Args:
-        eval: The eval.
-        sae: The SAE.
-        seed: Of the measurement.
-        config: Of the eval.
-        protocol: Fingerprint of all it depends on but the SAE.
-        inputs: Fingerprint of the same without the seed.
-        output: Folder of the benchmark; absolute.
-        is_noise: Whether this is a second measurement, for the noise.
-    """
-
-    eval: Eval
-    sae: BenchSAE
-    seed: int
-    config: dict[str, Any]
-    protocol: str
-    inputs: str
-    output: Path
-    is_noise: bool
-
-    @property
-    def result_file(self) -> Path:
-        """Where SAEBench's own result ends up."""
-        kind = "noise" if self.is_noise else "results"
-        name = f"{self.sae.name}_custom_sae_eval_results.json"
-        return self.output / kind / self.eval.name / name
-
-    @property
-    def log_file(self) -> Path:
-        """What SAEBench prints."""
-        name = f"{self.sae.name}.seed-{self.seed}.txt"
-        return self.output / "cache" / "logs" / self.eval.name / name
-
-    @property
-    def artifacts(self) -> Path:
-        """Caches that SAEs of one hook share; relative to the stage, for SAEBench's own records.
-
-        SAEBench keys them by names; here the key holds all that they depend on.
-        """
-        return self._shared("artifacts", self.protocol)
-
-    @property
-    def activations(self) -> Path:
-        """The same for what does not depend on the seed."""
-        return self._shared("activations", self.inputs)
-
-    def _shared(self, kind: str, key: str) -> Path:
-        return Path(kind) / f"{self.eval.name}-{fingerprint_of([key, self.sae.hook_name])}"
-
-
-def measure(measurement: Measurement, situation: Situation) -> Record:
+def measure(measurement: Measurement) -> Record:
     """Run SAEBench; the working directory is the stage's.
 
     Raises:
         RunFailedError: SAEBench raised an error or wrote no result, or not in its own format.
     """
-    if measurement.eval.has_artifacts:
-        _make_artifacts(measurement, situation)
+    evaluation, sae, setting = measurement.eval, measurement.sae, measurement.setting
+    mark = measurement.artifacts / "whole"
+    if evaluation.has_artifacts and not mark.is_file():
+        # A first run, thrown away, makes the caches: it draws random numbers that others do not.
+        # The mark is set last, so that caches of an interrupted run are made anew.
+        shutil.rmtree(measurement.artifacts, ignore_errors=True)
+        measurement.artifacts.mkdir(parents=True)
+        _run(measurement)
+        mark.touch()
     started = time.monotonic()
-    further, notes = _run(measurement, situation, measurement.result_file.parent)
-    further_eval, further_metrics = _FURTHER.get(measurement.eval.name, ("", ()))
+    further, notes = _run(measurement)
+    measurement.result_file.parent.mkdir(parents=True, exist_ok=True)
+    measurement.written.replace(measurement.result_file)
+    shutil.rmtree(measurement.scratch, ignore_errors=True)
     return Record(
-        eval=measurement.eval.name,
-        run=measurement.sae.name,
-        arm=measurement.sae.run.arm,
-        hook=f"{situation.model_name} {measurement.sae.hook_name}",
+        eval=evaluation.name,
+        run=sae.name,
+        arm=sae.run.arm,
+        hook=f"{setting.model_name} {sae.hook_name}",
         protocol=measurement.protocol,
-        sae=measurement.sae.fingerprint,
+        sae=sae.fingerprint,
         seed=measurement.seed,
         config=measurement.config,
         seconds=round(time.monotonic() - started, 3),
-        notes=[*notes, *measurement.eval.notes(situation)],
+        notes=[*notes, *evaluation.notes(measurement)],
         values=values_of(
-            f"saebench/{measurement.eval.name}",
-            measurement.eval.metrics(measurement.config),
+            evaluation.name,
+            evaluation.metrics(measurement.config),
             measurement.result_file,
             further,
-            further_eval,
-            further_metrics,
         ),
     )
 
 
-def _make_artifacts(measurement: Measurement, situation: Situation) -> None:
-    """Let a first run, thrown away, make the caches: it draws random numbers that others do not.
-
-    The mark is set last, so that caches of an interrupted run are made anew.
-    """
-    folder = Path.cwd() / measurement.artifacts
-    mark = folder / "whole"
-    if mark.is_file():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    scratch = Path.cwd() / "scratch" / "first"
-    _run(measurement, situation, scratch)
-    shutil.rmtree(scratch, ignore_errors=True)
-    mark.touch()
-
-
-def _run(
-    measurement: Measurement, situation: Situation, results: Path
-) -> tuple[Mapping[str, float], list[str]]:
-    name = measurement.eval.name
-    scratch = Path("scratch") / name
-    shutil.rmtree(scratch, ignore_errors=True)
-    written = Path.cwd() / scratch / "results"
-    written.mkdir(parents=True)
+def _run(measurement: Measurement) -> tuple[Mapping[str, float], list[str]]:
+    """Numbers measured beside SAEBench's, which are in `measurement.written`, and notes."""
+    setting, written = measurement.setting, measurement.written
+    shutil.rmtree(measurement.scratch, ignore_errors=True)
+    written.parent.mkdir(parents=True)
     with _failures_named(measurement), _into(measurement.log_file):
-        sae, notes = load(measurement.sae, situation.model_name, situation.device)
-    job = Job(
-        run=measurement.sae.name,
-        sae=sae,
-        model=situation.model,
-        config=measurement.config,
-        results=written,
-        artifacts=measurement.artifacts,
-        activations=measurement.activations,
-        scratch=scratch / "work",
-        seed=measurement.seed,
-        device=situation.device,
-    )
-    with _failures_named(measurement), _into(measurement.log_file), seeded(measurement.seed):
-        further = measurement.eval.run(job)
-        if not job.result_file.is_file():
-            raise RunFailedError("SAEBench wrote no result" + _cause(measurement.log_file))
-        _validate(measurement.eval, job.result_file)
-    results.mkdir(parents=True, exist_ok=True)
-    job.result_file.replace(results / job.result_file.name)
-    shutil.rmtree(scratch, ignore_errors=True)
+        sae, notes = load(measurement.sae, setting.model_name, setting.request.device)
+        with seeded(measurement.seed):
+            further = measurement.eval.run(measurement, sae)
+            if not written.is_file():
+                raise RunFailedError("SAEBench wrote no result" + _cause(measurement.log_file))
+            library.module("sae_bench_utils.testing_utils").validate_eval_output_format_file(
+                str(written),
+                getattr(measurement.eval.module("eval_output"), measurement.eval.output_class),
+            )
     return further, notes
 
 
-def _validate(evaluation: Eval, file: Path) -> None:
-    module, name = evaluation.output
-    library.module("sae_bench_utils.testing_utils").validate_eval_output_format_file(
-        str(file), getattr(library.module(module), name)
-    )
+@contextlib.contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Seed Python, NumPy and torch, with gradients on; afterwards all is as before.
+
+    SAEBench seeds some evals. TPP and autointerp switch gradients off for the whole process, so
+    that an eval after them would fail to train.
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 @contextlib.contextmanager

@@ -66,35 +66,22 @@ def record_file(folder: Path, eval_name: str, run: str, seed: int) -> Path:
 
 
 def values_of(
-    eval_name: str,
-    metrics: Sequence[Metric],
-    result_file: Path,
-    further: Mapping[str, float],
-    further_eval: str,
-    further_metrics: Sequence[Metric],
+    eval_name: str, metrics: Sequence[Metric], result_file: Path, further: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """The numbers of a result of SAEBench, and those measured beside it.
 
     Args:
-        eval_name: As in `saebench/core`.
-        metrics: What to read of the result.
+        eval_name: As on the command line.
+        metrics: What to read.
         result_file: SAEBench's JSON, which may hold NaN.
-        further: Numbers measured beside it.
-        further_eval: Their eval's name.
-        further_metrics: What they mean.
+        further: Numbers measured beside it, by name.
     """
     result = json.loads(result_file.read_text(encoding="utf-8"))["eval_result_metrics"]
+    places = [result.get(m.category) if m.category else further for m in metrics]
     return [
-        *(_value(eval_name, metric, _at(result, metric.path)) for metric in metrics),
-        *(_value(further_eval, m, further[m.name]) for m in further_metrics if m.name in further),
+        _value(metric.eval or f"saebench/{eval_name}", metric, (place or {}).get(metric.name))
+        for metric, place in zip(metrics, places, strict=True)
     ]
-
-
-def _at(result: dict[str, Any], path: Sequence[str]) -> float | None:
-    value: Any = result
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _value(eval_name: str, metric: Metric, value: float | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -13,8 +13,8 @@ from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.messages import nearest
-from wsae_plugin.saebench.evals.base import Profile
-from wsae_plugin.saebench.evals.sae_probes import QUICK_TASKS, SHORT_TASKS
+
+Profile = Literal["quick", "standard"]
 
 
 @dataclass(frozen=True)
@@ -77,25 +77,6 @@ class Request:
         if unknown := [arm for arm in self.arms if arm not in there]:
             raise BadInputError(f"--arms {unknown[0]}: no such arm; {nearest(unknown[0], there)}")
         return [run for run in runs if not self.arms or run.arm in self.arms]
-
-    def tasks_known(self, known: Sequence[str]) -> tuple[str, ...]:
-        """The tasks of sae_probes.
-
-        Args:
-            known: Those that sae-probes has.
-
-        Raises:
-            BadInputError: One of them is unknown.
-        """
-        if tuple(self.tasks) == ("all",):
-            return tuple(known)
-        if tuple(self.tasks) == ("all-short",):
-            return SHORT_TASKS
-        if not self.tasks:
-            return QUICK_TASKS if self.profile == "quick" else tuple(known)
-        if unknown := [task for task in self.tasks if task not in known]:
-            raise BadInputError(f"--tasks {unknown[0]}: unknown; {nearest(unknown[0], known)}")
-        return tuple(self.tasks)
 
 
 def output_folder(paths: Sequence[Path], output: Path | None) -> Path:

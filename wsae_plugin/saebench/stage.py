@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
+from wsae_plugin.replaced import replaced_items
+
 
 class Stage:
     """A folder with what SAEBench looks up by name.
@@ -50,14 +52,10 @@ class Stage:
     @contextlib.contextmanager
     def entered(self) -> Generator[None]:
         """Be in the folder, and see no repository above it."""
-        before, ceiling = Path.cwd(), os.environ.get("GIT_CEILING_DIRECTORIES")
-        os.environ["GIT_CEILING_DIRECTORIES"] = str(self.folder.parent)
-        os.chdir(self.folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
-            if ceiling is None:
-                del os.environ["GIT_CEILING_DIRECTORIES"]
-            else:
-                os.environ["GIT_CEILING_DIRECTORIES"] = ceiling
+        before = Path.cwd()
+        with replaced_items(os.environ, {"GIT_CEILING_DIRECTORIES": str(self.folder.parent)}):
+            os.chdir(self.folder)
+            try:
+                yield
+            finally:
+                os.chdir(before)

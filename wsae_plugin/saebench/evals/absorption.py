@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from sae_lens import SAE
 from torch.serialization import safe_globals
 
+from wsae_plugin.replaced import replaced
 from wsae_plugin.saebench import library
-from wsae_plugin.saebench.evals.base import Eval, Job, Metric, Situation
+from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
 
 _TEMPLATE = "{word} has the first letter:"
 _FORCED = (
@@ -20,17 +22,15 @@ _FORCED = (
 )
 
 
-def _config(situation: Situation) -> dict[str, Any]:
+def _config(measurement: Measurement) -> dict[str, Any]:
+    is_quick = measurement.is_quick
     return {
-        "model_name": situation.model_name,
-        "random_seed": situation.seed,
+        **measurement.language_model,
         "prompt_template": _TEMPLATE,
-        "prompt_token_pos": word_position(situation.model.tokenizer, _TEMPLATE),
-        "llm_batch_size": 32,
-        "llm_dtype": "float32",
-        "min_GT_probe_f1": 0.0 if situation.is_quick else 0.6,
-        "min_feats_for_eval": 1 if situation.is_quick else 20,
-        "precalc_k_sparse_probe_sae_acts": situation.is_quick,
+        "prompt_token_pos": word_position(measurement.setting.model.tokenizer, _TEMPLATE),
+        "min_GT_probe_f1": 0.0 if is_quick else 0.6,
+        "min_feats_for_eval": 1 if is_quick else 20,
+        "precalc_k_sparse_probe_sae_acts": is_quick,
     }
 
 
@@ -56,22 +56,14 @@ def of_one_length(tokenizer: Any, words: Sequence[str], template: str) -> list[s
     return [word for word, length in zip(words, lengths, strict=True) if length == usual]
 
 
-def _run(job: Job) -> Mapping[str, float]:
-    eval_config = library.module("evals.absorption.eval_config")
+def _run(measurement: Measurement, sae: SAE[Any]) -> Mapping[str, float]:
     probe = library.module("evals.absorption.probing").LinearProbe
-    with _repeatable(job), safe_globals([probe, torch.nn.Linear]):
-        library.module("evals.absorption.main").run_eval(
-            eval_config.AbsorptionEvalConfig(**job.config),
-            job.selected,
-            job.device,
-            str(job.results),
-            force_rerun=True,
-        )
-    return {}
+    with _repeatable(measurement), safe_globals([probe, torch.nn.Linear]):
+        return call(measurement, sae)
 
 
 @contextlib.contextmanager
-def _repeatable(job: Job) -> Generator[None]:
+def _repeatable(measurement: Measurement) -> Generator[None]:
     """Words in a fixed order, and files where ours are.
 
     SAEBench draws words from `tokenizer.vocab`, whose order changes from call to call, and writes
@@ -80,75 +72,54 @@ def _repeatable(job: Job) -> Generator[None]:
     main = library.module("evals.absorption.main")
     common = library.module("evals.absorption.common")
     feature = library.module("evals.absorption.feature_absorption")
-    probes, k_sparse = job.artifacts / "probes", job.scratch / "k_sparse_probing"
-    absorbed = job.scratch / "feature_absorption"
+    scratch = measurement.scratch / "work"
+    probes, k_sparse = measurement.artifacts / "probes", scratch / "k_sparse_probing"
     vocab = common.get_alpha_tokens
 
     def sorted_words(*args: Any, **kwargs: Any) -> list[str]:
         return sorted(vocab(*args, **kwargs))
 
     def examples(tokenizer: Any) -> list[str]:
-        return of_one_length(tokenizer, sorted_words(tokenizer), job.config["prompt_template"])
+        template = measurement.config["prompt_template"]
+        return of_one_length(tokenizer, sorted_words(tokenizer), template)
 
-    replacements = {
-        (common, "get_alpha_tokens"): sorted_words,
-        (feature, "get_alpha_tokens"): examples,
-        (main, "run_k_sparse_probing_experiment"): partial(
-            main.run_k_sparse_probing_experiment, experiment_dir=k_sparse, probes_dir=probes
+    with (
+        replaced(common, get_alpha_tokens=sorted_words),
+        replaced(feature, get_alpha_tokens=examples),
+        replaced(
+            main,
+            run_k_sparse_probing_experiment=partial(
+                main.run_k_sparse_probing_experiment, experiment_dir=k_sparse, probes_dir=probes
+            ),
+            run_feature_absortion_experiment=partial(
+                main.run_feature_absortion_experiment,
+                experiment_dir=scratch / "feature_absorption",
+                sparse_probing_experiment_dir=k_sparse,
+                probes_dir=probes,
+            ),
         ),
-        (main, "run_feature_absortion_experiment"): partial(
-            main.run_feature_absortion_experiment,
-            experiment_dir=absorbed,
-            sparse_probing_experiment_dir=k_sparse,
-            probes_dir=probes,
-        ),
-    }
-    before = {place: getattr(*place) for place in replacements}
-    for (module, name), replacement in replacements.items():
-        setattr(module, name, replacement)
-    try:
+    ):
         yield
-    finally:
-        for (module, name), original in before.items():
-            setattr(module, name, original)
 
 
-def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
-    del config
-    return [
-        Metric(
-            "mean_absorption_fraction_score",
-            ("mean", "mean_absorption_fraction_score"),
-            "absorption",
-            "down",
-            headline=True,
-        ),
-        Metric(
-            "mean_full_absorption_score",
-            ("mean", "mean_full_absorption_score"),
-            "full absorption",
-            "down",
-        ),
-        Metric(
-            "mean_num_split_features",
-            ("mean", "mean_num_split_features"),
-            "split latents a letter",
-            "none",
-        ),
-    ]
+_METRICS = (
+    Metric("mean", "mean_absorption_fraction_score", "absorption", "down", headline=True),
+    Metric("mean", "mean_full_absorption_score", "full absorption", "down"),
+    Metric("mean", "mean_num_split_features", "split latents a letter", "none"),
+)
 
-
-def _notes(situation: Situation) -> Sequence[str]:
-    return [_FORCED] if situation.is_quick else []
-
-
-ABSORPTION = Eval(
-    name="absorption",
-    config=_config,
-    run=_run,
-    output=("evals.absorption.eval_output", "AbsorptionEvalOutput"),
-    metrics=_metrics,
-    has_artifacts=True,
-    only_resid_post=True,
-    notes=_notes,
+EVALS = (
+    Eval(
+        name="absorption",
+        package="absorption",
+        config_class="AbsorptionEvalConfig",
+        output_class="AbsorptionEvalOutput",
+        config=_config,
+        metrics=lambda _: _METRICS,
+        run=_run,
+        has_artifacts=True,
+        only_resid_post=True,
+        notes=lambda measurement: [_FORCED] if measurement.is_quick else [],
+        seconds=10.0,
+    ),
 )

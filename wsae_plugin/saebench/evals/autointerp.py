@@ -5,68 +5,46 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-from collections.abc import Generator, Mapping, Sequence
-from functools import partial
+from collections.abc import Generator, Mapping
 from typing import Any
+
+from sae_lens import SAE
 
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.replaced import replaced
 from wsae_plugin.saebench import library
-from wsae_plugin.saebench.evals.base import Eval, Job, Metric, Situation
+from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
 from wsae_plugin.saebench.judge import Judge
 
 CHANCE = 10 / 14
 """What the answer "None" scores: 10 of the 14 texts do not activate the latent."""
 
 
-def autointerp(judge: Judge | None) -> Eval:
-    """The eval with its judge; without one it can be planned and not run."""
-    return Eval(
-        name="autointerp",
-        config=partial(_config, judge),
-        run=partial(_run, judge),
-        output=("evals.autointerp.eval_output", "AutoInterpEvalOutput"),
-        metrics=_metrics,
-        has_artifacts=True,
-        data=lambda situation: situation.text.fingerprint,
-    )
-
-
-def n_latents(profile: str) -> int:
+def n_latents(profile: str, d_sae: int) -> int:
     """How many latents of an SAE are explained."""
-    return 50 if profile == "quick" else 1000
+    return min(50 if profile == "quick" else 1000, d_sae)
 
 
-def _config(judge: Judge | None, situation: Situation) -> dict[str, Any]:
-    return situation.language_model | {
-        "judge_model": judge.model if judge else None,
-        "n_latents": min(n_latents(situation.profile), situation.d_sae),
-        "dataset_name": situation.text.name,
-        "total_tokens": 100_000 if situation.is_quick else 2_000_000,
-        "llm_context_size": min(128, situation.model.cfg.n_ctx),
+def _config(measurement: Measurement) -> dict[str, Any]:
+    request = measurement.setting.request
+    return measurement.language_model | {
+        "judge_model": request.judge_model,
+        "n_latents": n_latents(request.profile, measurement.sae.d_sae),
+        "dataset_name": measurement.setting.text.name,
+        "total_tokens": 100_000 if measurement.is_quick else 2_000_000,
+        "llm_context_size": min(128, measurement.n_ctx),
     }
 
 
-def _run(judge: Judge | None, job: Job) -> Mapping[str, float]:
-    if judge is None:
-        raise RunFailedError("there is no judge")
-    config = dict(job.config)
-    del config["judge_model"]
-    eval_config = library.module("evals.autointerp.eval_config")
-    with _asked(judge, job.seed):
-        library.module("evals.autointerp.main").run_eval(
-            eval_config.AutoInterpEvalConfig(**config),
-            job.selected,
-            job.device,
-            # SAEBench passes the key to its own client only, which is not used.
-            "",
-            str(job.results),
-            force_rerun=True,
-            artifacts_path=str(job.artifacts),
-        )
-    if not job.result_file.exists():
+def _run(measurement: Measurement, sae: SAE[Any]) -> Mapping[str, float]:
+    judge = measurement.setting.judge
+    assert judge is not None
+    with _asked(judge, measurement.seed):
+        # SAEBench passes the key to its own client only, which is not used.
+        call(measurement, sae, api_key="", artifacts_path=str(measurement.artifacts))
+    if not measurement.written.exists():
         return {}
-    result = json.loads(job.result_file.read_text(encoding="utf-8"))
+    result = json.loads(measurement.written.read_text(encoding="utf-8"))
     scored = len(result["eval_result_unstructured"])
     if scored == 0:
         raise RunFailedError(
@@ -104,19 +82,24 @@ def _asked(judge: Judge, seed: int) -> Generator[None]:
         yield
 
 
-def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
-    del config
-    return [
-        Metric(
-            "autointerp_score",
-            ("autointerp", "autointerp_score"),
-            "autointerp",
-            "up",
-            headline=True,
-            chance=CHANCE,
-        )
-    ]
+_METRICS = (
+    Metric("autointerp", "autointerp_score", "autointerp", "up", headline=True, chance=CHANCE),
+    # SAEBench drops unreadable answers without saying so.
+    Metric("", "latents_scored", "latents with a readable answer", "none"),
+)
 
-
-LATENTS_SCORED = Metric("latents_scored", (), "latents with a readable answer", "none")
-"""What `run` counts: SAEBench drops unreadable answers without saying so."""
+EVALS = (
+    Eval(
+        name="autointerp",
+        package="autointerp",
+        config_class="AutoInterpEvalConfig",
+        output_class="AutoInterpEvalOutput",
+        config=_config,
+        metrics=lambda _: _METRICS,
+        run=_run,
+        ours=("judge_model",),
+        has_artifacts=True,
+        data=lambda measurement: measurement.setting.text.fingerprint,
+        judged=n_latents,
+    ),
+)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from wsae_plugin.saebench import library
 from wsae_plugin.saebench.data import Labelled
-from wsae_plugin.saebench.evals.base import Eval, Job, Metric, Situation
+from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
 
 KS = (1, 2, 5)
+OF_THE_MODEL = "of the language model, not of the SAE"
 _QUICK_NAMES = ("LabHC/bias_in_bios_class_set1", "fancyzhx/ag_news")
 
 
@@ -33,73 +33,61 @@ def sizes(
     return train // 4 * 4, test // 4 * 4
 
 
-def _config(situation: Situation) -> dict[str, Any]:
-    names = [name for source in situation.labelled for name in source.names]
-    if situation.is_quick:
+def latents(k: int) -> str:
+    """`1 latent`, `2 latents`."""
+    return f"{k} latent{'s' if k > 1 else ''}"
+
+
+def _config(measurement: Measurement) -> dict[str, Any]:
+    labelled = measurement.setting.labelled
+    names = [name for source in labelled for name in source.names]
+    if measurement.is_quick:
         names = [n for n in names if n in _QUICK_NAMES or "/" in n and "_form" in n] or names
-    train, test = sizes(situation.labelled, (400, 200) if situation.is_quick else (4000, 1000))
-    return situation.language_model | {
+    train, test = sizes(labelled, (400, 200) if measurement.is_quick else (4000, 1000))
+    return measurement.language_model | {
         "dataset_names": names,
         "probe_train_set_size": train,
         "probe_test_set_size": test,
-        "context_length": min(128, situation.model.cfg.n_ctx),
+        "context_length": min(128, measurement.n_ctx),
         "k_values": list(KS),
         "sae_batch_size": 125,
     }
 
 
-def _run(job: Job) -> Mapping[str, float]:
-    eval_config = library.module("evals.sparse_probing.eval_config")
-    library.module("evals.sparse_probing.main").run_eval(
-        eval_config.SparseProbingEvalConfig(**job.config),
-        job.selected,
-        job.device,
-        str(job.results),
-        force_rerun=True,
-        artifacts_path=str(job.artifacts),
-    )
-    return {}
-
-
 def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
-    probes = [
-        Metric(
-            f"sae_top_{k}_test_accuracy",
-            ("sae", f"sae_top_{k}_test_accuracy"),
-            f"probing accuracy, {k} latent{'s' if k > 1 else ''}",
-            "up",
-            headline=k == 1,
-            chance=0.5,
-        )
-        for k in config["k_values"]
-    ]
+    every, of_the_model = (
+        "probing accuracy, all latents",
+        "probing accuracy, the model's activations",
+    )
+    chosen = "the probe's epoch is chosen on the test set"
     return [
-        *probes,
-        Metric(
-            "sae_test_accuracy",
-            ("sae", "sae_test_accuracy"),
-            "probing accuracy, all latents",
-            "up",
-            chance=0.5,
-            note="the probe's epoch is chosen on the test set",
+        *(
+            Metric(
+                "sae",
+                f"sae_top_{k}_test_accuracy",
+                f"probing accuracy, {latents(k)}",
+                "up",
+                headline=k == 1,
+                chance=0.5,
+            )
+            for k in config["k_values"]
         ),
-        Metric(
-            "llm_test_accuracy",
-            ("llm", "llm_test_accuracy"),
-            "probing accuracy, the model's activations",
-            "none",
-            chance=0.5,
-            note="of the language model, not of the SAE",
-        ),
+        Metric("sae", "sae_test_accuracy", every, "up", chance=0.5, note=chosen),
+        Metric("llm", "llm_test_accuracy", of_the_model, "none", chance=0.5, note=OF_THE_MODEL),
     ]
 
 
-SPARSE_PROBING = Eval(
-    name="sparse_probing",
-    config=_config,
-    run=_run,
-    output=("evals.sparse_probing.eval_output", "SparseProbingEvalOutput"),
-    metrics=_metrics,
-    has_artifacts=True,
-    data=lambda situation: [source.fingerprint for source in situation.labelled],
+EVALS = (
+    Eval(
+        name="sparse_probing",
+        package="sparse_probing",
+        config_class="SparseProbingEvalConfig",
+        output_class="SparseProbingEvalOutput",
+        config=_config,
+        metrics=_metrics,
+        run=lambda m, sae: call(m, sae, artifacts_path=str(m.artifacts)),
+        has_artifacts=True,
+        data=lambda m: [source.fingerprint for source in m.setting.labelled],
+        seconds=2.0,
+    ),
 )

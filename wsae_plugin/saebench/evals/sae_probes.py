@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sae_lens import SAE
 from transformer_lens import HookedTransformer
 
-from wsae_plugin.saebench import library
-from wsae_plugin.saebench.evals.base import Eval, Job, Metric, Situation
-from wsae_plugin.saebench.evals.probing import KS
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.messages import nearest
+from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
+from wsae_plugin.saebench.evals.probing import KS, OF_THE_MODEL, latents
+
+if TYPE_CHECKING:
+    from wsae_plugin.saebench.request import Request
 
 QUICK_TASKS = ("96_spam_is", "105_click_bait")
 """Two tasks of short prompts whose answer shows in the words."""
@@ -44,63 +48,73 @@ SHORT_TASKS = (
 _LONGEST_PROMPT = 1024
 
 
-def _config(situation: Situation) -> dict[str, Any]:
+def tasks_of(request: Request, known: Sequence[str]) -> list[str]:
+    """The tasks that are asked for.
+
+    Args:
+        request: Names, or "all-short" or "all" alone; none for the profile's.
+        known: Those that sae-probes has.
+
+    Raises:
+        BadInputError: One of them is unknown.
+    """
+    asked = list(request.tasks)
+    if asked == ["all"] or not asked and request.profile != "quick":
+        return list(known)
+    if asked == ["all-short"] or not asked:
+        return list(SHORT_TASKS if asked else QUICK_TASKS)
+    if unknown := [task for task in asked if task not in known]:
+        raise BadInputError(f"--tasks {unknown[0]}: unknown; {nearest(unknown[0], known)}")
+    return asked
+
+
+def _config(measurement: Measurement) -> dict[str, Any]:
+    known = importlib.import_module("sae_probes").DATASETS
     return {
-        "model_name": situation.model_name,
-        "random_seed": situation.seed,
-        "dataset_names": list(situation.tasks),
+        "model_name": measurement.setting.model_name,
+        "random_seed": measurement.seed,
+        "dataset_names": tasks_of(measurement.setting.request, known),
         "ks": list(KS),
-        "longest_prompt": min(_LONGEST_PROMPT, situation.model.cfg.n_ctx),
+        "longest_prompt": min(_LONGEST_PROMPT, measurement.n_ctx),
     }
 
 
-def _run(job: Job) -> Mapping[str, float]:
-    config = dict(job.config)
-    longest = config.pop("longest_prompt")
-    eval_config = library.module("evals.sparse_probing_sae_probes.eval_config")
-    results, activations = job.artifacts / "results", job.activations
+def _run(measurement: Measurement, sae: SAE[Any]) -> Mapping[str, float]:
+    results = measurement.artifacts / "results"
+    mine = results / f"{measurement.sae.name}_custom_sae"
     # sae-probes takes up what it finds there, whichever SAE it is of, and no option changes that.
-    shutil.rmtree(results / f"{job.run}_custom_sae", ignore_errors=True)
-    _write_activations(job, config, activations, longest)
-    library.module("evals.sparse_probing_sae_probes.main").run_eval(
-        eval_config.SparseProbingSaeProbesEvalConfig(
-            **config,
-            results_path=str(results),
-            model_cache_path=str(activations),
-        ),
-        job.selected,
-        job.device,
-        str(job.results),
-        force_rerun=True,
-    )
-    shutil.rmtree(results / f"{job.run}_custom_sae", ignore_errors=True)
+    shutil.rmtree(mine, ignore_errors=True)
+    _write_activations(measurement)
+    places = {"results_path": str(results), "model_cache_path": str(measurement.activations)}
+    call(measurement, sae, places)
+    shutil.rmtree(mine, ignore_errors=True)
     return {}
 
 
-def _write_activations(job: Job, config: dict[str, Any], folder: Path, longest: int) -> None:
+def _write_activations(measurement: Measurement) -> None:
     """What sae-probes would write, with prompts cut to what the model can read.
 
     It cuts them to 1,024 tokens at most, and a model of fewer positions then fails. It also sets
     its tokenizer to cut and pad otherwise than other evals do.
     """
-    hook = job.sae.cfg.metadata.hook_name
-    tasks = config["dataset_names"]
+    folder, config = measurement.activations, measurement.config
     mark = folder / "complete"
     if mark.is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
+    device = measurement.setting.request.device
     model: Any = HookedTransformer.from_pretrained_no_processing(
-        config["model_name"], device=job.device
+        config["model_name"], device=device
     )
     sides = model.tokenizer.truncation_side, model.tokenizer.padding_side
     try:
         importlib.import_module("sae_probes.generate_model_activations").ensure_dataset_activations(
             model_name=config["model_name"],
-            dataset_short_names=tasks,
-            hook_names=[hook],
+            dataset_short_names=config["dataset_names"],
+            hook_names=[measurement.sae.hook_name],
             model_cache_path=folder,
-            device=job.device,
-            max_seq_len=longest,
+            device=device,
+            max_seq_len=config["longest_prompt"],
             model=model,
         )
     finally:
@@ -109,46 +123,41 @@ def _write_activations(job: Job, config: dict[str, Any], folder: Path, longest: 
 
 
 def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
-    of_sae = [
-        Metric(
-            f"sae_top_{k}_test_{kind}",
-            ("sae", f"sae_top_{k}_test_{kind}"),
-            f"sae-probes {shown}, {k} latent{'s' if k > 1 else ''}",
-            "up",
-            headline=k == 1 and kind == "auc",
-            chance=0.5,
-        )
-        for kind, shown in (("auc", "AUC"), ("accuracy", "accuracy"))
-        for k in config["ks"]
-    ]
-    note = "of the language model, not of the SAE"
+    label = "sae-probes AUC, the model's activations"
     return [
-        *of_sae,
-        Metric(
-            "llm_test_auc",
-            ("llm", "llm_test_auc"),
-            "sae-probes AUC, the model's activations",
-            "none",
-            chance=0.5,
-            note=note,
+        *(
+            Metric(
+                "sae",
+                f"sae_top_{k}_test_{kind}",
+                f"sae-probes {shown}, {latents(k)}",
+                "up",
+                headline=k == 1 and kind == "auc",
+                chance=0.5,
+            )
+            for kind, shown in (("auc", "AUC"), ("accuracy", "accuracy"))
+            for k in config["ks"]
         ),
+        Metric("llm", "llm_test_auc", label, "none", chance=0.5, note=OF_THE_MODEL),
     ]
 
 
-def _notes(situation: Situation) -> Sequence[str]:
-    n_ctx = situation.model.cfg.n_ctx
+def _notes(measurement: Measurement) -> Sequence[str]:
+    n_ctx = measurement.n_ctx
     return [] if n_ctx >= _LONGEST_PROMPT else [f"prompts cut to their last {n_ctx} tokens"]
 
 
-SAE_PROBES = Eval(
-    name="sae_probes",
-    config=_config,
-    run=_run,
-    output=(
-        "evals.sparse_probing_sae_probes.eval_output",
-        "SparseProbingSaeProbesEvalOutput",
+EVALS = (
+    Eval(
+        name="sae_probes",
+        package="sparse_probing_sae_probes",
+        config_class="SparseProbingSaeProbesEvalConfig",
+        output_class="SparseProbingSaeProbesEvalOutput",
+        config=_config,
+        metrics=_metrics,
+        run=_run,
+        ours=("longest_prompt",),
+        has_artifacts=True,
+        notes=_notes,
+        seconds=0.4,
     ),
-    metrics=_metrics,
-    has_artifacts=True,
-    notes=_notes,
 )

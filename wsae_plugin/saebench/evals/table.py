@@ -1,23 +1,15 @@
-"""The evals there are, and those there cannot be."""
+"""The evals there are, one file each beside this one, and those there cannot be."""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Sequence
+from importlib import import_module
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest
-from wsae_plugin.saebench.evals.ablation import SCR, TPP
-from wsae_plugin.saebench.evals.absorption import ABSORPTION
-from wsae_plugin.saebench.evals.autointerp import autointerp
+from wsae_plugin.saebench import evals
 from wsae_plugin.saebench.evals.base import Eval
-from wsae_plugin.saebench.evals.core import CORE
-from wsae_plugin.saebench.evals.meta_structure import META_STRUCTURE
-from wsae_plugin.saebench.evals.probing import SPARSE_PROBING
-from wsae_plugin.saebench.evals.sae_probes import SAE_PROBES
-from wsae_plugin.saebench.judge import Judge
-
-_EVALS = (CORE, SPARSE_PROBING, SAE_PROBES, ABSORPTION, SCR, TPP, META_STRUCTURE)
-NAMES = (*(evaluation.name for evaluation in _EVALS), "autointerp")
 
 REFUSED = {
     "ravel": "SAEBench 0.6.0's RAVEL fails with transformers 5: it takes a layer's output for a "
@@ -30,17 +22,16 @@ REFUSED = {
 """Evals of SAEBench 0.6.0 that do not work, with the reason."""
 
 
-def evals_named(names: Sequence[str], judge: Judge | None = None) -> list[Eval]:
-    """The evals with these names, in the order given.
-
-    Args:
-        names: Names.
-        judge: For autointerp.
+def evals_named(names: Sequence[str]) -> list[Eval]:
+    """The evals with these names, in the order given; each module here may have some in `EVALS`.
 
     Raises:
         BadInputError: A name is unknown or given twice, or the eval does not work.
     """
-    known = {evaluation.name: evaluation for evaluation in (*_EVALS, autointerp(judge))}
+    files = [
+        import_module(f"{evals.__name__}.{m.name}") for m in pkgutil.iter_modules(evals.__path__)
+    ]
+    known: dict[str, Eval] = {e.name: e for file in files for e in getattr(file, "EVALS", ())}
     for name in names:
         if name in REFUSED:
             raise BadInputError(f"--evals {name}: {REFUSED[name]}")

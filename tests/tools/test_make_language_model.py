@@ -9,8 +9,8 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from wsae_plugin.assets import make_language_model as maker
-from wsae_plugin.assets.training_loop import Budget
+from tools import make_language_model as maker
+from tools.training_loop import Budget
 
 
 def test_stream_leads_every_text_with_end_of_text() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from wsae_plugin.assets.training_loop import (
+from tools.training_loop import (
     BATCH_SIZE,
     PEAK_LEARNING_RATE,
     Budget,

@@ -1,4 +1,4 @@
-"""Train the bundled language model: ``python -m wsae_plugin.assets.make_language_model``.
+"""Train the bundled language model: ``python -m tools.make_language_model``.
 
 A byte-level BPE tokenizer and a small GPT-NeoX (Pythia's architecture), both trained on the
 source of Python's standard library and scored, as stored, on held-out files of it.
@@ -30,8 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from wsae_plugin.assets import bundled_dataset, bundled_model_path
-from wsae_plugin.assets.scoring import (
+from tools.scoring import (
     bigram_cross_entropy,
     fit_tuned_bigram,
     fit_unigram,
@@ -39,7 +38,8 @@ from wsae_plugin.assets.scoring import (
     scoring_windows,
     unigram_cross_entropy,
 )
-from wsae_plugin.assets.training_loop import Budget, sample_batch, train
+from tools.training_loop import Budget, sample_batch, train
+from wsae_plugin.assets import bundled_dataset, bundled_model_path
 from wsae_plugin.files import write_json_atomic
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsae_plugin.assets.scoring import (
+from tools.scoring import (
     bigram_cross_entropy,
     fit_bigram,
     fit_tuned_bigram,

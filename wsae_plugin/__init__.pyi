@@ -1,0 +1,46 @@
+# What `wsae_plugin` exports: read by type checkers, and by lazy_loader when a name is asked for.
+from .gamma import GammaScheduler, gamma_from_proxy, register_proxy
+from .registration import register_all
+from .saes import (
+    PRINTED_GBA,
+    GBATrainingSAE,
+    GBATrainingSAEConfig,
+    WeightedBatchTopKTrainingSAE,
+    WeightedBatchTopKTrainingSAEConfig,
+    WeightedGatedTrainingSAE,
+    WeightedGatedTrainingSAEConfig,
+    WeightedJumpReLUTrainingSAE,
+    WeightedJumpReLUTrainingSAEConfig,
+    WeightedMatryoshkaBatchTopKTrainingSAE,
+    WeightedMatryoshkaBatchTopKTrainingSAEConfig,
+    WeightedStandardTrainingSAE,
+    WeightedStandardTrainingSAEConfig,
+    WeightedTopKTrainingSAE,
+    WeightedTopKTrainingSAEConfig,
+)
+from .training.trainer import WeightedSAETrainer
+
+__version__: str
+
+__all__ = [
+    "PRINTED_GBA",
+    "GBATrainingSAE",
+    "GBATrainingSAEConfig",
+    "GammaScheduler",
+    "WeightedBatchTopKTrainingSAE",
+    "WeightedBatchTopKTrainingSAEConfig",
+    "WeightedGatedTrainingSAE",
+    "WeightedGatedTrainingSAEConfig",
+    "WeightedJumpReLUTrainingSAE",
+    "WeightedJumpReLUTrainingSAEConfig",
+    "WeightedMatryoshkaBatchTopKTrainingSAE",
+    "WeightedMatryoshkaBatchTopKTrainingSAEConfig",
+    "WeightedSAETrainer",
+    "WeightedStandardTrainingSAE",
+    "WeightedStandardTrainingSAEConfig",
+    "WeightedTopKTrainingSAE",
+    "WeightedTopKTrainingSAEConfig",
+    "gamma_from_proxy",
+    "register_all",
+    "register_proxy",
+]
