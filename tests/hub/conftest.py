@@ -62,6 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+LITERAL = '"WSAE, α = 1, literal Γ"'
 COMPARISON = """
 hooks: [blocks.1.hook_resid_post, blocks.2.hook_resid_post]
 seeds: [0, 1]
@@ -69,7 +70,8 @@ sparsity: {k: [8]}
 baseline: sae
 arms:
   sae: {alpha: 0}
-  literal: {alpha: 1, gamma_normalization: none, gamma_proxy: file, gamma_file: PROXY}
+  literal:
+    {alpha: 1, gamma_normalization: none, gamma_proxy: file, gamma_file: PROXY, label: LITERAL}
   constant: {control: constant, of: literal}
   whitened: {control: whitening}
 n_batches_for_norm_estimate: 4
@@ -86,7 +88,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     proxy = folder / "s.safetensors"
     save_file({"s": torch.linspace(0.5, 2, 128)}, proxy)
     file = folder / "comparison.yaml"
-    file.write_text(common + COMPARISON.replace("PROXY", str(proxy)))
+    file.write_text(common + COMPARISON.replace("PROXY", str(proxy)).replace("LITERAL", LITERAL))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     run_comparison(load_comparison_config(file), folder / "comparison")

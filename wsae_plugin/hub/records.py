@@ -17,6 +17,10 @@ REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share"
 _SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
 
 
+_FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
+"""What tells SAEs apart that differ in gamma_normalization alone."""
+
+
 @dataclass(frozen=True)
 class Score:
     """A measured number.
@@ -98,7 +102,10 @@ class SAERecord:
         """How it was trained, for readers: what SAEs of other seeds and hooks share with it."""
         if self.arm is not None:
             return f"{self.arm['label']}{' (control)' if self.run.role == 'control' else ''}"
-        weights = "Γ = I" if self.proxy is None else f"s = {self.proxy}, α = {self.alpha:g}"
+        weights = "Γ = I"
+        if self.proxy is not None:
+            form = _FORMS.get(self.details["gamma_normalization"], "")
+            weights = f"s = {self.proxy}, α = {self.alpha:g}{form}"
         whitened = ", whitened" if self.is_whitened else ""
         return f"{self.metadata['training_architecture']}, {weights}{whitened}"
 
