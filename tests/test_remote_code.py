@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.integrations import hub_kernels
+from transformers.models.auto import tokenization_auto
 
 from tests.hostile import change_json, plain_model
 from wsae_plugin.errors import BadInputError
@@ -147,3 +150,27 @@ def test_everything_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> 
         raise ZeroDivisionError
     assert forced not in os.environ and os.environ[forbidden] == "1"
     assert [dict(vars(cls)) for cls in classes] == before
+
+
+def test_libraries_that_are_imported_later_are_guarded_too() -> None:
+    """`wsae --help` imports none of them; a guard that is over guards nothing."""
+    code = (
+        "import sys\n"
+        "from wsae_plugin.remote_code import guarded\n"
+        "with guarded(): pass\n"
+        "with guarded():\n"
+        "    assert 'transformers' not in sys.modules and 'datasets' not in sys.modules\n"
+        "    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer\n"
+        "    loaders = [vars(c) for c in (AutoConfig, AutoModelForCausalLM, AutoTokenizer)]\n"
+        "    inside = [entries['from_pretrained'] for entries in loaders]\n"
+        "    assert all(f.__func__.__module__ == 'wsae_plugin.remote_code' for f in inside)\n"
+        "after = [entries['from_pretrained'] for entries in loaders]\n"
+        "assert all(f.__func__.__module__.startswith('transformers') for f in after)\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_what_transformers_decides_itself_is_left_to_it() -> None:
+    before = tokenization_auto.resolve_trust_remote_code
+    with guarded():
+        assert tokenization_auto.resolve_trust_remote_code is before

@@ -107,7 +107,8 @@ def guarded(asked: bool = False) -> Generator[None]:
             for name in {"from_pretrained", "from_config"} & vars(auto).keys():
                 load = decided(getattr(auto, name))
                 stack.enter_context(replaced(auto, **{name: load}))
-        if hasattr(module, "resolve_trust_remote_code"):
+        # The modules of transformers have one of this name too, which their classes ask.
+        if module.__name__ == "datasets.load" and hasattr(module, "resolve_trust_remote_code"):
             stack.enter_context(replaced(module, resolve_trust_remote_code=_resolve))
 
     with ExitStack() as stack:
