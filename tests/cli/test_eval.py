@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.training.tiny import TinyWorld, make_world, write_config, write_texts
 from wsae_plugin.cli.eval import eval_
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings
+from wsae_plugin.measures.evaluate import EvalSettings
 from wsae_plugin.training.load import load_run_config
 from wsae_plugin.training.train import train
 

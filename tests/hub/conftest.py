@@ -19,7 +19,7 @@ from wsae_plugin.cli import main as run_main
 from wsae_plugin.cli.card import card
 from wsae_plugin.cli.push import push
 from wsae_plugin.cli.verify import verify
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.training import load_run_config, train
 from wsae_plugin.training.matched.plan import load_comparison_config
 from wsae_plugin.training.matched.run import run_comparison

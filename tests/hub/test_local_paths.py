@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.hub.local_paths import dataset_and_split, is_local, without_local_paths
 
 REPO = "me/my-saes"

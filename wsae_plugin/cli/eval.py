@@ -70,7 +70,7 @@ def eval_(
     ] = False,
 ) -> None:
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
+    from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 
     settings = EvalSettings(dataset, batches, batch_size_prompts, seed)
     documents = evaluate_runs(runs, settings, force)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.hub.card import base_model
 from wsae_plugin.hub.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.training.sources import cached_config
