@@ -337,3 +337,44 @@ def test_wrong_requests(comparison: Path, tmp_path: Path, settings: EvalSettings
     (run / "sae" / "sae_weights.safetensors").write_bytes(b"none")
     with pytest.raises(BadInputError, match="cannot load this SAE"):
         evaluate_runs([run], settings)
+
+
+def test_every_sae_of_a_run_of_several_is_measured(
+    world: TinyWorld, tmp_path: Path, settings: EvalSettings
+) -> None:
+    run = tmp_path / "several"
+    config = write_config(tmp_path / "several.yaml", world.multi(device="cpu"))
+    train(load_run_config(config), run)
+    documents = evaluate_runs([run], settings)
+    names = ("alpha-0", "alpha-1", "baseline")
+    assert [document["run"] for document in documents] == [f"several-{name}" for name in names]
+    for name, document in zip(names, documents, strict=True):
+        file = run / "saes" / name / "scores" / "held_out.json"
+        assert json.loads(file.read_text()) == document
+        assert {"explained_variance", "ce_loss_recovered"} <= scores_of(document).keys()
+        SAE.load_from_disk(run / "saes" / name)
+    assert "own_weighted_explained_variance" in scores_of(documents[1])
+    assert evaluate_runs([run], settings) == documents
+
+
+def test_an_sae_of_a_synthetic_model_is_measured_on_new_samples(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    run = tmp_path / "world"
+    config = write_config(tmp_path / "world.yaml", world.synthetic())
+    train(load_run_config(config), run)
+    settings = EvalSettings(batches=3, batch_size_prompts=2)
+    (document,) = evaluate_runs([run], settings)
+    assert json.loads((run / "scores" / "held_out.json").read_text()) == document
+    assert document["held_out"]["tokens"] == 3 * 2 * 128
+    assert document["held_out"]["dataset"] == "synthetic model"
+    scores = scores_of(document)
+    assert scores["l0"]["value"] == 4
+    assert 0 < scores["mcc"]["value"] <= 1
+    assert {"feature_f1", "uniqueness", "true_l0", "explained_variance"} <= scores.keys()
+    assert scores.keys().isdisjoint({"ce_loss_recovered", "kl_divergence", "token_consistency"})
+    assert evaluate_runs([run], settings, force=True) == [document]
+    (other,) = evaluate_runs([run], replace(settings, seed=1))
+    assert scores_of(other)["explained_variance"]["value"] != scores["explained_variance"]["value"]
+    with pytest.raises(BadInputError, match="--dataset x: .* is a run on a synthetic model"):
+        evaluate_runs([run], replace(settings, dataset="x"))

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from wsae_plugin.plots.demo import FIGURES
+from wsae_plugin.plots.report import columns, write_report
+from wsae_plugin.plots.verdict import headline, is_clear, verdict
 
 from tests.plots.results import demo_result, gamma_result
-from wsae_plugin.plots.demo import FIGURES
 from wsae_plugin.plots.gamma import gamma_spectrum
-from wsae_plugin.plots.report import columns, write_report
 from wsae_plugin.plots.style import cumulative, save_png
-from wsae_plugin.plots.verdict import headline, is_clear, verdict
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from wsae_plugin.scores import Score, ScoreFile
+
 BASELINE = {"name": "sae", "label": "SAE, α = 0", "role": "baseline", "alpha": 0.0, "proxy": None}
 WEIGHTED = {
     "name": "alpha-1",
@@ -63,7 +65,6 @@ def write_comparison(folder: Path, plan: Plan, *, bench: bool = True, evals: boo
     """A finished comparison folder with the scores of every run."""
     draw = np.random.default_rng(0)
     runs: list[dict[str, Any]] = []
-    benched: list[dict[str, Any]] = []
     for seed in plan.seeds:
         for layer in plan.layers:
             for k in plan.k:
@@ -74,11 +75,14 @@ def write_comparison(folder: Path, plan: Plan, *, bench: bool = True, evals: boo
                     run = f"layer-{layer}-k-{k}-{arm['name']}-seed-{seed}"
                     runs.append(_run(run, arm, layer, k, seed))
                     scores = [
-                        _score(run, metric, _value(plan, arm, metric[1], levels, draw))
+                        _score(metric, _value(plan, arm, metric[1], levels, draw))
                         for metric in METRICS
                     ]
-                    _write_run(folder / "runs" / run, run, arm, scores if evals else None)
-                    benched += [s for s in scores if s["eval"] != "held_out"]
+                    _write_run(folder / "runs" / run)
+                    if evals:
+                        _write_held_out(folder / "runs" / run, arm, scores)
+                    if bench:
+                        _write_bench(folder / "runs" / run, scores)
     manifest = {
         "comparison": 1,
         "status": "finished",
@@ -93,20 +97,9 @@ def write_comparison(folder: Path, plan: Plan, *, bench: bool = True, evals: boo
         "versions": {"wsae-plugin": "0.1.0"},
         "git_revision": "abc",
         "command": "wsae compare some.yaml",
+        "config": {"seeds": [0]},
     }
     write_json(folder / "manifest.json", manifest)
-    (folder / "comparison.yaml").write_text("seeds: [0]\n")
-    if bench:
-        document = {
-            "bench": 1,
-            "evals": {"core": {"status": "done", "seconds": 1.5, "noise_seed": 1}},
-            "refused": {"ravel": "needs Gemma"},
-            "versions": {"sae-bench": "0.6.0"},
-            "scores": benched,
-            "files": {},
-        }
-        (folder / "saebench").mkdir()
-        write_json(folder / "saebench" / "scores.json", document)
     return folder
 
 
@@ -142,10 +135,9 @@ def _run(run: str, arm: Mapping[str, Any], layer: int, k: int, seed: int) -> dic
     }
 
 
-def _score(run: str, metric: tuple[Any, ...], value: float) -> dict[str, Any]:
+def _score(metric: tuple[Any, ...], value: float) -> dict[str, Any]:
     name, key, label, direction, headline, _, noise = metric
     return {
-        "run": run,
         "eval": name,
         "metric": key,
         "label": label,
@@ -157,30 +149,57 @@ def _score(run: str, metric: tuple[Any, ...], value: float) -> dict[str, Any]:
         "noise": noise,
         "spread": None,
         "note": "",
+        "definition": f"What {label} means.",
     }
 
 
-def _write_run(
-    folder: Path, run: str, arm: Mapping[str, Any], scores: list[dict[str, Any]] | None
-) -> None:
+def _write_run(folder: Path) -> None:
     (folder / "sae").mkdir(parents=True)
-    cfg = {"d_in": 12, "d_sae": 64, "metadata": {"model_name": "a-model"}}
-    write_json(folder / "sae" / "cfg.json", cfg)
-    (folder / "config.yaml").write_text("training_tokens: 1000\nsae: {architecture: topk}\n")
-    if scores is None:
-        return
+    metadata = {"model_name": "a-model", "training_architecture": "topk"}
+    write_json(folder / "sae" / "cfg.json", {"d_in": 12, "d_sae": 64, "metadata": metadata})
+    write_json(folder / "run.json", {"config": {"training_tokens": 1000}})
+    steps = [
+        {"details/n_training_samples": 100 * n, "metrics/explained_variance": 1 - 0.5**n}
+        for n in range(1, 4)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+
+
+def _write_held_out(folder: Path, arm: Mapping[str, Any], scores: list[dict[str, Any]]) -> None:
     gamma = [(0.2 * (q + 1)) ** arm["alpha"] for q in range(12)]
-    document = {
-        "eval": 1,
-        "run": run,
-        "held_out": {"tokens": 4096, "batches": 4, "context_size": 128, "seed": 0},
-        "scores": [score for score in scores if score["eval"] == "held_out"],
-        "per_dimension": {
+    spectrum = {
+        "d_in": 12,
+        "gamma": {"min": 0.2, "median": 1.3, "max": 2.4},
+        "max_over_median": 1.85,
+        "effective_dimensions": 7.25,
+        "weighted_variance_share": {"top_1": 0.2, "top_5": 0.6, "top_10": 0.9},
+        "concentrated": True,
+        "top_dimensions": [],
+    }
+    mine = [score for score in scores if score["eval"] == "held_out"]
+    ScoreFile(
+        run=folder.name,
+        scores=[Score(**score) for score in mine],
+        held_out={"tokens": 4096, "batches": 4, "context_size": 128, "seed": 0},
+        per_batch={
+            s["metric"]: [s["value"] + change for change in (-0.1, 0.1, 0.05, -0.05)]
+            for s in mine
+            if s["metric"] == "explained_variance"
+        },
+        per_dimension={
             "variance": [1.0] * 12,
             "explained_variance": [0.5 + 0.01 * g for g in gamma[:-1]] + [None],
             "gamma": gamma,
         },
-        "per_batch": {},
-        "versions": {},
-    }
-    write_json(folder / "eval.json", document)
+        spectrum=spectrum if arm["alpha"] else {},
+    ).write(folder, "held_out")
+
+
+def _write_bench(folder: Path, scores: list[dict[str, Any]]) -> None:
+    ScoreFile(
+        run=folder.name,
+        scores=[Score(**score) for score in scores if score["eval"] != "held_out"],
+        evals={"core": {"status": "done", "seconds": 1.5, "noise_seed": 1}},
+        refused={"ravel": "needs Gemma"},
+        versions={"sae-bench": "0.6.0"},
+    ).write(folder, "saebench")

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.comparison.made_up import METRICS, Plan, write_comparison
-from wsae_plugin.files import write_json_atomic
-from wsae_plugin.plots.comparison import render, write_comparison_report
-from wsae_plugin.plots.comparison_definitions import definition, eval_label
-from wsae_plugin.plots.comparison_figures import drawable, style
-from wsae_plugin.plots.comparison_svg import inline_svg
+from tests.report.made_up import METRICS, Plan, write_comparison
 from wsae_plugin.plots.style import new_figure
-from wsae_plugin.saebench.summary import summarize
-from wsae_plugin.saebench.summary_inputs import read_inputs
+from wsae_plugin.report.figures import FIGURES, drawable, style
+from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.report.page import markdown, render, write_pages
+from wsae_plugin.report.summary import summarize
+from wsae_plugin.report.svg import inline_svg
+from wsae_plugin.report.text import eval_label
+from wsae_plugin.saebench.scores import definition
 
 MOVED = {"ce_loss_score": 0.02, "explained_variance": -0.03}
 PLAN = Plan({"alpha-1": MOVED, "shuffled": {"explained_variance": -0.03}}, k=(16, 32))
@@ -28,8 +28,7 @@ PLAN = Plan({"alpha-1": MOVED, "shuffled": {"explained_variance": -0.03}}, k=(16
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_comparison(tmp_path_factory.mktemp("report") / "comparison", PLAN)
-    write_json_atomic(folder / "report.json", summarize(read_inputs(folder)))
-    write_comparison_report(folder)
+    write_pages(folder, summarize(read_inputs(folder)))
     return folder
 
 
@@ -90,7 +89,7 @@ def test_the_page_says_what_the_json_says(folder: Path, report: dict[str, Any]) 
     assert row.count("✗ worse") == 2
     assert "shuffled as much" in row
     assert "Student's 95 % interval of the mean over the 5 seeds" in plain
-    for name in ("wsae compare some.yaml", "sae-bench 0.6.0", "needs Gemma", "seeds: [0]"):
+    for name in ("wsae compare some.yaml", "sae-bench 0.6.0", "needs Gemma", "seeds:"):
         assert name in plain
 
 
@@ -100,7 +99,7 @@ def test_dark_light_and_print(folder: Path) -> None:
     assert "@media print" in text
     assert "currentColor" in text
     figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == 6
     for figure in figures:
         assert 'role="img" aria-label="' in figure
         assert "#000000" not in figure
@@ -108,11 +107,11 @@ def test_dark_light_and_print(folder: Path) -> None:
 
 def test_figures_name_their_axes(report: dict[str, Any]) -> None:
     figures = drawable(report)
-    assert list(figures) == ["differences", "trade", "levels", "pareto"]
-    for draw in figures.values():
-        axes = [panel for panel in draw(report).axes if panel.axison]
+    assert figures == ["differences", "trade", "levels", "pareto", "gamma", "learning"]
+    for name in figures:
+        axes = [panel for panel in FIGURES[name](report).axes if panel.axison]
         assert all(panel.get_xlabel() and panel.get_title() for panel in axes)
-    difference = figures["differences"](report)
+    difference = FIGURES["differences"](report)
     titles = [panel.get_title() for panel in difference.axes if panel.axison]
     assert titles == ["explained variance ↑", "absorption <fraction> ↓", "CE loss score ↑"]
 
@@ -135,21 +134,27 @@ def test_a_report_without_tests_or_figures(tmp_path: Path) -> None:
     plan = Plan({}, seeds=(0,), layers=(1,))
     folder = write_comparison(tmp_path / "c", plan, evals=False)
     report = summarize(read_inputs(folder))
-    assert list(drawable(report)) == ["differences", "levels"]
+    assert drawable(report) == ["differences", "levels", "learning"]
     text = render(report)
     assert "One seed: no intervals and no tests." in text
     assert "✓" not in text
     assert "Not everything has been measured" in text
-    (folder / "saebench" / "scores.json").unlink()
+
+
+def test_a_run_folder_alone_is_shown_with_its_levels(tmp_path: Path) -> None:
+    folder = next(write_comparison(tmp_path / "c", Plan({})).glob("runs/*alpha-1*"))
+    report = summarize(read_inputs(folder))
+    assert drawable(report) == ["gamma", "learning"]
+    for text in (render(report), markdown(report)):
+        assert folder.name in text
+        assert "L0" in text and "32" in text
+        assert "nothing is compared" in text
 
 
 def test_definitions_tell_apart_what_is_named_alike() -> None:
-    own, corrected = (
-        {"eval": name, "metric": "explained_variance"} for name in ("saebench/core", "held_out")
-    )
-    assert "SAEBench's own" in definition(own)
-    assert "unweighted" in definition(corrected)
-    assert definition({"eval": "x", "metric": "unheard of"}) == ""
+    assert "SAEBench's own" in definition("saebench/core", "explained_variance")
+    assert "unweighted" in definition("corrected/core", "explained_variance")
+    assert definition("x", "unheard of") == ""
     assert eval_label("saebench/sparse_probing") == "SAEBench sparse probing"
 
 

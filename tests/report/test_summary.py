@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import wsae_plugin.saebench.summary as summary_module
-from tests.comparison.made_up import METRICS, Plan, change_json, write_comparison
+from tests.report.made_up import METRICS, Plan, change_json, write_comparison
 from wsae_plugin.comparison import ComparedRun
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.saebench.summary import summarize
-from wsae_plugin.saebench.summary_inference import add_tests, against_control, sds_to_be_clear
-from wsae_plugin.saebench.summary_inputs import Score, read_inputs
-from wsae_plugin.saebench.summary_metrics import metric_entry, seed_means
-from wsae_plugin.saebench.summary_pairs import Pair, pair_runs
+from wsae_plugin.report.inference import add_tests, against_control, sds_to_be_clear
+from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.report.paired import metric_entry, pair_runs, seed_means
+from wsae_plugin.report.summary import summarize
+from wsae_plugin.scores import Score
 from wsae_plugin.statistics import compare
 
 PLAN = Plan({"alpha-1": {"ce_loss_score": 0.02}})
@@ -47,26 +49,39 @@ def run_of(arm: str, seed: int, layer: int = 1, k: float = 32) -> ComparedRun:
     )
 
 
-def score_of(run: ComparedRun, value: float | None, direction: Any = "down") -> Score:
-    return Score(
-        run.run, "held_out", "m", "m", value, direction, True, None, None, 0.5, "" if value else "x"
+def score_of(run: ComparedRun, value: float | None, direction: Any = "down") -> dict[str, Any]:
+    score = Score(
+        eval="held_out",
+        metric="m",
+        label="m",
+        value=value,
+        direction=direction,
+        headline=True,
+        noise=0.5,
+        note="" if value else "x",
     )
+    return {"run": run.run, **dict(score)}
 
 
-def pairs_of(values: dict[tuple[int, int], tuple[float, float]]) -> tuple[list[Score], list[Pair]]:
+Values = dict[tuple[int, int], tuple[float | None, float | None]]
+
+
+def entry_of(values: Values) -> dict[str, Any]:
     """(layer, seed) → (baseline, arm)."""
-    scores: list[Score] = []
-    pairs: list[Pair] = []
-    for (layer, seed), (before, after) in values.items():
-        pair = Pair(run_of("alpha-1", seed, layer), run_of("sae", seed, layer))
-        pairs.append(pair)
-        scores += [score_of(pair.baseline, before), score_of(pair.run, after)]
-    return scores, pairs
+    runs: list[ComparedRun] = []
+    scores: list[dict[str, Any]] = []
+    for (layer, seed), both in values.items():
+        for arm, value in zip(("sae", "alpha-1"), both, strict=True):
+            runs.append(run_of(arm, seed, layer))
+            scores.append(score_of(runs[-1], value))
+    pairs, _ = pair_runs(runs, {run.run: {} for run in runs})
+    layers = {run.hook_name: run.layer for run in runs}
+    return metric_entry(pd.DataFrame(scores), pairs, layers, {})
 
 
 def test_a_metric_by_hand() -> None:
-    values = {(1, 0): (10, 9), (1, 1): (20, 20.25), (3, 0): (30, 26), (3, 1): (40, 42)}
-    entry = metric_entry(*pairs_of(values))
+    values: Values = {(1, 0): (10, 9), (1, 1): (20, 20.25), (3, 0): (30, 26), (3, 1): (40, 42)}
+    entry = entry_of(values)
     # baseline: seeds 20 and 30; arm: 17.5 and 31.125
     assert entry["baseline"]["mean"] == 25
     assert entry["baseline"]["sd"] == pytest.approx(7.071)
@@ -80,20 +95,16 @@ def test_a_metric_by_hand() -> None:
 
 
 def test_a_number_that_seeds_share_is_one_observation() -> None:
-    values = {(layer, seed): (0.5, 0.6 + layer) for layer in (1, 3) for seed in (0, 1, 2)}
-    scores, pairs = pairs_of(values)
-    entry = metric_entry(scores, pairs)
+    values: Values = {(layer, seed): (0.5, 0.6 + layer) for layer in (1, 3) for seed in (0, 1, 2)}
+    entry = entry_of(values)
     assert entry["shared_over_seeds"]
     assert entry["arms"]["alpha-1"]["n_pairs"] == 2
     assert len(entry["arms"]["alpha-1"]["per_seed"]) == 1
-    same, _ = pairs_of({key: (0.5, 0.5) for key in values})
-    assert not metric_entry(same, pairs)["shared_over_seeds"]
+    assert not entry_of(dict.fromkeys(values, (0.5, 0.5)))["shared_over_seeds"]
 
 
 def test_what_was_not_measured_is_named() -> None:
-    scores, pairs = pairs_of({(1, 0): (1, 2), (1, 1): (1, 2.5), (1, 2): (1, 2.6)})
-    scores[1] = score_of(pairs[0].run, None)
-    entry = metric_entry(scores, pairs)
+    entry = entry_of({(1, 0): (1, None), (1, 1): (1, 2.5), (1, 2): (1, 2.6)})
     assert entry["unmeasured"] == ["alpha-1-1-0"]
     assert entry["notes"] == ["x"]
     assert entry["arms"]["alpha-1"]["seeds"] == [1, 2]
@@ -106,17 +117,15 @@ def test_what_was_not_measured_is_named() -> None:
     )
 )
 def test_what_a_pair_shares_cancels(draws: list[tuple[float, float, float]]) -> None:
-    plain = {(1, seed): (before, after) for seed, (before, after, _) in enumerate(draws)}
-    shifted = {(1, seed): (b + both, a + both) for seed, (b, a, both) in enumerate(draws)}
-    differences = [
-        metric_entry(*pairs_of(values))["arms"]["alpha-1"]["per_seed"]
-        for values in (plain, shifted)
-    ]
+    plain: Values = {(1, seed): (before, after) for seed, (before, after, _) in enumerate(draws)}
+    shifted: Values = {(1, seed): (b + both, a + both) for seed, (b, a, both) in enumerate(draws)}
+    differences = [entry_of(each)["arms"]["alpha-1"]["per_seed"] for each in (plain, shifted)]
     assert np.allclose(np.mean(differences[0]), np.mean(differences[1]), atol=2e-2)
 
 
 def test_layers_are_averaged_before_seeds_are_counted() -> None:
-    assert seed_means([(1, 1.0), (0, 5.0), (1, 3.0)]) == {0: 5.0, 1: 2.0}
+    rows = pd.DataFrame({"seed": [1, 0, 1], "value": [1.0, 5.0, 3.0]})
+    assert seed_means(rows, "value") == {0: 5.0, 1: 2.0}
 
 
 def test_runs_that_differ_are_refused_and_named() -> None:
@@ -125,9 +134,9 @@ def test_runs_that_differ_are_refused_and_named() -> None:
     facts = {run.run: dict(fact) for run in (baseline, same, other)}
     facts[other.run] |= {"d_sae": 32, "held-out text": {"tokens": 2, "seed": 0}, "model": "m"}
     pairs, (refused,) = pair_runs([baseline, same, other], facts)
-    assert [pair.run for pair in pairs] == [same]
-    assert refused.run == other.run
-    assert refused.reason == "d_sae: 32 against 64; held-out text: tokens 2 against 1"
+    assert list(pairs["run"]) == [same.run]
+    assert (refused["run"], refused["baseline"]) == (other.run, baseline.run)
+    assert refused["reason"] == "d_sae: 32 against 64; held-out text: tokens 2 against 1"
 
 
 @pytest.mark.parametrize("sparsity", [{"k": 16.0}, {"k": 32.0}])
@@ -194,7 +203,10 @@ def test_what_was_traded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("present", "missing", "metrics"),
-    [({"bench": False}, "saebench/scores.json", 3), ({"evals": False}, "no eval.json", 2)],
+    [
+        ({"bench": False}, "no scores/saebench.json: `wsae bench`", 3),
+        ({"evals": False}, "no scores/held_out.json: `wsae eval`", 2),
+    ],
 )
 def test_either_source_is_enough(
     present: dict[str, bool], missing: str, metrics: int, tmp_path: Path
@@ -209,15 +221,13 @@ def test_either_source_is_enough(
 def test_missing_runs_and_scores_are_named(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "c", PLAN)
     without = "layer-1-k-32-alpha-1-seed-0"
-    (folder / "runs" / without / "eval.json").unlink()
+    (folder / "runs" / without / "scores" / "held_out.json").unlink()
 
     def drop(document: dict[str, Any]) -> None:
-        document["scores"] = [
-            s for s in document["scores"] if (s["run"], s["eval"]) != (without, "saebench/core")
-        ]
+        document["scores"] = [s for s in document["scores"] if s["eval"] != "saebench/core"]
         document["evals"]["tpp"] = {"status": "failed", "error": "disk full"}
 
-    change_json(folder / "saebench" / "scores.json", drop)
+    change_json(folder / "runs" / without / "scores" / "saebench.json", drop)
     change_json(folder / "manifest.json", lambda manifest: manifest["seeds"].append(9))
     summary = summary_of(folder)
     assert summary["missing"] == [
@@ -233,13 +243,10 @@ def test_an_arm_without_any_score_of_an_eval_is_named_once(tmp_path: Path) -> No
     folder = write_comparison(tmp_path / "c", PLAN)
 
     def drop(document: dict[str, Any]) -> None:
-        document["scores"] = [
-            s
-            for s in document["scores"]
-            if s["eval"] != "saebench/core" or "alpha-1" not in s["run"]
-        ]
+        document["scores"] = [s for s in document["scores"] if s["eval"] != "saebench/core"]
 
-    change_json(folder / "saebench" / "scores.json", drop)
+    for file in folder.glob("runs/*alpha-1*/scores/saebench.json"):
+        change_json(file, drop)
     assert summary_of(folder)["missing"] == [
         {"what": "arm alpha-1", "reason": "no score of saebench/core"}
     ]
@@ -252,10 +259,10 @@ def test_no_scores_and_scores_of_others_are_refused(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "c", PLAN)
 
     def rename(document: dict[str, Any]) -> None:
-        document["scores"][0]["run"] = "another"
+        document["run"] = "another"
 
-    change_json(folder / "saebench" / "scores.json", rename)
-    with pytest.raises(BadInputError, match=r"scores\[0\]: run = 'another'"):
+    change_json(next(folder.glob("runs/*/scores/saebench.json")), rename)
+    with pytest.raises(BadInputError, match=r"saebench\.json: run = 'another': must be 'layer-1"):
         read_inputs(folder)
 
 
@@ -313,7 +320,12 @@ def test_a_metric_in_steps_is_seldom_clear_where_nothing_differs(n_seeds: int) -
     wrong = 0
     for _ in range(60):
         metrics = [
-            metric_entry([score_of(run, v) for run, v in zip(runs, values, strict=True)], pairs)
+            metric_entry(
+                pd.DataFrame([score_of(run, v) for run, v in zip(runs, values, strict=True)]),
+                pairs,
+                {run.hook_name: run.layer for run in runs},
+                {},
+            )
             for values in np.round(draw.normal(10, 1, size=(6, len(runs)))).tolist()
         ]
         for metric in metrics:
@@ -328,8 +340,8 @@ def test_a_metric_in_steps_is_seldom_clear_where_nothing_differs(n_seeds: int) -
 
 def test_what_is_tested_is_not_rounded() -> None:
     # Four digits of the differences would be equal: 1.2340001, 1.2340002, 1.2340003.
-    values = {(1, seed): (seed * 1e-7, 1.234 + (2 * seed + 1) * 1e-7) for seed in range(3)}
-    entry = metric_entry(*pairs_of(values))
+    values: Values = {(1, seed): (seed * 1e-7, 1.234 + (2 * seed + 1) * 1e-7) for seed in range(3)}
+    entry = entry_of(values)
     exact = compare([entry["arms"]["alpha-1"]["per_seed"]], [entry["resolution"]])
     add_tests([entry], {"alpha-1": "weighted"})
     arm = entry["arms"]["alpha-1"]
@@ -338,7 +350,70 @@ def test_what_is_tested_is_not_rounded() -> None:
     assert arm["difference"]["p"] > 0
 
 
-def test_no_file_of_the_summary_needs_sae_bench() -> None:
-    folder = Path(summary_module.__file__).parent
-    for file in (*folder.glob("summary*.py"), folder / "verdict.py"):
-        assert "sae_bench" not in file.read_text(encoding="utf-8")
+def test_the_spread_over_batches_stands_beside_a_difference(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, seeds=(0, 1), layers=(1,)))
+
+    def differ(document: dict[str, Any]) -> None:
+        document["per_batch"]["explained_variance"][0] += 0.01
+
+    for file in folder.glob("runs/*alpha-1*/scores/held_out.json"):
+        change_json(file, differ)
+    found = metric_of(summary_of(folder), "explained_variance")["arms"]
+    # One batch of four differs by 0.01 more than the rest: 3.182 · 0.01 / 2 / √4
+    assert found["alpha-1"]["over_batches"] == pytest.approx(3.182 * 0.01 / 4, rel=1e-3)
+    assert found["shuffled"]["over_batches"] == pytest.approx(0, abs=1e-9)
+    assert metric_of(summary_of(folder), "l0")["arms"]["alpha-1"]["over_batches"] is None
+
+
+def test_everything_that_a_card_needs_is_there(tmp_path: Path) -> None:
+    summary = summary_of(write_comparison(tmp_path / "c", PLAN))
+    assert len(metric_of(summary, "l0")["values"]) == summary["compared"]["n_runs"]
+    assert all(metric["definition"].startswith("What ") for metric in summary["metrics"])
+    assert set(summary["gammas"]) == {"alpha-1", "shuffled"}
+    assert summary["gammas"]["alpha-1"]["shares"][-1] == 1
+    assert set(summary["learning"]) == {arm["name"] for arm in summary["arms"]}
+    assert summary["learning"]["sae"] == [[100, 0.5], [200, 0.75], [300, 0.875]]
+
+
+def test_a_run_folder_alone_has_levels_and_no_pairs(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+    run = next(folder.glob("runs/*alpha-1*"))
+    summary = summary_of(run)
+    assert summary["compared"]["n_pairs"] == 0
+    assert metric_of(summary, "l0")["values"] == {run.name: 32}
+    assert summary["compared"]["training_tokens"] == 1000
+    assert all(metric["arms"] == {} for metric in summary["metrics"])
+    assert (
+        summary["verdict"][0] == "No run could be paired with a baseline, so nothing is compared."
+    )
+
+
+def test_a_report_imports_nothing_that_made_what_it_reads(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, seeds=(0,), layers=(1,)))
+    script = (
+        "import importlib.machinery, importlib.util, sys, types\n"
+        # The package itself registers its architectures with SAELens, which takes both.
+        "package = types.ModuleType('wsae_plugin')\n"
+        "package.__path__ = importlib.util.find_spec('wsae_plugin').submodule_search_locations\n"
+        "sys.modules['wsae_plugin'] = package\n"
+        "cli = types.ModuleType('wsae_plugin.cli')\n"
+        "cli.__path__ = [package.__path__[0] + '/cli']\n"
+        "sys.modules['wsae_plugin.cli'] = cli\n"
+        "from pathlib import Path\n"
+        "from wsae_plugin.report.inputs import read_inputs\n"
+        "from wsae_plugin.report.page import write_pages\n"
+        "from wsae_plugin.report.summary import summarize\n"
+        "write_pages(Path(sys.argv[1]), summarize(read_inputs(Path(sys.argv[1]))))\n"
+        "print(' '.join(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {name for name in done.stdout.split() if name.startswith("wsae_plugin.")}
+    ours = {name.split(".")[1] for name in loaded}
+    assert not {"torch", "sae_lens", "transformers", "datasets"} & set(done.stdout.split())
+    assert ours.isdisjoint({"training", "measures", "saes", "gamma", "saebench", "toy", "hub"})
+    assert (folder / "report.html").is_file()

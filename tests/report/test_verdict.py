@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.comparison.made_up import BASELINE, SHUFFLED, WEIGHTED, Plan, write_comparison
-from wsae_plugin.saebench.summary import summarize
-from wsae_plugin.saebench.summary_inputs import read_inputs
-from wsae_plugin.saebench.verdict import interval_text, number
+from tests.report.made_up import BASELINE, SHUFFLED, WEIGHTED, Plan, write_comparison
+from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.report.summary import summarize
+from wsae_plugin.report.text import interval_text, number
 
 
 def sentences(folder: Path, plan: Plan) -> list[str]:
@@ -97,6 +97,19 @@ def test_sparsity_that_is_not_matched_comes_first(tmp_path: Path) -> None:
 def test_few_seeds_are_called_few(tmp_path: Path) -> None:
     found = sentences(tmp_path, Plan({}, seeds=(0, 1, 2)))
     assert any(sentence.startswith("3 seeds are few: a difference is called") for sentence in found)
+
+
+def test_few_seeds_alone_are_seen_beside_the_spread_over_batches(tmp_path: Path) -> None:
+    # Each batch of an arm differs from the baseline's by the same: next to no spread.
+    plan = Plan({"alpha-1": {"explained_variance": 0.03}}, scatter=0, seeds=(0, 1))
+    (sentence,) = [s for s in sentences(tmp_path, plan) if "held-out batches" in s]
+    assert sentence.startswith(
+        "Of these seeds alone, by more than the spread over held-out batches"
+    )
+    assert "WSAE, α = 1 explained variance +0.03" in sentence
+    assert "shuffled" not in sentence
+    enough = sentences(tmp_path / "enough", Plan(plan.effects, scatter=0))
+    assert not any("held-out batches" in sentence for sentence in enough)
 
 
 def test_one_seed_is_no_evidence(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
 
@@ -73,8 +75,23 @@ def write_report(folder: Path, target: Path) -> tuple[dict[str, Any], list[Path]
 
 
 def show(summary: dict[str, Any], files: list[Path]) -> None:
-    """Print the verdict, what is missing, and where the files are."""
+    """Print the differences, the verdict, what is missing, and where the files are."""
+    from wsae_plugin.report import text
+
     console = Console()
+    others = [arm for arm in summary["arms"] if arm["role"] != "baseline"]
+    if summary["compared"]["n_pairs"]:
+        baseline = next(arm for arm in summary["arms"] if arm["role"] == "baseline")
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for label in ("metric", baseline["label"], *(arm["label"] for arm in others)):
+            table.add_column(label, justify="left" if label == "metric" else "right")
+        for metric in text.headline(summary):
+            entries = [metric["arms"].get(arm["name"]) for arm in others]
+            cells = [entry and text.short_text(entry) for entry in entries]
+            table.add_row(text.title(metric), text.level_text(metric["baseline"]), *cells)
+        console.print(table)
+        legend = "Others: mean paired difference, ± half its 95 % interval over held-out batches."
+        console.print(legend, style="dim", highlight=False)
     for sentence in summary["verdict"]:
         console.print(f"• {sentence}", markup=False, highlight=False)
     for name, entries in (("not paired", "refused_pairs"), ("missing", "missing")):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -15,74 +15,60 @@ _COLUMNS = 3
 _TWO_DECADES = 100
 _COLOURS = {"baseline": (0,), "weighted": (1, 6, 5), "control": (2, 4, 3)}
 
+Points = tuple[list[float], list[float], list[float]]
+"""x, y, and half the length of each error bar."""
+
 
 def differences(report: Report) -> Figure:
-    """Each arm's difference to the baseline against the layer, one panel for each metric."""
-    metrics = [m for m in headline(report) if m["direction"] != "none"]
-    figure, panels = _panels(len(metrics))
+    """Differences of every arm to the baseline against the layer, for every metric"""
     arms = [arm for arm in report["arms"] if arm["role"] != "baseline"]
-    for axes, metric in zip(panels, metrics, strict=True):
+
+    def points(axes: Any, metric: Report, arm: Report) -> Points:
         axes.axhline(0, color="#000000", linewidth=1)
-        if metric["noise"]:
-            axes.axhspan(
-                -metric["noise"], metric["noise"], color="#666666", alpha=0.18, linewidth=0
-            )
-        for number, arm in enumerate(arms):
-            rows = metric["arms"].get(arm["name"], {}).get("per_layer", [])
-            offset = 0.12 * (number - (len(arms) - 1) / 2)
-            _line(axes, report, arm["name"], rows, ("difference", "difference_sd"), offset)
-        _finish(axes, report, metric)
-    _legend(figure, report, arms)
-    return figure
+        if metric["noise"] and arm is arms[0]:
+            band = {"color": "#666666", "alpha": 0.18, "linewidth": 0}
+            axes.axhspan(-metric["noise"], metric["noise"], **band)
+        return _by_layer(report, arms, metric, arm, "difference", "difference_sd")
+
+    return _panels(report, _directed(report), arms, points)
 
 
 def levels(report: Report) -> Figure:
-    """Each arm's score against the layer, one panel for each metric."""
-    metrics = headline(report)
-    figure, panels = _panels(len(metrics))
-    for axes, metric in zip(panels, metrics, strict=True):
-        for number, arm in enumerate(report["arms"]):
-            offset = 0.1 * (number - (len(report["arms"]) - 1) / 2)
-            _line(
-                axes, report, arm["name"], _entry(metric, arm)["per_layer"], ("mean", "sd"), offset
-            )
+    """Scores of every arm against the layer, for every metric"""
+    arms = report["arms"]
+
+    def points(_: Any, metric: Report, arm: Report) -> Points:
+        return _by_layer(report, arms, metric, arm, "mean", "sd")
+
+    figure = _panels(report, headline(report), arms, points)
+    for axes, metric in zip(figure.axes, headline(report), strict=False):
         low, high = axes.get_ylim()
         # Chance that is far off would flatten what is compared.
         if metric["chance"] is not None and abs(metric["chance"] - (low + high) / 2) < 3 * (
             high - low
         ):
             axes.axhline(metric["chance"], color="#666666", linestyle=":", linewidth=1.2)
-        _finish(axes, report, metric)
-    _legend(figure, report, report["arms"])
     return figure
 
 
 def pareto(report: Report) -> Figure:
-    """Each arm's score against its L0, one point for each sparsity."""
-    metrics = [m for m in headline(report) if m["direction"] != "none"]
+    """Scores of every arm against L0, for every metric"""
     sparsity = next(m for m in report["metrics"] if m["metric"] == "l0")
-    figure, panels = _panels(len(metrics))
-    for axes, metric in zip(panels, metrics, strict=True):
-        for arm in report["arms"]:
-            l0 = {r["sparsity"]: r["mean"] for r in _entry(sparsity, arm)["per_sparsity"]}
-            rows = [r for r in _entry(metric, arm)["per_sparsity"] if r["sparsity"] in l0]
-            rows.sort(key=lambda row: l0[row["sparsity"]])
-            axes.errorbar(
-                [l0[row["sparsity"]] for row in rows],
-                [row["mean"] for row in rows],
-                yerr=[row["sd"] or 0 for row in rows],
-                **style(report, arm["name"]),
-            )
+
+    def points(axes: Any, metric: Report, arm: Report) -> Points:
         axes.set_xscale("log")
-        axes.set_title(title(metric), fontsize=10)
         axes.set_xlabel("L0 (latents active on a token)")
-        tidy(axes)
-    _legend(figure, report, report["arms"])
-    return figure
+        l0 = {r["sparsity"]: r["mean"] for r in _entry(sparsity, arm)["per_sparsity"]}
+        rows = [r for r in _entry(metric, arm)["per_sparsity"] if r["sparsity"] in l0]
+        rows.sort(key=lambda row: l0[row["sparsity"]])
+        x = [l0[row["sparsity"]] for row in rows]
+        return x, [row["mean"] for row in rows], [row["sd"] or 0 for row in rows]
+
+    return _panels(report, _directed(report), report["arms"], points)
 
 
 def trade(report: Report) -> Figure:
-    """Change in explained variance of the input dimensions against the weight they were given."""
+    """Change in explained variance of the input dimensions against their weight"""
     arms = [arm for arm in report["arms"] if arm["name"] in report["trade"]]
     figure = new_figure(10.5, 3.1)
     panels = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
@@ -110,7 +96,7 @@ def trade(report: Report) -> Figure:
 
 
 def gamma(report: Report) -> Figure:
-    """Weights sorted, and the share of the weighted variance that the first dimensions hold."""
+    """Weights sorted, and the share of the weighted variance that the first dimensions hold"""
     figure = new_figure(10.5, 3.4)
     weights, shares = figure.subplots(1, 2)
     for name, found in report["gammas"].items():
@@ -131,7 +117,7 @@ def gamma(report: Report) -> Figure:
 
 
 def learning(report: Report) -> Figure:
-    """Unweighted variance that the training batches left unexplained, step by step."""
+    """Unweighted variance that the training batches left unexplained, step by step"""
     figure = new_figure(10.5, 3.4)
     axes = figure.subplots()
     for name, curve in report["learning"].items():
@@ -159,16 +145,16 @@ FIGURES: dict[str, Callable[[Report], Figure]] = {
 
 def drawable(report: Report) -> list[str]:
     """The figures that the report has the numbers for."""
-    metrics = headline(report) if report["compared"]["n_pairs"] else []
-    directed = [metric for metric in metrics if metric["direction"] != "none"]
+    has_pairs = report["compared"]["n_pairs"] > 0
+    directed = _directed(report) if has_pairs else []
     has_l0 = any(metric["metric"] == "l0" for metric in report["metrics"])
     has_numbers = {
         "differences": any(metric["arms"] for metric in directed),
-        "trade": bool(report["trade"]),
-        "levels": bool(metrics),
-        "pareto": bool(directed) and has_l0 and len(report["compared"]["sparsities"]) > 1,
-        "gamma": bool(report["gammas"]),
-        "learning": bool(report["learning"]),
+        "trade": report["trade"],
+        "levels": has_pairs and headline(report),
+        "pareto": directed and has_l0 and len(report["compared"]["sparsities"]) > 1,
+        "gamma": report["gammas"],
+        "learning": report["learning"],
     }
     return [name for name, has in has_numbers.items() if has]
 
@@ -196,56 +182,53 @@ def _line_style(report: Report, arm: str) -> dict[str, Any]:
     return {"color": own["color"], "linestyle": own["linestyle"], "label": label}
 
 
+def _directed(report: Report) -> list[Report]:
+    return [metric for metric in headline(report) if metric["direction"] != "none"]
+
+
 def _entry(metric: Report, arm: Report) -> Report:
     if arm["role"] == "baseline":
         return metric["baseline"]
     return metric["arms"].get(arm["name"], {"per_layer": [], "per_sparsity": []})
 
 
-def _panels(n: int) -> tuple[Figure, list[Any]]:
-    n_rows = -(-n // _COLUMNS)
-    figure = new_figure(10.5, 0.5 + 2.35 * n_rows)
-    panels = figure.subplots(n_rows, min(n, _COLUMNS), squeeze=False).flatten().tolist()
-    for unused in panels[n:]:
-        unused.set_axis_off()
-    return figure, panels[:n]
-
-
-def _line(
-    axes: Any,
-    report: Report,
-    arm: str,
-    rows: Sequence[Report],
-    fields: tuple[str, str],
-    offset: float,
-) -> None:
+def _by_layer(
+    report: Report, arms: list[Report], metric: Report, arm: Report, value: str, spread: str
+) -> Points:
     places = report["compared"]["hook_names"]
-    value, spread = fields
-    axes.errorbar(
-        [places.index(row["hook_name"]) + offset for row in rows],
-        [row[value] for row in rows],
-        yerr=[row[spread] or 0 for row in rows],
-        **style(report, arm),
-    )
+    offset = 0.12 * (arms.index(arm) - (len(arms) - 1) / 2)
+    rows = _entry(metric, arm)["per_layer"]
+    x = [places.index(row["hook_name"]) + offset for row in rows]
+    return x, [row[value] for row in rows], [row[spread] or 0 for row in rows]
 
 
-def _finish(axes: Any, report: Report, metric: Report) -> None:
-    compared = report["compared"]
-    hooks, layers = compared["hook_names"], compared["layers"]
+def _panels(
+    report: Report,
+    metrics: list[Report],
+    arms: list[Report],
+    points: Callable[[Any, Report, Report], Points],
+) -> Figure:
+    """A panel for each metric, against the layer unless `points` says otherwise."""
+    hooks, layers = report["compared"]["hook_names"], report["compared"]["layers"]
     by_layer = len(layers) == len(hooks)
-    axes.set_xticks(range(len(hooks)), layers if by_layer else hooks, fontsize=9 if by_layer else 6)
-    axes.set_xlim(-0.5, len(hooks) - 0.5)
-    axes.set_xlabel("layer" if by_layer else "hook")
-    axes.set_title(title(metric), fontsize=10)
-    axes.margins(y=0.12)
-    tidy(axes)
-
-
-def _legend(figure: Figure, report: Report, arms: Sequence[Report]) -> None:
-    axes = figure.axes[0]
-    handles: list[Any] = [
-        axes.errorbar([], [], yerr=[], **style(report, arm["name"])) for arm in arms
-    ]
+    n_rows = -(-len(metrics) // _COLUMNS)
+    figure = new_figure(10.5, 0.5 + 2.35 * n_rows)
+    panels = figure.subplots(n_rows, min(len(metrics), _COLUMNS), squeeze=False).flatten()
+    for unused in panels[len(metrics) :]:
+        unused.set_axis_off()
+    for axes, metric in zip(panels, metrics, strict=False):
+        axes.set_xlabel("layer" if by_layer else "hook")
+        for arm in arms:
+            x, y, error = points(axes, metric, arm)
+            axes.errorbar(x, y, yerr=error, **style(report, arm["name"]))
+        if axes.get_xscale() == "linear":
+            size = 9 if by_layer else 6
+            axes.set_xticks(range(len(hooks)), layers if by_layer else hooks, fontsize=size)
+            axes.set_xlim(-0.5, len(hooks) - 0.5)
+            axes.margins(y=0.12)
+        axes.set_title(title(metric), fontsize=10)
+        tidy(axes)
+    handles: Any = [panels[0].errorbar([], [], yerr=[], **style(report, a["name"])) for a in arms]
     figure.legend(
         handles,
         [f"{arm['label']}{' (control)' if arm['role'] == 'control' else ''}" for arm in arms],
@@ -254,3 +237,4 @@ def _legend(figure: Figure, report: Report, arms: Sequence[Report]) -> None:
         frameon=False,
         fontsize=9,
     )
+    return figure

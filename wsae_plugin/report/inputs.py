@@ -6,7 +6,6 @@ report shows levels.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +61,17 @@ class Inputs:
             "held-out text": texts[0] if texts else None,
         }
 
-    def learning_curve(self, run: ComparedRun) -> list[tuple[float, float]]:
+    def learning_curve(self, run: ComparedRun) -> list[list[float]]:
         """Training tokens and the unweighted explained variance of the batch, step by step."""
         file = run.path / "metrics.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        names = ("details/n_training_samples", "metrics/explained_variance")
-        steps = [step for line in lines if set(names) <= (step := json.loads(line)).keys()]
-        return [(step[names[0]], step[names[1]]) for step in steps]
+        if not file.is_file():
+            return []
+        names = ["details/n_training_samples", "metrics/explained_variance"]
+        try:
+            steps = pd.read_json(file, lines=True).reindex(columns=names).astype(float)
+        except (ValueError, TypeError, AttributeError):
+            raise BadInputError(f"{file}: cannot be read as a JSON object a line") from None
+        return steps.dropna().to_numpy().tolist()
 
 
 def read_inputs(path: Path) -> Inputs:

@@ -200,7 +200,8 @@ def _bench(inputs: Inputs) -> Summary | None:
         for name, entry in file.evals.items():
             before = evals.get(name, {"seconds": 0})
             kept = before if before.get("status") == "failed" else entry
-            evals[name] = kept | {"seconds": round(before["seconds"] + entry.get("seconds", 0), 1)}
+            evals[name] = kept | {"seconds": before["seconds"] + entry.get("seconds", 0)}
     if not files:
         return None
+    evals = {name: entry | {"seconds": round(entry["seconds"], 1)} for name, entry in evals.items()}
     return {"evals": evals, "refused": files[0].refused, "versions": files[0].versions}

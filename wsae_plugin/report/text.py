@@ -117,7 +117,13 @@ def control_kinds(report: Report) -> dict[str, str]:
 def batches_text(entry: Report) -> str:
     """`± 0.0012 over batches`: half the interval that batches alone give; empty without them."""
     half = entry["over_batches"]
-    return f"± {number(half, half)} over batches" if half else ""
+    return f"± {number(half, half)} over batches" if half is not None else ""
+
+
+def short_text(entry: Report) -> str:
+    """The mean difference, and `±` what batches alone say of it on a second line."""
+    mean, half = entry["difference"]["mean"], entry["over_batches"]
+    return signed(mean, half or mean) + ("" if half is None else f"\n±{number(half, half)}")
 
 
 def counts_text(entry: Report) -> str:

@@ -22,16 +22,10 @@ def verdict(summary: Summary) -> list[str]:
     Args:
         summary: report.json but for `verdict`.
     """
-    if summary["statistics"]["n_seeds"] < 2:
-        return [
-            _too_few_seeds(summary),
-            *_mismatches(summary),
-            *_over_batches(summary),
-            *_sparsity(summary),
-            *_gaps(summary),
-        ]
-    weighted = [arm for arm in summary["arms"] if arm["role"] == "weighted"]
+    few = summary["statistics"]["n_seeds"] < 2
+    weighted = [arm for arm in summary["arms"] if arm["role"] == "weighted" and not few]
     return [
+        *([_too_few_seeds(summary)] if few else []),
         *_mismatches(summary),
         *(sentence for arm in weighted for sentence in _arm(summary, arm)),
         *_controls_alone(summary),
@@ -132,13 +126,13 @@ def _controls_alone(summary: Summary) -> list[str]:
 
 
 def _power(summary: Summary) -> list[str]:
-    found = summary["statistics"]
-    if found["n_seeds"] >= _ENOUGH_SEEDS or found["sds_to_be_clear"] is None:
+    n_seeds, sds = (summary["statistics"][n] for n in ("n_seeds", "sds_to_be_clear"))
+    if n_seeds >= _ENOUGH_SEEDS or sds is None:
         return []
     return [
-        f"{found['n_seeds']} seeds are few: a difference is called clear only from about "
-        f"{found['sds_to_be_clear']:.0f} of its standard deviations over seeds on, so “no clear "
-        "difference” does not mean that there is none."
+        f"{n_seeds} seeds are few: a difference is called clear only from about {sds:.0f} of its "
+        "standard deviations over seeds on, so “no clear difference” does not mean that there is "
+        "none."
     ]
 
 
@@ -151,7 +145,8 @@ def _over_batches(summary: Summary) -> list[str]:
             f"{number(half, half)}"
             for metric in summary["metrics"]
             if metric["headline"] and (entry := metric["arms"].get(arm["name"]))
-            if (half := entry["over_batches"]) and abs(entry["difference"]["mean"]) > half
+            if (half := entry["over_batches"]) is not None
+            and abs(entry["difference"]["mean"]) > half
         ]
         if found and arm["role"] == "weighted":
             sentences.append(f"{arm['label']} {'; '.join(found)}")
@@ -192,12 +187,10 @@ def _sparsity(summary: Summary) -> list[str]:
 
 def _gaps(summary: Summary) -> list[str]:
     sentences: list[str] = []
-    if summary["refused_pairs"]:
+    if n := len(summary["refused_pairs"]):
         sentences.append(
-            f"{_count(len(summary['refused_pairs']), 'run')} could not be paired with a baseline "
-            "and {} left out; they are listed below.".format(
-                "is" if len(summary["refused_pairs"]) == 1 else "are"
-            )
+            f"{_count(n, 'run')} could not be paired with a baseline and "
+            f"{'is' if n == 1 else 'are'} left out; they are listed below."
         )
     if summary["missing"]:
         sentences.append("Not everything has been measured; what is missing is listed below.")

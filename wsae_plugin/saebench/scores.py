@@ -31,7 +31,8 @@ DEFINITIONS: Mapping[str, Mapping[str, str]] = {
     "saebench/core": {
         "ce_loss_score": "(CE with the activations set to 0 − CE with the reconstruction) / (CE "
         "with 0 − CE of the model); CE is the model's cross-entropy on the next token.",
-        "kl_div_score": "The same for KL(model ‖ model with the SAE) in place of the cross-entropy.",
+        "kl_div_score": "The same for KL(model ‖ model with the SAE) in place of the "
+        "cross-entropy.",
         "explained_variance_legacy": "Mean over tokens of 1 − error / deviation, as in SAEBench's "
         "paper.",
         "explained_variance": "SAEBench's own figure, which squares once too often; see the "
@@ -46,8 +47,8 @@ DEFINITIONS: Mapping[str, Mapping[str, str]] = {
     "saebench/sparse_probing": _PROBING,
     "saebench/sae_probes": _PROBING,
     "saebench/absorption": {
-        "mean_absorption_fraction": "How much of a first-letter feature is carried by other latents "
-        "where the letter's own latent stays silent.",
+        "mean_absorption_fraction": "How much of a first-letter feature is carried by other "
+        "latents where the letter's own latent stays silent.",
         "mean_full_absorption": "Share of words where another latent replaced the letter's own.",
         "mean_num_split_features": "Latents that one first-letter feature is split over.",
     },
@@ -157,7 +158,7 @@ def write_scores(
                 "status": "failed" if name in failures else "done",
                 "profile": profile,
                 "config": mine[0].config if mine else {},
-                "seconds": round(sum(record.seconds for record in mine), 1),
+                "seconds": round(sum(record.seconds for record in mine), 3),
                 "seed": seed,
                 "noise_seed": noise_seed,
             } | ({"error": failures[name]} if name in failures else {})
