@@ -56,7 +56,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "scores" / "held_out.json").read_text()) == document
     assert document["per_batch"] == {"l0": [1.0, None]}
     (found,) = read_scores(tmp_path, "mine").values()
-    assert found.model_dump(by_alias=True) == document
+    assert found.model_dump() == document
     assert read_scores(tmp_path / "nothing", "mine") == {}
 
 

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
@@ -93,7 +93,7 @@ class ScoreFile(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    version: Literal[1] = Field(VERSION, alias="scores_version")
+    scores_version: Literal[1] = VERSION
     run: str
     scores: list[Score]
     held_out: dict[str, Any] | None = None
@@ -107,7 +107,7 @@ class ScoreFile(BaseModel):
     def write(self, folder: Path, name: str) -> dict[str, Any]:
         """Write it into an SAE's folder, and return what stands there."""
         (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        document = self.model_dump(by_alias=True)
+        document = self.model_dump()
         write_json_atomic(file_of(folder, name), document)
         return document
 
@@ -117,12 +117,12 @@ def file_of(folder: Path, name: str) -> Path:
     return folder / FOLDER / f"{name}.json"
 
 
-def read_scores(folder: Path, run: str) -> dict[str, ScoreFile]:
+def read_scores(folder: Path, run: str | None = None) -> dict[str, ScoreFile]:
     """Name → content of every file of scores in an SAE's folder.
 
     Args:
         folder: The SAE's.
-        run: Its name, which each file must say too.
+        run: Its name, which each file must say too; None for a folder that may have been renamed.
 
     Raises:
         BadInputError: A file is broken, or of another SAE; the message names the field.
@@ -136,7 +136,7 @@ def read_scores(folder: Path, run: str) -> dict[str, ScoreFile]:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise BadInputError(f"{file}: {where}: {first['msg']}; run `{command}` again") from None
-        if scores.run != run:
+        if run is not None and scores.run != run:
             raise BadInputError(
                 f"{file}: run = {scores.run!r}: must be {run!r}, the run it lies in; run "
                 f"`{command}` again"

@@ -139,9 +139,9 @@ def saebench_of(records: Sequence[SAERecord]) -> dict[str, Any] | None:
     """
     merged: dict[str, Any] = {"bench": 1, "evals": {}, "refused": {}, "versions": {}, "scores": []}
     for record in records:
-        found = read_scores(record.run.path, record.sae_id).get("saebench")
+        found = read_scores(record.run.path).get("saebench")
         if found is not None:
-            merged["scores"] += [{"run": found.run, **dict(score)} for score in found.scores]
+            merged["scores"] += [{"run": record.sae_id, **dict(score)} for score in found.scores]
             for field in ("evals", "refused", "versions"):
                 merged[field] |= getattr(found, field)
     return without_local_paths(merged) if merged["scores"] else None

@@ -126,7 +126,7 @@ def _asked(
 def _measured(run: EvaluatedRun, asked: dict[str, Any]) -> dict[str, Any] | None:
     """What is there from before, if it is what would be measured now."""
     try:
-        found = read_scores(run.compared.path, run.name)[EVAL].model_dump(by_alias=True)
+        found = read_scores(run.compared.path, run.name)[EVAL].model_dump()
     except (BadInputError, KeyError):
         return None
     return found if found.get("settings") == asked else None

@@ -5,7 +5,8 @@ Both give an `Evidence` for each SAE, with what there is to be known of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from datasets import (
 )
 from sae_lens import SAE, ActivationsStore
 from sae_lens.synthetic import SyntheticModel
-from sae_lens.synthetic.evals import eval_sae_on_synthetic_data
+from sae_lens.synthetic.evals import SyntheticDataEvalResult, eval_sae_on_synthetic_data
 from sae_lens.util import get_special_token_ids
 from torch import Tensor
 
@@ -168,23 +169,25 @@ class HeldOutWorld:
 
     def evidence(self, saes: Mapping[str, SAE[Any]]) -> dict[str, Evidence]:
         """Name → what the samples find out of each SAE, and SAELens beside the true features."""
-        with torch.random.fork_rng():
-            # No training can have this seed, so none of these samples was trained on.
-            torch.manual_seed(2**32 + self.seed)
+        with self._drawing(0):
             batches = [self.model.sample(self.n_samples) for _ in range(self.n_batches)]
-            return {
-                name: Evidence(
-                    sums,
-                    truth=eval_sae_on_synthetic_data(
-                        saes[name],
-                        self.model.feature_dict,
-                        self.model.activation_generator,
-                        num_samples=self.n_batches * self.n_samples,
-                        batch_size=self.n_samples,
-                    ),
-                )
-                for name, sums in measure_samples(saes, batches).items()
-            }
+        found = measure_samples(saes, batches)
+        return {name: Evidence(sums, truth=self._truth(saes[name])) for name, sums in found.items()}
+
+    def _truth(self, sae: SAE[Any]) -> SyntheticDataEvalResult:
+        """What SAELens measures, on samples that are the same for every SAE."""
+        world, n = self.model, self.n_batches * self.n_samples
+        with self._drawing(1):
+            return eval_sae_on_synthetic_data(
+                sae, world.feature_dict, world.activation_generator, n, self.n_samples
+            )
+
+    @contextmanager
+    def _drawing(self, part: int) -> Generator[None]:
+        """Draw from a seed that no training can have, so that no sample was trained on."""
+        with torch.random.fork_rng():
+            torch.manual_seed(2**32 + 2 * self.seed + part)
+            yield
 
 
 def open_world(

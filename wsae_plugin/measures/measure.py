@@ -64,7 +64,7 @@ class Measure:
         """The value that was found, with what is to be known of it."""
         names = ("chance", "control", "spread", "note")
         beside = {n: v for n in names if (v := getattr(found, n)) not in (None, "")}
-        return Score(**{**dict(self.described), "value": found.value, **beside})
+        return Score.model_validate(dict(self.described) | {"value": found.value} | beside)
 
 
 Family = Callable[[Any], Iterable[tuple[Measure, Found]]]
@@ -85,8 +85,8 @@ def measure(
 
     def decorate(of: Callable[[Any], Found | None]) -> Measure:
         own = {"metric": of.__name__, "definition": " ".join((of.__doc__ or "").split())}
-        fields = own | described | {"label": label, "direction": direction}
-        return Measure(Score(eval=EVAL, value=None, **fields), of, of)
+        fields = {"eval": EVAL, "value": None, "label": label, "direction": direction}
+        return Measure(Score.model_validate(fields | own | described), of, of)
 
     return decorate
 

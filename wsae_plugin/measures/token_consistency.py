@@ -17,7 +17,9 @@ def token_consistency(evidence: Evidence) -> Iterator[tuple[Measure, Found]]:
     For each kind of label: `token`, `context` (the token before) and `token_class`.
     """
     tokens = evidence.tokens
-    for kind in tokens.kinds if tokens else ():
+    if tokens is None:
+        return
+    for kind in tokens.kinds:
         label = _LABELS[kind]
         latents, random = (tokens.specificity(kind, whose) for whose in tokens.positions)
         whose = f"the {latents.n_latents} latents active on {FEWEST_TOKENS} held-out tokens or more"

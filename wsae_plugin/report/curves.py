@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from wsae_plugin.comparison import ComparedRun
-from wsae_plugin.report.inputs import Inputs
+from wsae_plugin.report.inputs import Frame, Inputs
 from wsae_plugin.scores import ScoreFile
 from wsae_plugin.statistics import rounded
 
@@ -18,7 +17,7 @@ _DOTS = 1500
 _STEPS = 100
 
 
-def trade(scores: Mapping[str, ScoreFile], pairs: pd.DataFrame) -> dict[str, Any]:
+def trade(scores: Mapping[str, ScoreFile], pairs: Frame) -> dict[str, Any]:
     """For each arm, change of explained variance by the weight γ, over all its runs' dimensions.
 
     Args:
@@ -83,7 +82,7 @@ def _first_runs(inputs: Inputs) -> Sequence[ComparedRun]:
     return list({run.arm: run for run in reversed(alike)}.values())[::-1]
 
 
-def _dimensions(scores: Mapping[str, ScoreFile], pairs: pd.DataFrame) -> np.ndarray:
+def _dimensions(scores: Mapping[str, ScoreFile], pairs: Frame) -> np.ndarray:
     """Seed, γ and change of every dimension of every pair, where both runs have a value."""
     rows: list[tuple[float, float, float]] = []
     for seed, run, baseline in pairs[["seed", "run", "baseline"]].itertuples(index=False):

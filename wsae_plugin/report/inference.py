@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from scipy.special import stdtrit
 
+from wsae_plugin.report.inputs import Frame
 from wsae_plugin.report.paired import contrast
 from wsae_plugin.statistics import CONFIDENCE, compare, rounded, rounded_cell, t_interval
 
@@ -63,8 +63,8 @@ def add_tests(metrics: list[Metric], roles: Mapping[str, str]) -> dict[str, int]
 
 def add_contrasts(
     metrics: list[Metric],
-    scores: Sequence[pd.DataFrame],
-    pairs: pd.DataFrame,
+    scores: Sequence[Frame],
+    pairs: Frame,
     controls: Mapping[str, Sequence[str]],
 ) -> int:
     """Give the weighted arms of tested metrics `against_controls`, in place.

@@ -21,6 +21,9 @@ from wsae_plugin.files import refuse_links
 from wsae_plugin.json_fields import read_json
 from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
 
+Frame = Any
+"""A `pandas.DataFrame`; its own types lose track of what is selected from it."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -39,7 +42,7 @@ class Inputs:
     manifest: Mapping[str, Any]
     runs: list[ComparedRun]
     scores: Mapping[str, Mapping[str, ScoreFile]]
-    table: pd.DataFrame
+    table: Frame
     cfgs: Mapping[str, Mapping[str, Any]]
     records: Mapping[str, Mapping[str, Any]]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from wsae_plugin.comparison import ComparedRun
-from wsae_plugin.report.inputs import sparsity_label
+from wsae_plugin.report.inputs import Frame, sparsity_label
 from wsae_plugin.statistics import resolution_of, rounded, t_interval
 
 Entry = dict[str, Any]
@@ -23,7 +23,7 @@ _PLACE = ["hook_name", "sparsity"]
 
 def pair_runs(
     runs: Sequence[ComparedRun], facts: Mapping[str, Mapping[str, Any]]
-) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+) -> tuple[Frame, list[dict[str, str]]]:
     """Pair every run with the baseline of its `pair`, unless they differ in what must be equal.
 
     Args:
@@ -60,7 +60,7 @@ def pair_runs(
 _COLUMNS = ["run", "baseline", "arm", "hook_name", "sparsity", "seed", "pair"]
 
 
-def measured(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+def measured(rows: Frame, pairs: Frame) -> Frame:
     """The pairs in which both runs have the metric, with `after`, `before` and their `difference`.
 
     Args:
@@ -74,8 +74,8 @@ def measured(rows: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def metric_entry(
-    rows: pd.DataFrame,
-    pairs: pd.DataFrame,
+    rows: Frame,
+    pairs: Frame,
     layers: Mapping[str, int | None],
     per_batch: Mapping[str, Sequence[float | None]],
 ) -> Entry:
@@ -126,7 +126,7 @@ def metric_entry(
     }
 
 
-def contrast(rows: pd.DataFrame, pairs: pd.DataFrame, arm: str, other: str) -> list[float]:
+def contrast(rows: Frame, pairs: Frame, arm: str, other: str) -> list[float]:
     """Differences between two arms within the same `pair`, one for each seed."""
     values = rows.set_index("run")["value"].astype(float)
     valued = pairs.assign(value=pairs["run"].map(values)).dropna(subset=["value"])
@@ -136,12 +136,12 @@ def contrast(rows: pd.DataFrame, pairs: pd.DataFrame, arm: str, other: str) -> l
     return list(seed_means(mine.dropna(subset=["difference"]), "difference").values())
 
 
-def seed_means(rows: pd.DataFrame, column: str) -> dict[int, float]:
+def seed_means(rows: Frame, column: str) -> dict[int, float]:
     """Seed → mean of its values, in the order of the seeds."""
     return {int(seed): float(np.mean(group)) for seed, group in rows.groupby("seed")[column]}
 
 
-def level(rows: pd.DataFrame, column: str) -> Entry:
+def level(rows: Frame, column: str) -> Entry:
     """The mean over seeds, and their standard deviation (None for one seed)."""
     means = list(seed_means(rows, column).values())
     return {
@@ -151,9 +151,7 @@ def level(rows: pd.DataFrame, column: str) -> Entry:
     }
 
 
-def _arm(
-    rows: pd.DataFrame, direction: str, noise: float, layers: Mapping[str, int | None]
-) -> Entry:
+def _arm(rows: Frame, direction: str, noise: float, layers: Mapping[str, int | None]) -> Entry:
     gains = {"up": 1, "down": -1, "none": 0}[direction] * rows["difference"]
     counts = {
         "wins": gains > noise,
@@ -176,7 +174,7 @@ def _arm(
     }
 
 
-def _by_place(rows: pd.DataFrame, column: str, layers: Mapping[str, int | None]) -> Entry:
+def _by_place(rows: Frame, column: str, layers: Mapping[str, int | None]) -> Entry:
     def by(key: str) -> list[tuple[str, Entry]]:
         return [(str(k), level(group, column)) for k, group in rows.groupby(key, sort=False)]
 
@@ -188,9 +186,7 @@ def _by_place(rows: pd.DataFrame, column: str, layers: Mapping[str, int | None])
     }
 
 
-def _over_batches(
-    rows: pd.DataFrame, per_batch: Mapping[str, Sequence[float | None]]
-) -> float | None:
+def _over_batches(rows: Frame, per_batch: Mapping[str, Sequence[float | None]]) -> float | None:
     """Half the interval of the mean difference over batches; None unless every pair has them."""
     pairs = [
         (per_batch.get(r), per_batch.get(b))
@@ -203,7 +199,7 @@ def _over_batches(
     return _finite((interval.high - interval.low) / 2)
 
 
-def _is_shared(rows: pd.DataFrame) -> bool:
+def _is_shared(rows: Frame) -> bool:
     """Whether seeds differ nowhere although arms do: then there is one number, not one a seed."""
     same = rows.groupby(["arm", *_PLACE])["after"].nunique().max() == 1
     same_baseline = rows.groupby(_PLACE)["before"].nunique().max() == 1
@@ -223,12 +219,12 @@ def _order(run: ComparedRun) -> tuple[Any, ...]:
     return layer, run.hook_name, tuple(run.sparsity.values()), run.seed
 
 
-def _mean_of(numbers: pd.Series) -> float | None:
+def _mean_of(numbers: Any) -> float | None:
     known = numbers.dropna().astype(float)
     return rounded(float(np.mean(known))) if len(known) else None
 
 
-def _rounded(numbers: pd.Series) -> dict[str, float]:
+def _rounded(numbers: Any) -> dict[str, float]:
     return {str(run): rounded(float(value)) for run, value in numbers.dropna().items()}
 
 

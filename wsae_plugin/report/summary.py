@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from wsae_plugin.report.curves import gammas, learning, trade
 from wsae_plugin.report.inference import add_contrasts, add_tests, sds_to_be_clear
-from wsae_plugin.report.inputs import Inputs, sparsity_label
+from wsae_plugin.report.inputs import Frame, Inputs, sparsity_label
 from wsae_plugin.report.paired import level, measured, metric_entry, pair_runs
 from wsae_plugin.report.verdict import verdict
 from wsae_plugin.scores import FOLDER, MADE_BY
@@ -119,7 +118,7 @@ def _per_batch(inputs: Inputs, metric: str) -> dict[str, list[float | None]]:
     }
 
 
-def _l0(arm: str, table: pd.DataFrame, pairs: pd.DataFrame) -> Summary | None:
+def _l0(arm: str, table: Frame, pairs: Frame) -> Summary | None:
     """The arm's L0 and the mean of |ΔL0| / L0 over its pairs, from the first eval that has one."""
     l0 = table[(table["metric"] == "l0") & table["value"].astype(float).gt(0)]
     for _, rows in l0.groupby("eval", sort=False):

@@ -105,8 +105,8 @@ def scores_of(records: Sequence[Record], seed: int, noise_seed: int | None) -> l
         {
             "run": record.run,
             **dict(
-                Score(
-                    **value
+                Score.model_validate(
+                    value
                     | {
                         "noise": noise.get((record.hook, value["eval"], value["metric"])),
                         "note": "; ".join(filter(None, (value["note"], *record.notes))),
@@ -167,7 +167,7 @@ def write_scores(
     for run, path in runs.items():
         ScoreFile(
             run=run,
-            scores=[Score(**score) for score in scores if score["run"] == run],
+            scores=[Score.model_validate(score) for score in scores if score["run"] == run],
             evals=evals_of([record for record in measured if record.run == run]),
             refused={**refused},
             versions={**versions},
