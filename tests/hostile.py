@@ -332,7 +332,10 @@ def linked_folder(world: World) -> None:
 
 MODELS = ("train", "compare", "gamma", "eval", "push", "verify")
 
-_LINKED = ("metrics.jsonl", "eval.json", "run.json", "sae/cfg.json", "saebench/scores.json")
+_LINKED = (
+    *("metrics.jsonl", "run.json", "sae/cfg.json"),
+    *("scores/held_out.json", "scores/saebench.json"),
+)
 LINKS = [*map(linked, _LINKED), linked_folder]
 ATTACKS: dict[Callable[[World], None], tuple[str, ...]] = {
     remote_code: MODELS,

@@ -48,24 +48,23 @@ BUILD = PROJECT / "build" / "mutation"
 CACHE, STATE = BUILD / "tests.json", BUILD / "outcomes.json"
 # Seconds of tests that a mutant is given: one that outlives them has survived.
 LONGEST = 60
-EVALUATION = (
-    *("measures", "interpretability", "latent_scores", "seed_consistency", "token_classes"),
-    *("token_labels", "held_out_scores", "random_directions"),
+MEASURES = (
+    *("measure", "sums", "explained_variance", "activity", "language_model", "top_tokens"),
+    *("token_consistency", "token_classes", "seed_agreement", "seed_consistency"),
+    *("matching", "identifiability"),
 )
 PACKAGES = {
     "gamma": ["gamma/*.py"],
     "saes": ["saes/*.py"],
     "kernels": ["kernels/*.py"],
     "statistics": ["statistics.py"],
-    "evaluation": [f"evaluation/{name}.py" for name in EVALUATION],
-    "measures": ["measures/matching.py", "measures/identifiability.py"],
+    "measures": [f"measures/{name}.py" for name in MEASURES],
     "toy": ["toy/metrics.py", "toy/batched/measures.py"],
     "training": ["training/trainer.py", "training/fused_adam.py"],
 }
 TESTS = (
     *("tests/gamma/*.py", "tests/saes/*.py", "tests/kernels/*.py", "tests/test_statistics.py"),
-    *("tests/evaluation/*.py", "tests/measures/*.py"),
-    *("tests/toy/test_metrics.py", "tests/toy/batched/*.py"),
+    *("tests/measures/*.py", "tests/toy/test_metrics.py", "tests/toy/batched/*.py"),
     *("tests/training/test_trainer.py", "tests/training/test_fused_adam.py"),
 )
 PARTS = ("wsae_plugin", "tests", "configs", "pyproject.toml")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from tests.training.tiny import TinyWorld, make_world, write_config, write_texts
 from wsae_plugin.cli.eval import eval_
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings
+from wsae_plugin.measures.evaluate import EvalSettings
 from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.train import train
 
@@ -51,7 +51,7 @@ def request_of(world: TinyWorld) -> tuple[object, ...]:
 
 def test_json_is_what_is_in_the_run_folder(world: TinyWorld, request_of: tuple[object]) -> None:
     (document,) = json.loads(run(*request_of, "--seed", 5, "--json", "--force"))
-    assert json.loads((world.path / "mine" / "eval.json").read_text()) == document
+    assert json.loads((world.path / "mine" / "scores" / "held_out.json").read_text()) == document
     held_out = document["held_out"]
     assert (held_out["batches"], held_out["batch_size_prompts"], held_out["seed"]) == (3, 2, 5)
 
@@ -61,7 +61,7 @@ def test_the_table_begins_with_unweighted_explained_variance(request_of: tuple[o
     headings = next(line for line in stdout.splitlines() if "EV" in line).split()
     assert headings[:4] == ["run", "EV", "EV,", "Γ"]
     assert "seeds" not in headings
-    for shown in ("mine", "±", "chance", "control", "directions", "eval.json"):
+    for shown in ("mine", "±", "chance", "control", "directions", "scores/held_out.json"):
         assert shown in stdout
     assert "[" not in stdout
 
@@ -83,5 +83,12 @@ def test_the_defaults_are_the_librarys() -> None:
 
 def test_help_teaches() -> None:
     stdout = run("--help")
-    for taught in ("--dataset", "bundled-held-out", "chance", "control", "eval.json", "Exit codes"):
+    for taught in (
+        "--dataset",
+        "bundled-held-out",
+        "chance",
+        "control",
+        "held_out.json",
+        "Exit codes",
+    ):
         assert taught in stdout

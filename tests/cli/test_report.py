@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.comparison.made_up import Plan, write_comparison
+from tests.report.made_up import Plan, write_comparison
 from wsae_plugin.cli.report import report
 from wsae_plugin.errors import BadInputError
 
@@ -64,7 +64,7 @@ def test_gaps_are_said_aloud(tmp_path: Path) -> None:
     sae.write_text(json.dumps({"d_sae": 128}))
     stdout = run(folder)
     assert "not paired: layer-1-k-32-alpha-1-seed-0: d_sae: 128 against 64" in stdout
-    assert "missing: all runs: no saebench/scores.json: `wsae bench` has not been run" in stdout
+    assert "missing: all runs: no scores/saebench.json: `wsae bench` has not been run" in stdout
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -257,9 +257,9 @@ def line_of_metrics(run: Path) -> None:
 
 
 def note_in_scores(run: Path) -> None:
-    document = json.loads((run / "eval.json").read_text())
+    document = json.loads((run / "scores/held_out.json").read_text())
     document["scores"][0]["note"] = TOKEN
-    (run / "eval.json").write_text(json.dumps(document))
+    (run / "scores/held_out.json").write_text(json.dumps(document))
 
 
 def argument_in_cfg(run: Path) -> None:

@@ -22,7 +22,7 @@ from wsae_plugin.cli.push import push
 from wsae_plugin.cli.verify import verify
 from wsae_plugin.compare.plan import load_comparison_config
 from wsae_plugin.compare.run import run_comparison
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.training import load_run_config, train
 
 Wsae = Callable[..., tuple[int, str]]

@@ -67,7 +67,7 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
     assert front_matter["library_name"] == "saelens"
     assert front_matter["base_model"] == "bundled/python-neox"
     assert {"license", "datasets", "language", "tags"} <= set(front_matter)
-    scores = json.loads((runs[1] / "eval.json").read_text())["scores"]
+    scores = json.loads((runs[1] / "scores/held_out.json").read_text())["scores"]
     (measured,) = [s["value"] for s in scores if s["metric"] == "explained_variance"]
     assert f"{measured:.4f}" in text
     assert "SAE.from_pretrained('me/my-saes', 'weighted')" in text
@@ -88,8 +88,8 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("file", "field"),
     [
-        ("eval.json", "held_out"),
-        ("eval.json", "scores"),
+        ("scores/held_out.json", "held_out"),
+        ("scores/held_out.json", "scores"),
         ("run.json", "versions"),
         ("sae/cfg.json", "d_sae"),
         ("sae/cfg.json", "metadata"),
@@ -112,7 +112,7 @@ def test_a_missing_field_is_named(
 def test_a_run_that_was_not_measured_is_refused(
     wsae: Wsae, runs: list[Path], tmp_path: Path
 ) -> None:
-    (runs[0] / "eval.json").unlink()
+    (runs[0] / "scores/held_out.json").unlink()
     exit_code, printed = wsae("card", *runs, "--output", tmp_path / "card.md")
     assert exit_code == 2
     assert "`wsae eval` makes it" in printed

@@ -171,8 +171,9 @@ def _metric(name: str, value: float, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def _bench(folder: Path, names: list[str]) -> None:
-    """scores.json as `wsae bench` writes it, with one remark about one SAE."""
+def _bench(folder: Path, runs: dict[str, Path]) -> None:
+    """The scores as `wsae bench` writes it, with one remark about one SAE."""
+    names = list(runs)
     records = [
         Record(
             *("sparse_probing", name, "arm", "model hook", "p", name, seed, {"seed": seed}, 1.0),
@@ -190,14 +191,15 @@ def _bench(folder: Path, names: list[str]) -> None:
     versions = {"sae-bench": "0.6.0"}
     failures = {"core": f"OSError: {folder}/models/missing.bin"}
     refused = {"ravel": "cannot be run"}
-    write_scores(folder, records, 0, 1, "quick", failures, refused, versions)
+    write_scores(folder, records, 0, 1, "quick", failures, refused, versions, runs)
 
 
 def test_saebench_with_chance_noise_and_caveats(
     wsae: Wsae, comparison: Path, tmp_path: Path
 ) -> None:
-    names = [record.sae_id for record in read_records([comparison])]
-    _bench(comparison / "saebench", [name for name in names if "constant" not in name])
+    runs = {record.sae_id: record.run.path for record in read_records([comparison])}
+    names = list(runs)
+    _bench(comparison / "saebench", {n: path for n, path in runs.items() if "constant" not in n})
     output = tmp_path / "card" / "README.md"
     code, printed = wsae("card", comparison, "--output", output)
     assert code == 0, printed

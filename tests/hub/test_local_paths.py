@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
 from wsae_plugin.hub.local_paths import dataset_and_split, is_local, without_local_paths
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 
 REPO = "me/my-saes"
 pytestmark = [
@@ -88,7 +88,7 @@ def test_a_local_held_out_text_is_a_name(
     hub: FakeHub, wsae: Wsae, runs: list[Path], texts: list[Path], tmp_path: Path
 ) -> None:
     evaluate_runs(runs, EvalSettings(str(texts[0]), 2, 2, 0))
-    assert str(texts[0]) in (runs[0] / "eval.json").read_text()
+    assert str(texts[0]) in (runs[0] / "scores/held_out.json").read_text()
     code, output = wsae("push", *runs, "--repo", REPO, "--json")
     assert code == 0, output
     assert '"not_measured_again": {}' in output, "it is here, so it was measured"
@@ -98,7 +98,9 @@ def test_a_local_held_out_text_is_a_name(
             assert str(private).encode() not in content, name
     assert "`held-out-0.jsonl`" in files["README.md"].decode()
     assert "a file that is not published" in files["README.md"].decode()
-    assert json.loads(files["weighted/eval.json"])["held_out"]["dataset_is_local"] is True
+    assert (
+        json.loads(files["weighted/scores/held_out.json"])["held_out"]["dataset_is_local"] is True
+    )
 
     code, output = wsae("verify", REPO)
     assert code == 0, output
@@ -121,7 +123,9 @@ def test_a_local_held_out_text_is_a_name(
 
 def test_dataset_is_for_local_texts_only(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:
     assert wsae("push", *runs, "--repo", REPO)[0] == 0
-    assert "bundled-held-out" in hub.repositories[REPO].files["weighted/eval.json"].decode()
+    assert (
+        "bundled-held-out" in hub.repositories[REPO].files["weighted/scores/held_out.json"].decode()
+    )
     code, output = wsae("verify", REPO, "--dataset", "bundled-held-out")
     assert code == 2
     assert "leave it out" in output

@@ -27,7 +27,7 @@ EVALS = (
 )
 CATEGORIES = {
     "run", "eval", "metric", "label", "value", "direction", "headline",
-    "chance", "control", "noise", "spread", "note",
+    "chance", "control", "noise", "spread", "note", "unit", "definition",
 }  # fmt: skip
 
 
@@ -101,10 +101,12 @@ def test_twice_is_the_same(
     assert documents[0]["scores"] == documents[1]["scores"]
     assert sorted(package.glob("artifacts/**/*")) == before  # absorption would write there
     assert list(in_a_repository.iterdir()) == [in_a_repository / ".git"]
-    _check_document(documents[0], tmp_path / "once", evals)
+    _check_document(documents[0], comparison, tmp_path / "once", evals)
 
 
-def _check_document(document: dict[str, Any], folder: Path, evals: list[str]) -> None:
+def _check_document(
+    document: dict[str, Any], comparison: Path, folder: Path, evals: list[str]
+) -> None:
     assert json.loads((folder / "scores.json").read_text()) == document
     assert list(document["evals"]) == evals
     for name in evals:
@@ -117,6 +119,12 @@ def _check_document(document: dict[str, Any], folder: Path, evals: list[str]) ->
             assert str(folder) not in text
             assert "bundled/python-neox" in text
     assert {score["run"] for score in document["scores"]} == {"sae", "alpha-1"}
+    assert all(score["definition"] for score in document["scores"])
+    for run in ("sae", "alpha-1"):
+        own = json.loads((comparison / "runs" / run / "scores" / "saebench.json").read_text())
+        expected = [score for score in document["scores"] if score["run"] == run]
+        assert [{"run": own["run"], **score} for score in own["scores"]] == expected
+        assert list(own["evals"]) == evals
     assert all(set(score) == CATEGORIES for score in document["scores"])
     assert any(score["headline"] for score in document["scores"])
     assert all(s["value"] is not None or s["note"] for s in document["scores"])

@@ -19,7 +19,7 @@ from tests.cli.test_faults import wsae
 from tests.hostile import Carried, World, plain_model, plant_tokenizer, planted_data, remote_model
 from tests.saebench.conftest import make_run
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.evaluation.held_out import held_out_source
+from wsae_plugin.measures.held_out import held_out_source
 from wsae_plugin.remote_code import guarded, trusting
 from wsae_plugin.saebench import bench as bench_module
 

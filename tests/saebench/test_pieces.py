@@ -19,7 +19,6 @@ from tests.saebench.conftest import make_run
 from wsae_plugin.assets import bundled_model_path
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.plots.comparison_definitions import definition
 from wsae_plugin.saebench import evals
 from wsae_plugin.saebench.bench import planned
 from wsae_plugin.saebench.evals.absorption import word_position
@@ -30,7 +29,7 @@ from wsae_plugin.saebench.measure import seeded
 from wsae_plugin.saebench.models import bench_model
 from wsae_plugin.saebench.records import Record, values_of
 from wsae_plugin.saebench.request import Request, output_folder
-from wsae_plugin.saebench.scores import scores_of
+from wsae_plugin.saebench.scores import definition, scores_of
 from wsae_plugin.saebench.stage import Stage
 
 
@@ -40,7 +39,7 @@ def test_metrics_that_failed_an_audit_have_no_direction(name: str) -> None:
     assert {metric.direction for metric in evaluation.metrics({"n_values": [2, 10]})} == {"none"}
     (note,) = evaluation.notes(None)  # type: ignore[arg-type]
     assert "arXiv 2605.18229" in note
-    assert "nothing is concluded" in definition({"eval": f"saebench/{name}", "metric": name})
+    assert "nothing is concluded" in definition(f"saebench/{name}", name)
 
 
 def test_the_stage_hides_the_users_repository(in_a_repository: Path) -> None:

@@ -86,7 +86,7 @@ def card(
         check_repo_name(repo)
     records = read_records(runs)
     options = {"repo": repo, "author": author, "license": license_, "language": language}
-    text, figures = render(runs, records, baseline, options, saebench_of(runs, records))
+    text, figures = render(runs, records, baseline, options, saebench_of(records))
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, png in figures.items():
         (output.parent / name).parent.mkdir(parents=True, exist_ok=True)
@@ -114,11 +114,7 @@ def render(
     from wsae_plugin.hub.gamma_summary import for_figure, gamma_summaries
     from wsae_plugin.hub.records import read_records
     from wsae_plugin.hub.saebench_section import saebench_section
-    from wsae_plugin.plots.comparison_definitions import definition, eval_label
     from wsae_plugin.plots.gamma import gamma_spectrum
-
-    def describe(score: Mapping[str, Any]) -> tuple[str, str]:
-        return eval_label(score["eval"]), definition(dict(score))
 
     other = None if baseline is None else read_records([baseline])[0]
     gammas = gamma_summaries(records)
@@ -126,7 +122,7 @@ def render(
         records,
         CardOptions(**options, baseline=other, report=_report(runs)),
         gammas,
-        saebench_section(saebench, records, describe),
+        saebench_section(saebench, records),
     )
     figures: dict[str, bytes] = {}
     for hook, summary in gammas.items():
@@ -154,8 +150,8 @@ def _report(runs: Sequence[Path]) -> Mapping[str, Any] | None:
     """What `wsae report` would say, where the SAEs are those of one comparison."""
     from wsae_plugin.compare.manifest import MANIFEST_FILENAME
     from wsae_plugin.hub.local_paths import without_local_paths
-    from wsae_plugin.saebench.summary import summarize
-    from wsae_plugin.saebench.summary_inputs import read_inputs
+    from wsae_plugin.report.inputs import read_inputs
+    from wsae_plugin.report.summary import summarize
 
     (first, *others) = runs
     is_comparison = first.is_file() or (first / MANIFEST_FILENAME).is_file()

@@ -1,16 +1,23 @@
-"""`wsae demo`: the whole comparison on the bundled model, and a report."""
+"""`wsae demo`: compare → eval → report on the bundled model, in one command."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
+from wsae_plugin.cli.report import show, write_report
 from wsae_plugin.cli.train import print_json
+
+CONFIG = Path(__file__).parents[1] / "assets" / "demo.yaml"
+SEEDS, BATCHES, BATCH_SIZE_PROMPTS = 2, 16, 6
+
+_COMMAND = "wsae demo"
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
 _HELP = "\n\n".join(
@@ -21,12 +28,14 @@ _HELP = "\n\n".join(
         "(SAELens's own), α = 0.5 and α = 1, one with the weights of α = 1 on the wrong "
         "dimensions (shuffled), and one with α = −0.5 (opposite). Each seed trains all five "
         "from one pass of the language model, on the same batches and from the same initial "
-        "weights. Held-out text then says what each explains under every Γ, what it costs the "
-        "model in cross-entropy, and how sure that is.",
+        "weights. Held-out text then says what each explains under Γ and without, what it costs "
+        "the model in cross-entropy, and how sure that is. It is `wsae compare`, `wsae eval` and "
+        "`wsae report` in one.",
         "\b\n  wsae demo\n  wsae demo --seed 1 --output demo-1",
-        "The folder gets report.html (one file, opens offline), demo.json (every number), PNG "
-        "figures, and the SAEs in saes/, which plain SAELens loads; config.yaml repeats the "
-        "training with `wsae train`. The same seed gives the same numbers on the same machine.",
+        "The folder gets report.html (one file, opens offline), report.md, report.json (every "
+        "number) and what those commands leave: manifest.json, comparison.yaml, which repeats the "
+        "training with `wsae compare`, and the SAEs in runs/*/sae, which plain SAELens loads. The "
+        "same seed gives the same numbers on the same machine.",
         "Exit codes: 0 done, 1 failed or interrupted, 2 the folder is not free and nothing was "
         "written.",
     )
@@ -44,59 +53,88 @@ def demo(
         int, typer.Option("--seed", min=0, help="Which initial weights and order of the data.")
     ] = 0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print demo.json on stdout, and nothing else there.")
+        bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
-    # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.demo.run import run_demo
-    from wsae_plugin.plots.report import write_report
-
-    result = run_demo(output, seed)
-    report = write_report(output)
+    summary = run_demo(output, seed)
     if as_json:
-        print_json(result)
+        print_json(summary)
     else:
-        _show(result, report)
+        show(summary, [output / f"report.{ending}" for ending in ("html", "md", "json")])
 
 
 demo.__doc__ = _HELP
 
 
-def _show(result: dict[str, Any], report: Path) -> None:
-    from wsae_plugin.plots.report import columns
-    from wsae_plugin.plots.verdict import headline, sparsity
+def run_demo(output: Path, seed: int, config: Path = CONFIG) -> dict[str, Any]:
+    """Compare, measure and report; nothing is written before all of it is done.
 
-    console = Console()
-    table = Table(
-        title="On held-out text", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
-    table.add_column("SAE", min_width=11)
-    for heading, _ in columns(result):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for arm in result["arms"]:
-        cells = [_cell(arm, path) for _, path in columns(result)]
-        table.add_row(arm["label"].replace(", ", ",\n"), *cells)
-    console.print(table)
-    console.print(
-        "EV: explained variance. CE: cross-entropy. ±: half the 95 % interval, over held-out "
-        "batches or over seeds, whichever is wider. Second line: paired difference to the SAE, * "
-        "if larger than its ±; of twenty that are none, one would be.",
-        style="dim",
-        highlight=False,
-    )
-    for sentence in (*headline(result), sparsity(result)):
-        console.print(f"• {sentence}", markup=False, highlight=False)
-    console.print(f"report: {report}", markup=False, highlight=False, soft_wrap=True)
+    Args:
+        output: Gets the comparison with its report. What a former demonstration left is replaced,
+            other files are left alone.
+        seed: Which seeds are used: the first is `seed * SEEDS`.
+        config: Of the comparison.
+
+    Returns:
+        What report.json holds.
+
+    Raises:
+        BadInputError: `output` is not free.
+        RunFailedError: The training failed or was interrupted.
+    """
+    # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from wsae_plugin.compare.plan import load_comparison_config
+    from wsae_plugin.compare.run import run_comparison
+    from wsae_plugin.errors import RunFailedError
+    from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+    from wsae_plugin.threads import torch_threads
+    from wsae_plugin.training import TrainingInterruptedError
+
+    _refuse_unless_ours(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    seeds = [*range(seed * SEEDS, (seed + 1) * SEEDS)]
+    comparison = load_comparison_config(config, [f"seeds={seeds}"])
+    with (
+        torch_threads(1),
+        tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as name,
+    ):
+        made = Path(name) / "demo"
+        try:
+            run_comparison(comparison, made, command=f"{_COMMAND} --seed {seed}")
+        except TrainingInterruptedError:
+            raise RunFailedError(f"interrupted while training; {output} is as it was") from None
+        except RunFailedError as error:
+            # What went wrong, without the folder that is about to be removed.
+            cause = error.__cause__ or error
+            raise RunFailedError(f"the demo's training failed: {cause}") from error
+        shutil.rmtree(made / "groups")
+        evaluate_runs([made], EvalSettings(batches=BATCHES, batch_size_prompts=BATCH_SIZE_PROMPTS))
+        summary, _ = write_report(made, made)
+        output.mkdir(exist_ok=True)
+        for path in made.iterdir():
+            if path.is_dir():
+                shutil.rmtree(output / path.name, ignore_errors=True)
+            os.replace(path, output / path.name)
+    return summary
 
 
-def _cell(arm: dict[str, Any], path: tuple[str, ...]) -> str:
-    from wsae_plugin.plots.verdict import is_clear, signed
+def _refuse_unless_ours(output: Path) -> None:
+    """Refuse a folder that holds anything but a former demonstration, or a link out of it."""
+    from wsae_plugin.errors import BadInputError
+    from wsae_plugin.files import refuse_links
 
-    score, difference = arm["scores"], arm["difference"]
-    for name in path:
-        score, difference = score[name], difference[name]
-    value = f"{score['value']:.4f}±{score['spread']:.4f} "
-    if arm["role"] == "baseline":
-        return value
-    paired = signed(difference).replace(" ", "")
-    return f"{value}\n{paired}{'*' if is_clear(difference) else ' '}"
+    if output.exists() and not output.is_dir():
+        raise BadInputError(f"--output {output}: is a file; give a folder")
+    if not output.exists() or not any(output.iterdir()):
+        return
+    refuse_links(output)
+    manifest = output / "manifest.json"
+    try:
+        is_ours = json.loads(manifest.read_text(encoding="utf-8"))["command"].startswith(_COMMAND)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        is_ours = False
+    if not is_ours:
+        raise BadInputError(
+            f"--output {output}: is not empty and holds no former demonstration (a {manifest.name} "
+            f"of `{_COMMAND}`); choose another folder"
+        )

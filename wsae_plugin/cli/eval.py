@@ -19,8 +19,10 @@ _HELP = "\n\n".join(
         "Measure trained SAEs on text that none of them has seen.",
         "Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. All "
         "SAEs of one language model are measured on the same tokens, and every run folder gets "
-        "eval.json. Runs that have been measured with the same settings are left alone. A folder "
-        "may come from elsewhere: of the model that it names, safetensors alone are read.",
+        "scores/held_out.json (of a run of several SAEs, every folder in saes/). SAEs of a "
+        "synthetic model are measured on new samples of it. Runs that have been measured with the "
+        "same settings are left alone. A folder may come from elsewhere: of the model that it "
+        "names, safetensors alone are read.",
         "\b\n  wsae eval comparison\n"
         "  wsae eval runs/seed-0 runs/seed-1 --batches 64\n"
         "  wsae eval runs/mine --dataset my-held-out.jsonl --json",
@@ -28,7 +30,7 @@ _HELP = "\n\n".join(
         "it are explained variance under Γ, what the language model loses when it reads the "
         "reconstruction (cross-entropy recovered, KL divergence), L0, dead latents, the agreement "
         "between seeds, and how consistent the tokens are that excite a latent most.",
-        "Chance is no zero: eval.json has beside each score what a random answer would get "
+        "Chance is not 0: held_out.json has beside each score what a random answer would get "
         "(chance), and what the same measure says of activations shuffled over the tokens of "
         "each context, or of rotated decoders (control). The token scores of random directions of "
         "the activations are there too, far above chance: a latent must exceed those. All token "
@@ -66,11 +68,11 @@ def eval_(
         bool, typer.Option("--force", help="Measure again what has been measured.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print every eval.json on stdout, as one list.")
+        bool, typer.Option("--json", help="Print every held_out.json on stdout, as one list.")
     ] = False,
 ) -> None:
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
+    from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 
     settings = EvalSettings(dataset, batches, batch_size_prompts, seed)
     documents = evaluate_runs(runs, settings, force)
@@ -83,7 +85,8 @@ def eval_(
 eval_.__doc__ = _HELP
 
 
-# What the table shows, in its order: heading and legend. All that is measured is in eval.json.
+# What the table shows, in its order: heading and legend. All that is measured is in
+# scores/held_out.json.
 _COLUMNS = {
     "explained_variance": ("EV", "explained variance, unweighted"),
     "weighted_explained_variance": ("EV, Γ", "under the strongest Γ of the pair"),
@@ -92,6 +95,7 @@ _COLUMNS = {
     "l0": ("L0", "active latents"),
     "dead_share": ("dead", "share of latents"),
     "token_consistency": ("token", "how often two of a latent's top tokens are the same"),
+    "mcc": ("MCC", "mean |cosine| with the true features"),
     "seed_consistency": ("seeds", "|cosine| of matched latents of two seeds"),
 }
 _RANDOM_DIRECTIONS = "_of_random_directions"
@@ -132,7 +136,7 @@ def _show(documents: list[dict[str, Any]]) -> None:
     legend += [
         "±: half the 95 % interval over held-out batches",
         "chance, control, directions (random directions of the activations): means over the runs",
-        "more: eval.json in each run folder",
+        "more: scores/held_out.json in each run folder",
     ]
     console.print("; ".join(legend) + ".", style="dim", highlight=False, markup=False)
 

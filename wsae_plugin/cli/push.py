@@ -69,7 +69,7 @@ def push(
 
     check_repo_name(repo)
     records = read_records(runs)
-    saebench = saebench_of(runs, records)
+    saebench = saebench_of(records)
     options = {"repo": repo, "author": author, "license": license_, "language": language}
     text, figures = render(runs, records, baseline, options, saebench)
     bundle = make_bundle(records, text, figures, saebench, check_records(records))

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 
 from wsae_plugin.cli.train import print_json
 
@@ -14,21 +16,24 @@ from wsae_plugin.cli.train import print_json
 _HELP = "\n\n".join(
     (
         "Say what weighting did: a comparison folder's scores, paired, tested and drawn.",
-        "Reads manifest.json, runs/*/eval.json (of `wsae eval`) and saebench/scores.json (of "
-        "`wsae bench`); one of the two is enough, and what is missing is named. Every arm is "
-        "compared with the baseline that saw the same data from the same initial weights. The seed "
-        "is the unit: layers are averaged within it. Pairs that differ in model, hook, d_sae, "
-        "sparsity or held-out text are refused and listed.",
+        "Reads manifest.json and scores/*.json of every run (held_out.json of `wsae eval`, "
+        "saebench.json of `wsae bench`); one of them is enough, and what is missing is named. "
+        "Every arm is compared with the baseline that saw the same data from the same initial "
+        "weights. The seed is the unit: layers are averaged within it. Pairs that differ in model, "
+        "hook, d_sae, sparsity or held-out text are refused and listed. Of a run folder of "
+        "`wsae train`, which is compared with nothing, the report shows the scores themselves.",
         "\b\n  wsae report comparison\n  wsae report comparison --output site --json",
         "Writes report.html (one file, opens offline, prints, dark and light), report.md and "
         "report.json (every number); former ones are replaced.",
-        "Exit codes: 0 done, whatever was found; 1 failed; 2 no comparison folder, or no scores.",
+        "Exit codes: 0 done, whatever was found; 1 failed; 2 no such folder, or no scores.",
     )
 )
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What `wsae compare` made.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What `wsae compare` or `wsae train` made.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -39,32 +44,54 @@ def report(
         bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
-    from wsae_plugin.errors import BadInputError
-    from wsae_plugin.files import write_json_atomic
-    from wsae_plugin.hub.local_paths import without_local_paths
-    from wsae_plugin.plots.comparison import write_comparison_report
-    from wsae_plugin.saebench.summary import summarize
-    from wsae_plugin.saebench.summary_inputs import read_inputs
-
     target = output or (folder.parent if folder.is_file() else folder)
-    if target.exists() and not target.is_dir():
-        raise BadInputError(f"--output {target}: is a file; give a folder")
-    # A report is for others too, as a card is.
-    summary: dict[str, Any] = without_local_paths(summarize(read_inputs(folder)))
-    target.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(target / "report.json", summary)
-    files = write_comparison_report(target)
+    summary, files = write_report(folder, target)
     if as_json:
         print_json(summary)
     else:
-        _show(summary, [*files, target / "report.json"])
+        show(summary, files)
 
 
 report.__doc__ = _HELP
 
 
-def _show(summary: dict[str, Any], files: list[Path]) -> None:
+def write_report(folder: Path, target: Path) -> tuple[dict[str, Any], list[Path]]:
+    """Summarize `folder` and write the three files into `target`; what they say, and where.
+
+    Raises:
+        BadInputError: The target is a file, or see `read_inputs`.
+    """
+    from wsae_plugin.errors import BadInputError
+    from wsae_plugin.hub.local_paths import without_local_paths
+    from wsae_plugin.report.inputs import read_inputs
+    from wsae_plugin.report.page import write_pages
+    from wsae_plugin.report.summary import summarize
+
+    if target.exists() and not target.is_dir():
+        raise BadInputError(f"--output {target}: is a file; give a folder")
+    # A report is for others too, as a card is.
+    summary: dict[str, Any] = without_local_paths(summarize(read_inputs(folder)))
+    return summary, write_pages(target, summary)
+
+
+def show(summary: dict[str, Any], files: list[Path]) -> None:
+    """Print the differences, the verdict, what is missing, and where the files are."""
+    from wsae_plugin.report import text
+
     console = Console()
+    others = [arm for arm in summary["arms"] if arm["role"] != "baseline"]
+    if summary["compared"]["n_pairs"]:
+        baseline = next(arm for arm in summary["arms"] if arm["role"] == "baseline")
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for label in ("metric", baseline["label"], *(arm["label"] for arm in others)):
+            table.add_column(label, justify="left" if label == "metric" else "right")
+        for metric in text.headline(summary):
+            entries = [metric["arms"].get(arm["name"]) for arm in others]
+            cells = [entry and text.short_text(entry) for entry in entries]
+            table.add_row(text.title(metric), text.level_text(metric["baseline"]), *cells)
+        console.print(table)
+        legend = "Others: mean paired difference, ± half its 95 % interval over held-out batches."
+        console.print(legend, style="dim", highlight=False)
     for sentence in summary["verdict"]:
         console.print(f"• {sentence}", markup=False, highlight=False)
     for name, entries in (("not paired", "refused_pairs"), ("missing", "missing")):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.evaluation.evaluated_run import config_for_here
+from wsae_plugin.measures.evaluated_run import config_for_here
 
 # What decides which numbers are measured; cfg.json must not leave them to the other.
 _NEEDED = (

@@ -13,7 +13,6 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from wsae_plugin.compare.manifest import MANIFEST_FILENAME
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import sha256_of
@@ -25,8 +24,8 @@ from wsae_plugin.hub.exported import load_exported
 from wsae_plugin.hub.local_paths import without_local_paths
 from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord
 from wsae_plugin.hub.remeasure import TOLERANCES, needs_local_text, remeasure, why_not_at_hand
-from wsae_plugin.json_fields import read_json
 from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.scores import read_scores
 from wsae_plugin.yaml_file import to_yaml
 
 ROOT_CONFIG = "config.json"
@@ -70,7 +69,7 @@ def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
 
     Raises:
         BadInputError: An SAE does not load, its configs do not agree, or its scores are not those
-            in its eval.json.
+            in its scores/held_out.json.
     """
     for record in records:
         load_exported(record.run.sae)
@@ -85,7 +84,9 @@ def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
         shown = "; ".join(
             f"{d.sae_id}: {d.what} is {d.found}, recorded {d.recorded}" for d in differences
         )
-        raise BadInputError(f"eval.json is not of these weights: {shown}; run `wsae eval` again")
+        raise BadInputError(
+            f"{EVAL_FILENAME} is not of these weights: {shown}; run `wsae eval` again"
+        )
     return {sae_id: reason for sae_id, reason in reasons.items() if reason is not None}
 
 
@@ -133,27 +134,19 @@ def make_bundle(
     return Bundle(files, unchecked or {})
 
 
-def saebench_of(paths: Sequence[Path], records: Sequence[SAERecord]) -> dict[str, Any] | None:
-    """The scores of saebench/scores.json in comparison folders that are of these SAEs.
-
-    Without any path of this machine.
+def saebench_of(records: Sequence[SAERecord]) -> dict[str, Any] | None:
+    """The scores of these SAEs' scores/saebench.json together, without any path of this machine.
 
     Raises:
-        BadInputError: The file is there and broken.
+        BadInputError: A file is broken.
     """
-    names = {record.sae_id for record in records}
     merged: dict[str, Any] = {"bench": 1, "evals": {}, "refused": {}, "versions": {}, "scores": []}
-    for path in paths:
-        folder = path.parent if path.name == MANIFEST_FILENAME else path
-        file = folder / "saebench" / "scores.json"
-        if file.is_file():
-            document = read_json(file, "wsae bench")
-            try:
-                merged["scores"] += [score for score in document["scores"] if score["run"] in names]
-                for field in ("evals", "refused", "versions"):
-                    merged[field] |= document.get(field, {})
-            except (KeyError, TypeError):
-                raise BadInputError(f"{file}: scores: missing, or without run") from None
+    for record in records:
+        found = read_scores(record.run.path).get("saebench")
+        if found is not None:
+            merged["scores"] += [{"run": record.sae_id, **dict(score)} for score in found.scores]
+            for field in ("evals", "refused", "versions"):
+                merged[field] |= getattr(found, field)
     return without_local_paths(merged) if merged["scores"] else None
 
 

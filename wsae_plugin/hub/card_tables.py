@@ -151,7 +151,7 @@ def proxy_cell(record: SAERecord) -> str:
 
 def own_weighted(record: SAERecord) -> Score:
     """Explained variance under the Γ that the SAE was trained with."""
-    missing = Score(None, None, "not in eval.json")
+    missing = Score(None, None, "not in scores/held_out.json")
     own = record.scores.get("own_weighted_explained_variance")
     return own or record.scores.get("weighted_explained_variance", missing)
 

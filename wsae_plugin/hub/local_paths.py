@@ -23,7 +23,7 @@ def is_local(dataset: str) -> bool:
 
 
 def dataset_and_split(recorded: str) -> tuple[str, str | None]:
-    """`name (split)`, as eval.json has it, in its two parts; a name may hold parentheses too."""
+    """`name (split)`, as scores have it, in its two parts; a name may hold parentheses too."""
     found = _SPLIT.fullmatch(recorded)
     if found is None or Path(recorded).exists():
         return recorded, None

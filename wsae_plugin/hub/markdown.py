@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from wsae_plugin.report.text import table
+
+__all__ = ["bibtex", "code", "plain", "table", "table_of_differences"]
+
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$^=:@-])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
@@ -28,18 +32,6 @@ def code(text: object) -> str:
     fence = "`" * (longest + 1)
     space = " " if longest else ""
     return f"{fence}{space}{line}{space}{fence}"
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table of cells that are Markdown already.
-
-    Args:
-        headings: of the columns.
-        rows: one cell a column.
-        left: how many columns, from the first, are aligned to the left; the others to the right.
-    """
-    rule = [":--" if column < left else "--:" for column in range(len(headings))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
 
 
 def table_of_differences(

@@ -12,7 +12,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.json_fields import JsonSection, read_json
 from wsae_plugin.yaml_file import read_yaml
 
-EVAL_FILENAME = "eval.json"
+EVAL_FILENAME = "scores/held_out.json"
 REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
 _SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
 
@@ -45,7 +45,7 @@ class SAERecord:
         cfg: SAELens's cfg.json.
         config: The resolved config of its training.
         record: run.json.
-        evaluation: eval.json.
+        evaluation: scores/held_out.json.
         scores: metric → score on held-out text.
         arm: Its arm in manifest.json; None for a run folder of `wsae train`.
     """

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
-from wsae_plugin.evaluation.evaluate_runs import EvalSettings, evaluate_runs
 from wsae_plugin.hub.card import base_model
 from wsae_plugin.hub.local_paths import dataset_and_split, is_local, last_name
+from wsae_plugin.hub.records import EVAL_FILENAME
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources.opening import cached_config
 
 TOLERANCES = {"explained_variance": 1e-4, "l0": 1e-2}
@@ -54,7 +55,7 @@ def why_not_at_hand(
 
     Args:
         cfg: Its cfg.json.
-        evaluation: Its eval.json.
+        evaluation: Its scores/held_out.json.
         dataset: Where the held-out text is, if it was a local one.
     """
     metadata = cfg["metadata"]
@@ -79,10 +80,10 @@ def why_not_at_hand(
 
 
 def remeasure(folders: Mapping[str, Path], dataset: str | None = None) -> list[Difference]:
-    """Measure SAEs again, on the tokens of their eval.json.
+    """Measure SAEs again, on the tokens of their scores/held_out.json.
 
     Args:
-        folders: sae_id → a folder with config.yaml, eval.json and sae/. None is written to.
+        folders: sae_id → a folder with config.yaml, its scores and sae/. None is written to.
         dataset: Where the held-out text is that was a local one; None for where it was.
 
     Returns:
@@ -144,4 +145,4 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "eval.json").read_text(encoding="utf-8"))
+    return json.loads((folder / EVAL_FILENAME).read_text(encoding="utf-8"))

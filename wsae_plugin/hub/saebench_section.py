@@ -11,11 +11,9 @@ from wsae_plugin.hub.markdown import code, plain, table
 from wsae_plugin.hub.records import SAERecord
 from wsae_plugin.hub.variant_tables import label_cell
 from wsae_plugin.hub.variants import is_worth_grouping, level, variants_of
+from wsae_plugin.report.text import eval_label
 
 _ARROWS = {"up": " ↑", "down": " ↓"}
-
-Describe = Callable[[Mapping[str, Any]], tuple[str, str]]
-"""A score → the name of its evaluation and what it measures, as `wsae report` has them."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,13 @@ class SAEBenchSection:
 
 
 def saebench_section(
-    document: Mapping[str, Any] | None, records: Sequence[SAERecord], describe: Describe
+    document: Mapping[str, Any] | None, records: Sequence[SAERecord]
 ) -> SAEBenchSection | None:
-    """From scores.json; None without any headline score of these SAEs.
+    """From `saebench_of`; None without any headline score of these SAEs.
 
     Args:
-        document: The content of scores.json.
+        document: As `saebench_of` gives it.
         records: The SAEs.
-        describe: Names and definitions.
     """
     columns: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for score in document["scores"] if document else ():
@@ -64,7 +61,7 @@ def saebench_section(
     return SAEBenchSection(
         by_variant or by_sae,
         by_sae if grouped else "",
-        [_legend(scores, describe) for scores in columns.values()],
+        [_legend(scores) for scores in columns.values()],
         _settings(document),
         failed | dict(document.get("refused", {})),
     )
@@ -117,8 +114,8 @@ def _reader(values: Mapping[str, float | None]) -> Callable[[SAERecord], float |
     return lambda record: values.get(record.sae_id)
 
 
-def _legend(scores: Sequence[Mapping[str, Any]], describe: Describe) -> str:
-    name, definition = describe(scores[0])
+def _legend(scores: Sequence[Mapping[str, Any]]) -> str:
+    name, definition = eval_label(scores[0]["eval"]), scores[0].get("definition")
     text = " ".join(filter(None, (definition, *map(plain, _notes(scores)))))
     return f"*{plain(scores[0]['label'])}* ({plain(name)})" + (f": {text}" if text else ".")
 

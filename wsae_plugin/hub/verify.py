@@ -19,6 +19,7 @@ from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
 from wsae_plugin.hub.exported import load_exported
 from wsae_plugin.hub.publish import check_repo_name
+from wsae_plugin.hub.records import EVAL_FILENAME
 from wsae_plugin.hub.remeasure import (
     TOLERANCES,
     Difference,
@@ -30,7 +31,7 @@ from wsae_plugin.hub.remeasure import (
 from wsae_plugin.hub.safe_paths import path_inside
 from wsae_plugin.json_fields import JsonSection, read_json
 
-_NEEDED = ("cfg.json", "sae_weights.safetensors", "eval.json", "training.yaml")
+_NEEDED = ("cfg.json", "sae_weights.safetensors", EVAL_FILENAME, "training.yaml")
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,10 @@ def _hashes(section: JsonSection) -> dict[str, str]:
 
 
 def _read_sae(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """cfg.json and eval.json, with fields of the types that are read of them."""
+    """cfg.json and scores/held_out.json, with fields of the types that are read of them."""
     cfg, evaluation = (
         JsonSection(read_json(folder / name, "wsae push"), f"{folder.name}/{name}")
-        for name in ("cfg.json", "eval.json")
+        for name in ("cfg.json", EVAL_FILENAME)
     )
     cfg.value("architecture", str)
     metadata = _inside(cfg, "metadata")
@@ -217,7 +218,7 @@ def _against_root(
 ) -> list[Difference]:
     values = values_of(evaluation)
     return [
-        Difference(sae_id, f"{metric} in eval.json", str(value), str(values.get(metric)))
+        Difference(sae_id, f"{metric} in {EVAL_FILENAME}", str(value), str(values.get(metric)))
         for metric, value in entry["metrics"].items()
         if values.get(metric) != value
     ]
@@ -239,5 +240,5 @@ def _as_run(published: Path, target: Path) -> Path:
         if path.suffix == ".safetensors" or path.name == "cfg.json":
             shutil.copyfile(path, target / "sae" / path.name)
     shutil.copyfile(published / "training.yaml", target / "config.yaml")
-    shutil.copyfile(published / "eval.json", target / "eval.json")
+    shutil.copytree(published / "scores", target / "scores")
     return target

@@ -36,7 +36,9 @@ class Planned(NamedTuple):
 
 
 def bench(paths: Sequence[Path], output: Path, request: Request) -> dict[str, Any]:
-    """Measure runs with SAEBench and write `scores.json`, results and records into `output`.
+    """Measure runs with SAEBench; write `scores.json`, results and records into `output`.
+
+    Every run's own folder gets scores/saebench.json.
 
     What is there from before, of the same SAE under the same config, seed, data and model, is kept.
 
@@ -92,6 +94,7 @@ def bench(paths: Sequence[Path], output: Path, request: Request) -> dict[str, An
                         failures,
                         REFUSED,
                         library.versions(),
+                        {item.sae.name: item.sae.run.path for item in plan},
                     )
     if failures:
         raise RunFailedError("; ".join(failures.values()))

@@ -1,0 +1,171 @@
+"""The report of a comparison: one page that loads nothing, figures, and Markdown."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.made_up import METRICS, Plan, write_comparison
+from wsae_plugin.plots.style import new_figure
+from wsae_plugin.report.figures import FIGURES, drawable, style
+from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.report.page import markdown, render, write_pages
+from wsae_plugin.report.summary import summarize
+from wsae_plugin.report.svg import inline_svg
+from wsae_plugin.report.text import eval_label
+from wsae_plugin.saebench.scores import definition
+
+MOVED = {"ce_loss_score": 0.02, "explained_variance": -0.03}
+PLAN = Plan({"alpha-1": MOVED, "shuffled": {"explained_variance": -0.03}}, k=(16, 32))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_comparison(tmp_path_factory.mktemp("report") / "comparison", PLAN)
+    write_pages(folder, summarize(read_inputs(folder)))
+    return folder
+
+
+@pytest.fixture
+def report(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href"):
+                self.loaded.append(value or "")
+
+
+def parsed(text: str) -> _Page:
+    page = _Page()
+    page.feed(text)
+    return page
+
+
+def test_the_page_is_one_file_that_loads_nothing(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = parsed(text)
+    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    assert all(target.startswith("#") for target in page.loaded)
+    assert {target[1:] for target in page.loaded} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
+    assert "@import" not in text
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+    assert "a model with &lt;angles&gt;" in text
+    assert "absorption <fraction>" not in text
+
+
+def test_the_page_says_what_the_json_says(folder: Path, report: dict[str, Any]) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    plain = html.unescape(re.sub(r"<[^>]+>", "", text))
+    for sentence in report["verdict"]:
+        assert sentence in plain
+    table = text[text.index("<table>") : text.index("</table>")]
+    rows = re.findall(r"<tr>.*?</tr>", table, flags=re.DOTALL)
+    assert len(rows) == 1 + sum(m[4] for m in METRICS)
+    row = next(row for row in rows if "CE loss score" in row)
+    # words, not only colours
+    assert "✓ better" in row
+    assert "20 / 0 / 0" in row
+    assert "beyond shuffled" in row
+    row = next(row for row in rows if "explained variance" in row)
+    assert row.count("✗ worse") == 2
+    assert "shuffled as much" in row
+    assert "Student's 95 % interval of the mean over the 5 seeds" in plain
+    for name in ("wsae compare some.yaml", "sae-bench 0.6.0", "needs Gemma", "seeds:"):
+        assert name in plain
+
+
+def test_dark_light_and_print(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    assert "currentColor" in text
+    figures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+    assert len(figures) == 6
+    for figure in figures:
+        assert 'role="img" aria-label="' in figure
+        assert "#000000" not in figure
+
+
+def test_figures_name_their_axes(report: dict[str, Any]) -> None:
+    figures = drawable(report)
+    assert figures == ["differences", "trade", "levels", "pareto", "gamma", "learning"]
+    for name in figures:
+        axes = [panel for panel in FIGURES[name](report).axes if panel.axison]
+        assert all(panel.get_xlabel() and panel.get_title() for panel in axes)
+    difference = FIGURES["differences"](report)
+    titles = [panel.get_title() for panel in difference.axes if panel.axison]
+    assert titles == ["explained variance ↑", "absorption <fraction> ↓", "CE loss score ↑"]
+
+
+def test_arms_differ_by_more_than_colour(report: dict[str, Any]) -> None:
+    styles = [style(report, arm["name"]) for arm in report["arms"]]
+    for field in ("color", "marker", "linestyle"):
+        assert len({str(each[field]) for each in styles}) == len(styles)
+
+
+def test_the_markdown_has_a_row_for_each_headline_metric(folder: Path) -> None:
+    lines = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) == 2 + sum(m[4] for m in METRICS)
+    assert {row.count("|") for row in rows} == {rows[0].count("|")}
+    assert "✓ better<br>+0.0" in next(row for row in rows if "CE loss score ↑" in row)
+
+
+def test_a_report_without_tests_or_figures(tmp_path: Path) -> None:
+    plan = Plan({}, seeds=(0,), layers=(1,))
+    folder = write_comparison(tmp_path / "c", plan, evals=False)
+    report = summarize(read_inputs(folder))
+    assert drawable(report) == ["differences", "levels", "learning"]
+    text = render(report)
+    assert "One seed: no intervals and no tests." in text
+    assert "✓" not in text
+    assert "Not everything has been measured" in text
+
+
+def test_a_run_folder_alone_is_shown_with_its_levels(tmp_path: Path) -> None:
+    folder = next(write_comparison(tmp_path / "c", Plan({})).glob("runs/*alpha-1*"))
+    report = summarize(read_inputs(folder))
+    assert drawable(report) == ["gamma", "learning"]
+    for text in (render(report), markdown(report)):
+        assert folder.name in text
+        assert "L0" in text and "32" in text
+        assert "nothing is compared" in text
+
+
+def test_definitions_tell_apart_what_is_named_alike() -> None:
+    assert "SAEBench's own" in definition("saebench/core", "explained_variance")
+    assert "unweighted" in definition("corrected/core", "explained_variance")
+    assert definition("x", "unheard of") == ""
+    assert eval_label("saebench/sparse_probing") == "SAEBench sparse probing"
+
+
+def test_svg_ids_belong_to_one_figure() -> None:
+    def draw(name: str) -> str:
+        figure = new_figure(2, 2)
+        figure.subplots().plot([0, 1], [0, 1], "o", color="#000000")
+        return inline_svg(figure, name, 'a "quoted" <alt>')
+
+    first, second = draw("first"), draw("second")
+    assert first == draw("first")
+    assert not set(parsed(first).ids) & set(parsed(second).ids)
+    assert "a &quot;quoted&quot; &lt;alt&gt;" in first
+    assert not re.search(r'<svg[^>]* width="', first)

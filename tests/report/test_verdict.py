@@ -1,0 +1,141 @@
+"""The sentences say what was planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.made_up import BASELINE, SHUFFLED, WEIGHTED, Plan, write_comparison
+from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.report.summary import summarize
+from wsae_plugin.report.text import interval_text, number
+
+
+def sentences(folder: Path, plan: Plan) -> list[str]:
+    return summarize(read_inputs(write_comparison(folder / "c", plan)))["verdict"]
+
+
+def test_an_arm_that_is_better(tmp_path: Path) -> None:
+    found = sentences(tmp_path, Plan({"alpha-1": {"absorption": -0.05, "ce_loss_score": 0.02}}))
+    assert found[0].startswith("WSAE, α = 1: of 3 metrics, clearly better in 2 (")
+    assert "absorption <fraction> −0.05" in found[0]
+    assert "worse in none" in found[0]
+    assert "no clear difference in 1" in found[0]
+    assert found[1].startswith("WSAE, α = 1 beside shuffled Γ, α = 1: clearly beyond it in ")
+    assert "as much" not in found[1]
+    assert "Controls against the baseline: shuffled Γ, α = 1 clear in none of 3." in found
+
+
+def test_an_arm_that_is_worse(tmp_path: Path) -> None:
+    found = sentences(tmp_path, Plan({"alpha-1": {"absorption": 0.05}}))
+    assert "better in none, clearly worse in 1 (absorption <fraction> +0.05" in found[0]
+
+
+def test_no_difference(tmp_path: Path) -> None:
+    found = sentences(tmp_path, Plan({}))
+    assert found[0].startswith("WSAE, α = 1: no clear difference in any of 3 metrics")
+    assert not any("beside" in sentence for sentence in found)
+    assert not any("few" in sentence for sentence in found)
+    assert "L0 is matched: within 0.0 % of the baseline's in every arm." in found
+
+
+def test_a_control_that_moves_as_much(tmp_path: Path) -> None:
+    moved = {"ce_loss_score": 0.02, "explained_variance": -0.03}
+    found = sentences(tmp_path, Plan({"alpha-1": moved, "shuffled": moved}))
+    assert "clearly better in 1" in found[0]
+    assert "The shuffled control moves as much in " in found[1]
+    assert "no evidence, there, that it matters which dimensions are weighted." in found[1]
+    assert "beyond" not in found[1]
+    assert "Controls against the baseline: shuffled Γ, α = 1 better in 1, worse in 1 of 3." in found
+
+
+def test_a_control_that_moves_further(tmp_path: Path) -> None:
+    effects = {"alpha-1": {"ce_loss_score": 0.02}, "shuffled": {"ce_loss_score": 0.04}}
+    found = sentences(tmp_path, Plan(effects))
+    assert "The shuffled control moves further in CE loss score: no evidence" in found[1]
+
+
+def test_no_shuffled_control(tmp_path: Path) -> None:
+    plan = Plan({"alpha-1": {"ce_loss_score": 0.02}}, arms=(BASELINE, WEIGHTED))
+    assert "WSAE, α = 1 has no shuffled control" in sentences(tmp_path, plan)[1]
+
+
+def test_an_unweighted_arm_of_another_architecture_needs_no_shuffled_control(
+    tmp_path: Path,
+) -> None:
+    gba = {**WEIGHTED, "name": "gba", "label": "GBA", "alpha": 0.0}
+    found = sentences(tmp_path, Plan({"gba": {"ce_loss_score": 0.02}}, arms=(BASELINE, gba)))
+    assert found[0].startswith("GBA: of 3 metrics, clearly better in 1")
+    assert not any("shuffled" in sentence for sentence in found)
+
+
+def test_a_control_of_another_alpha_is_not_this_arms(tmp_path: Path) -> None:
+    old = {key: value for key, value in SHUFFLED.items() if key not in ("control", "of")}
+    half = {**WEIGHTED, "name": "half", "label": "WSAE, α = 0.5", "alpha": 0.5}
+    effects = {name: {"ce_loss_score": 0.02} for name in ("alpha-1", "half")}
+    found = sentences(tmp_path, Plan(effects, arms=(BASELINE, half, WEIGHTED, old)))
+    assert "WSAE, α = 0.5 has no shuffled control" in found[1]
+    assert found[3].startswith("WSAE, α = 1 beside shuffled Γ, α = 1")
+
+
+def test_constant_gamma_is_a_control_of_its_own(tmp_path: Path) -> None:
+    constant = {**SHUFFLED, "name": "constant", "label": "Γ = cI", "control": "constant"}
+    effects = {name: {"ce_loss_score": 0.02} for name in ("alpha-1", "constant")}
+    found = " ".join(sentences(tmp_path, Plan(effects, arms=(BASELINE, WEIGHTED, constant))))
+    assert "The constant control moves as much in CE loss score" in found
+    assert "rather than the loss's scale" in found
+
+
+def test_sparsity_that_is_not_matched_comes_first(tmp_path: Path) -> None:
+    found = sentences(tmp_path, Plan({"alpha-1": {"l0": 3.2}}))
+    assert found[0].startswith("Caution: WSAE, α = 1 is not matched in sparsity: its L0 is 35.2")
+    assert "10.0 %, over 5 %" in found[0]
+    assert not any("L0 is matched" in sentence for sentence in found)
+
+
+def test_few_seeds_are_called_few(tmp_path: Path) -> None:
+    found = sentences(tmp_path, Plan({}, seeds=(0, 1, 2)))
+    assert any(sentence.startswith("3 seeds are few: a difference is called") for sentence in found)
+
+
+def test_few_seeds_alone_are_seen_beside_the_spread_over_batches(tmp_path: Path) -> None:
+    # Each batch of an arm differs from the baseline's by the same: next to no spread.
+    plan = Plan({"alpha-1": {"explained_variance": 0.03}}, scatter=0, seeds=(0, 1))
+    (sentence,) = [s for s in sentences(tmp_path, plan) if "held-out batches" in s]
+    assert sentence.startswith(
+        "Of these seeds alone, by more than the spread over held-out batches"
+    )
+    assert "WSAE, α = 1 explained variance +0.03" in sentence
+    assert "shuffled" not in sentence
+    enough = sentences(tmp_path / "enough", Plan(plan.effects, scatter=0))
+    assert not any("held-out batches" in sentence for sentence in enough)
+
+
+def test_one_seed_is_no_evidence(tmp_path: Path) -> None:
+    found = sentences(tmp_path, Plan({"alpha-1": {"ce_loss_score": 0.02}}, seeds=(0,)))
+    assert found[0].startswith("One seed: the differences are shown without intervals")
+    assert not any("clearly" in sentence for sentence in found)
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [
+        (
+            {"mean": -0.02074, "low": -0.02114, "high": -0.02031},
+            ("−0.02074", "[−0.02114, −0.02031]"),
+        ),
+        ({"mean": 43.1, "low": 40.2, "high": 46.2}, ("+43.1", "[40.2, 46.2]")),
+        ({"mean": 0.01234}, ("+0.012", "")),
+    ],
+)
+def test_differences_have_the_digits_of_their_interval(
+    difference: dict[str, float], expected: tuple[str, str]
+) -> None:
+    assert interval_text(difference) == expected
+
+
+def test_numbers_without_a_scale() -> None:
+    assert number(-0.123456) == "−0.1235"
+    assert number(1234.5, 100) == "1,234"
+    assert number(0.0, 0.0) == "0"

@@ -1,0 +1,187 @@
+"""Run folders and comparison folders → scores/held_out.json for every SAE in them.
+
+Runs that read the same model in the same contexts see the same tokens, in one pass of the model
+for as many SAEs as `SAE_BYTES` allows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.spectrum import gamma_spectrum
+from wsae_plugin.measures import MEASURES
+from wsae_plugin.measures.evaluated_run import EvaluatedRun, runs_in
+from wsae_plugin.measures.evidence import Evidence
+from wsae_plugin.measures.explained_variance import (
+    explained_variance_per_dimension,
+    is_constant,
+    variance_per_dimension,
+)
+from wsae_plugin.measures.measure import EVAL
+from wsae_plugin.measures.seed_agreement import Seeds
+from wsae_plugin.provenance import versions
+from wsae_plugin.scores import ScoreFile, read_scores
+
+logger = logging.getLogger(__name__)
+
+SAE_BYTES = 4 * 2**30
+"""SAEs that are held at once; more are measured in several passes, hook by hook."""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What is measured on.
+
+    Args:
+        dataset: `bundled-held-out`, a folder, a file or a name on the Hub; None for the held-out
+            part of what a run was trained on, which for a synthetic model are samples of it.
+        batches: the blocks that the bootstrap draws from.
+        batch_size_prompts: contexts in one of them, for a synthetic model of 128 samples each.
+        seed: of the order of the documents and of the shuffled controls.
+    """
+
+    dataset: str | None = None
+    batches: int = 32
+    batch_size_prompts: int = 8
+    seed: int = 0
+
+
+def evaluate_runs(
+    paths: Sequence[Path], settings: EvalSettings | None = None, force: bool = False
+) -> list[dict[str, Any]]:
+    """Measure the SAEs of all runs and write scores/held_out.json into the folder of each.
+
+    Special tokens count in no score and their activations are left alone, whatever a run was
+    trained on; all other positions of a context count.
+
+    Args:
+        paths: comparison folders of `wsae compare` and run folders of `wsae train`.
+        settings: None for the default.
+        force: measure again what was measured with the same settings.
+
+    Returns:
+        What scores/held_out.json holds of each SAE, in their order.
+
+    Raises:
+        BadInputError: a folder is none of the two, an SAE cannot be loaded, or there is no
+            held-out text.
+    """
+    settings = settings or EvalSettings()
+    runs = [EvaluatedRun.load(compared, settings.dataset) for compared in runs_in(paths)]
+    asked = {run.name: _asked(run, runs, settings) for run in runs}
+    documents = {
+        run.name: found
+        for run in runs
+        if not force and (found := _measured(run, asked[run.name])) is not None
+    }
+    left = [run for run in runs if run.name not in documents]
+    if documents:
+        logger.info("%d of %d runs are measured already", len(documents), len(runs))
+    seeds = _seeds(left, runs)
+    for _, group in groupby(sorted(left, key=lambda run: run.text), key=lambda run: run.text):
+        for run, about, evidence in _evidence(list(group), settings):
+            evidence = replace(
+                evidence,
+                gamma=run.gamma,
+                weighted={arm: o.gamma for arm, o in run.weighted_in_pair(runs).items()},
+                seeds=seeds[run.name],
+            )
+            scores = _scores(run, evidence, about, asked[run.name])
+            documents[run.name] = scores.write(run.compared.path, EVAL)
+    return [documents[run.name] for run in runs]
+
+
+def passes(runs: Sequence[EvaluatedRun], most_bytes: int) -> Iterator[list[EvaluatedRun]]:
+    """Split runs into passes of the model, hook by hook, each of one SAE or up to `most_bytes`."""
+    chosen: list[EvaluatedRun] = []
+    for run in sorted(runs, key=lambda run: (run.compared.hook_name, run.compared.pair)):
+        if chosen and sum(other.n_bytes for other in (*chosen, run)) > most_bytes:
+            yield chosen
+            chosen = []
+        chosen.append(run)
+    yield chosen
+
+
+def _asked(
+    run: EvaluatedRun, runs: Sequence[EvaluatedRun], settings: EvalSettings
+) -> dict[str, Any]:
+    """What the scores depend on beside the run itself: equal means nothing is left to measure."""
+    return asdict(settings) | {
+        "dataset": str(run.source),
+        "weighted_runs": [other.name for other in run.weighted_in_pair(runs).values()],
+        "seed_runs": [other.name for other in run.other_seeds(runs)],
+    }
+
+
+def _measured(run: EvaluatedRun, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What is there from before, if it is what would be measured now."""
+    try:
+        found = read_scores(run.compared.path, run.name)[EVAL].model_dump()
+    except (BadInputError, KeyError):
+        return None
+    return found if found.get("settings") == asked else None
+
+
+def _seeds(left: Sequence[EvaluatedRun], runs: Sequence[EvaluatedRun]) -> dict[str, Seeds]:
+    """Run → the runs that differ from it in their seed alone, which share one of these."""
+    found: dict[str, Seeds] = {}
+    for run in left:
+        others = run.other_seeds(runs)
+        numbers = [other.compared.seed for other in others]
+        seeds = Seeds(numbers, partial(_decoders, others))
+        found |= {other.name: found.get(other.name, seeds) for other in others}
+    return found
+
+
+def _decoders(runs: Sequence[EvaluatedRun]) -> list[Tensor]:
+    return [run.load_sae().W_dec.detach() for run in runs]
+
+
+def _evidence(
+    group: Sequence[EvaluatedRun], settings: EvalSettings
+) -> Iterator[tuple[EvaluatedRun, dict[str, Any], Evidence]]:
+    """Runs that share their text, with what is known of the text and what it says of them."""
+    hooks = sorted({run.compared.hook_name for run in group})
+    held_out = group[0].open_held_out(
+        hooks, settings.batches, settings.batch_size_prompts, settings.seed
+    )
+    about = held_out.about | {"dataset": str(group[0].source)}
+    for chosen in passes(group, SAE_BYTES):
+        found = held_out.evidence({run.name: run.load_sae() for run in chosen})
+        yield from ((run, about, found[run.name]) for run in chosen)
+
+
+def _scores(
+    run: EvaluatedRun, evidence: Evidence, about: dict[str, Any], asked: dict[str, Any]
+) -> ScoreFile:
+    found = [each for family in MEASURES for each in family(evidence)]
+    variance = variance_per_dimension(evidence.sums)
+    uneven = not is_constant(run.gamma) and bool(torch.isfinite(variance).all() and variance.any())
+    return ScoreFile(
+        run=run.name,
+        scores=[measure.score(value) for measure, value in found],
+        held_out=about,
+        per_batch={m.described.metric: list(f.per_batch) for m, f in found if f.per_batch},
+        per_dimension={
+            "variance": _list(variance),
+            "explained_variance": _list(explained_variance_per_dimension(evidence.sums)),
+            "gamma": _list(run.gamma),
+        },
+        spectrum=gamma_spectrum(run.gamma, variance) if uneven else {},
+        versions={**versions()},
+        settings=asked,  # pyright: ignore[reportCallIssue] - a field of its own
+    )
+
+
+def _list(values: Tensor) -> list[float | None]:
+    return [*values.tolist()]

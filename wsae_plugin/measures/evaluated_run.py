@@ -1,0 +1,247 @@
+"""A trained run as `wsae eval` sees it: its SAE, its Γ, its text, and the runs it belongs with."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from typing_extensions import override
+
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, layer_of, runs_of
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links
+from wsae_plugin.json_fields import read_json
+from wsae_plugin.measures.held_out import (
+    HeldOutSource,
+    HeldOutText,
+    HeldOutWorld,
+    best_device,
+    held_out_source,
+    open_held_out,
+    open_world,
+)
+from wsae_plugin.messages import naming
+from wsae_plugin.remote_code import harmless
+from wsae_plugin.saes import GAMMA_FILENAME
+from wsae_plugin.training.config import RunConfig, load_run_config
+from wsae_plugin.yaml_file import read_yaml
+
+# A run may come from another machine: what it was trained on there, and with, need not be here.
+_DEVICES = ("device", "llm_device", "act_store_device")
+_NOT_NEEDED = (
+    "from_pretrained_path=null",
+    "resume_from_checkpoint=null",
+    "cached_activations_path=null",
+    "use_cached_activations=false",
+)
+_TEXT_FIELDS = (
+    "model_name",
+    "model_class_name",
+    "model_from_pretrained_kwargs",
+    "context_size",
+    "prepend_bos",
+    "disable_concat_sequences",
+    "sequence_separator_token",
+    "use_chat_formatting",
+)
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """One run.
+
+    Attributes:
+        compared: its place in the comparison.
+        config: what it was trained with, for this machine.
+        source: the held-out text.
+        gamma: γ, shape (d_in,), float64; ones for an SAE without one.
+    """
+
+    compared: ComparedRun
+    config: RunConfig
+    source: HeldOutSource
+    gamma: Tensor
+
+    @classmethod
+    def load(cls, compared: ComparedRun, dataset: str | None) -> EvaluatedRun:
+        """Read a run's files, but for the SAE.
+
+        Args:
+            compared: the run.
+            dataset: the held-out text that was asked for, None for that of the training data.
+
+        Raises:
+            BadInputError: a file is broken, or there is no held-out text.
+        """
+        is_one_of_several = isinstance(compared, OneOfSeveral)
+        folder = compared.path.parent.parent if is_one_of_several else compared.path
+        config = config_for_here(folder / "config.yaml")
+        gamma = partial(_gamma, compared.sae)
+        if config.is_synthetic:
+            if dataset is not None:
+                raise BadInputError(
+                    f"--dataset {dataset}: {compared.path} is a run on a synthetic model, which is "
+                    "measured on samples of it; leave it out"
+                )
+            source = HeldOutSource("synthetic model", None)
+            return cls(compared, config, source, gamma(config.values["sae"]["d_in"]))
+        config = config.alone(compared.path.name if is_one_of_several else None)
+        with naming(str(compared.path)):
+            source = held_out_source(config.values["dataset_path"], dataset)
+            kwargs = harmless(
+                config.values["model_from_pretrained_kwargs"], config.values["model_class_name"]
+            )
+        config = replace(config, values=config.values | {"model_from_pretrained_kwargs": kwargs})
+        return cls(compared, config, source, gamma(config.values["sae"]["d_in"]))
+
+    @property
+    def name(self) -> str:
+        return self.compared.run
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the SAE."""
+        return sum(file.stat().st_size for file in self.compared.sae.glob("*.safetensors"))
+
+    @property
+    def text(self) -> str:
+        """Equal for runs whose SAEs can be measured on the same samples of the same model."""
+        fields = ("synthetic_model",) if self.config.is_synthetic else _TEXT_FIELDS
+        values = {field: self.config.values[field] for field in fields}
+        return json.dumps({"held_out": str(self.source)} | values, sort_keys=True)
+
+    def open_held_out(
+        self, hook_names: list[str], n_batches: int, batch_size_prompts: int, seed: int
+    ) -> HeldOutText | HeldOutWorld:
+        """What runs with this `text` are measured on; see `held_out.open_held_out`."""
+        if self.config.is_synthetic:
+            return open_world(self.config, n_batches, batch_size_prompts, seed)
+        return open_held_out(
+            self.config, self.source, hook_names, n_batches, batch_size_prompts, seed
+        )
+
+    def load_sae(self) -> SAE[Any]:
+        """The SAE for inference, as plain SAELens loads it.
+
+        Raises:
+            BadInputError: SAELens cannot load it.
+        """
+        path = self.compared.sae
+        try:
+            with warnings.catch_warnings():
+                # It asks for what `open_model` does.
+                warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
+                return SAE.load_from_disk(path, device=best_device()).eval()
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise BadInputError(f"{path}: SAELens cannot load this SAE: {error}") from error
+
+    def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
+        """Arm → the weighted run of `runs` that saw the same data, the strongest |α| first."""
+        ours = self.compared
+        weighted = [
+            run
+            for run in runs
+            if run.compared.role == "weighted"
+            and run.compared.pair == ours.pair
+            and run.compared.path.parent == ours.path.parent
+        ]
+        weighted.sort(key=lambda run: -abs(run.config.values["sae"].get("alpha", 0.0)))
+        return {run.compared.arm: run for run in weighted}
+
+    def other_seeds(self, runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
+        """The runs that differ in their seed alone, this one among them, by seed."""
+
+        def kind(run: ComparedRun) -> tuple[Any, ...]:
+            return run.arm, run.hook_name, run.sparsity, run.path.parent
+
+        same = [run for run in runs if kind(run.compared) == kind(self.compared)]
+        return sorted(same, key=lambda run: run.compared.seed)
+
+
+@dataclass(frozen=True)
+class OneOfSeveral(ComparedRun):
+    """One SAE of a run of several; `path` is its own folder, which SAELens loads."""
+
+    @property
+    @override
+    def sae(self) -> Path:
+        return self.path
+
+
+def runs_in(paths: Sequence[Path]) -> list[ComparedRun]:
+    """The SAEs in comparison folders and in run folders of `wsae train`, of any kind.
+
+    Raises:
+        BadInputError: A folder is neither, holds no trained SAE, or two SAEs share a name.
+    """
+    runs = [run for path in paths for run in (_own_runs(path) or runs_of([path]))]
+    for name, count in Counter(run.run for run in runs).items():
+        if count > 1:
+            where = ", ".join(str(run.path) for run in runs if run.run == name)
+            raise BadInputError(
+                f"{name}: {count} runs have this name ({where}); results are filed by name, so "
+                "rename a folder or give fewer"
+            )
+    return runs
+
+
+def _own_runs(path: Path) -> list[ComparedRun]:
+    """The runs in a folder of several SAEs, or of a synthetic model; none in any other."""
+    if not (path / "config.yaml").is_file() or (path / MANIFEST_FILENAME).is_file():
+        return []
+    refuse_links(path)
+    values, folder = read_yaml(path / "config.yaml"), path.resolve().name
+    if "synthetic_model" in values and (path / "sae" / "cfg.json").is_file():
+        return [_alone(ComparedRun, folder, path, "synthetic model", values)]
+    saes = sorted(path.glob("saes/*/cfg.json")) if "saes" in values else []
+    hooks = [read_json(cfg, "wsae train")["metadata"]["hook_name"] for cfg in saes]
+    return [
+        _alone(OneOfSeveral, f"{folder}-{cfg.parent.name}", cfg.parent, hook, values)
+        for cfg, hook in zip(saes, hooks, strict=True)
+    ]
+
+
+def _alone(
+    kind: type[ComparedRun], name: str, path: Path, hook: str, values: dict[str, Any]
+) -> ComparedRun:
+    """A run that is its own arm, its own pair and its own baseline."""
+    seed = values.get("seed", 0)
+    return kind(name, path, name, "baseline", hook, layer_of(hook), {}, seed, pair=name)
+
+
+def config_for_here(file: Path) -> RunConfig:
+    """The config of a run that was trained elsewhere, perhaps.
+
+    Raises:
+        BadInputError: It is broken.
+    """
+    values = read_yaml(file)
+    several: dict[str, Any] = values.get("saes") or {}
+    saes = ["sae", *(f"saes.{name}" for name in several)][bool(several) :]
+    devices = [name for name in _DEVICES if name in values]
+    here = [f"{name}={best_device()}" for name in (*devices, *(f"{sae}.device" for sae in saes))]
+    return load_run_config(file, here + [n for n in _NOT_NEEDED if n.split("=")[0] in values])
+
+
+def _gamma(export: Path, d_in: int) -> Tensor:
+    file = export / GAMMA_FILENAME
+    if not file.is_file():
+        return torch.ones(d_in, dtype=torch.float64)
+    try:
+        gamma = load_file(file)["gamma"].double()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadInputError(f"{file}: cannot be read: {error}") from error
+    if gamma.shape != (d_in,):
+        raise BadInputError(f"{file}: gamma has shape {tuple(gamma.shape)}, not ({d_in},)")
+    return gamma

@@ -1,0 +1,337 @@
+"""What SAEs are measured on that they have not seen: text, or samples of a synthetic world.
+
+Both give an `Evidence` for each SAE, with what there is to be known of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from datasets import (
+    Dataset,
+    DatasetDict,
+    IterableDataset,
+    get_dataset_split_names,
+    load_dataset,
+    load_from_disk,
+)
+from sae_lens import SAE, ActivationsStore
+from sae_lens.synthetic import SyntheticModel
+from sae_lens.synthetic.evals import SyntheticDataEvalResult, eval_sae_on_synthetic_data
+from sae_lens.util import get_special_token_ids
+from torch import Tensor
+
+from wsae_plugin.assets import bundled_dataset
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.measures.evidence import Evidence
+from wsae_plugin.measures.sums import measure, measure_samples
+from wsae_plugin.measures.top_tokens import (
+    HeldOutTokens,
+    RandomDirections,
+    TokenEvidence,
+    TopTokens,
+    labels_of,
+)
+from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.sources.hooks import check_hooks, check_names_before_loading, hooks_of
+from wsae_plugin.sources.opening import (
+    BUNDLED,
+    check_format,
+    open_dataset,
+    open_model,
+    raw_text_on_purpose,
+)
+from wsae_plugin.training.config import RunConfig
+
+BUNDLED_HELD_OUT = "bundled-held-out"
+SPLITS = ("validation", "test", "held_out")
+"""Names of a split that training does not read, in the order of preference."""
+
+_SHUFFLE_BUFFER = 1000
+_SAMPLES_OF_A_PROMPT = 128
+"""Samples of a synthetic model that count as one context."""
+
+
+@dataclass(frozen=True)
+class HeldOutSource:
+    """A data set and the split of it to measure on.
+
+    Attributes:
+        dataset: `bundled-held-out`, a folder, a file, or a name on the Hub.
+        split: None where the data set is one text without splits.
+    """
+
+    dataset: str
+    split: str | None
+
+    def __str__(self) -> str:
+        return self.dataset if self.split is None else f"{self.dataset} ({self.split})"
+
+
+@dataclass(frozen=True)
+class HeldOutText:
+    """What is needed to measure SAEs of one language model.
+
+    Attributes:
+        model: as SAELens wraps it.
+        tokenizer: the model's, None where it has none.
+        batches: tokens, each (batch_size_prompts, context_size).
+        excluded: special tokens, which count in no score.
+        seed: of the shuffled controls.
+    """
+
+    model: Any
+    tokenizer: Any
+    batches: list[Tensor]
+    excluded: list[int]
+    seed: int
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is recorded of the text, beside its name."""
+        return {
+            "tokens": len(self._tokens.ids),
+            "batches": len(self.batches),
+            "batch_size_prompts": len(self.batches[0]),
+            "context_size": self.batches[0].shape[1],
+            "seed": self.seed,
+            "excluded_token_ids": self.excluded,
+        }
+
+    @cached_property
+    def _tokens(self) -> HeldOutTokens:
+        return HeldOutTokens.of(self.batches, self.excluded)
+
+    @cached_property
+    def _kinds(self) -> dict[str, Tensor]:
+        return labels_of(self._tokens, self.tokenizer)
+
+    def evidence(self, saes: Mapping[str, SAE[Any]]) -> dict[str, Evidence]:
+        """Name → what one pass of the model finds out of each SAE."""
+        top = {name: TopTokens(sae.cfg.d_sae) for name, sae in saes.items()}
+        # One SAE of each hook shows its activations to the random directions.
+        hooks = {name: sae.cfg.metadata.hook_name for name, sae in saes.items()}
+        first_of = {hook: name for name, hook in reversed(hooks.items())}
+        random = {name: RandomDirections(self.seed) for name in first_of.values()}
+
+        def watch(name: str, x: Tensor, feature_acts: Tensor) -> None:
+            top[name].add(feature_acts)
+            if name in random:
+                random[name].add(x)
+
+        found = measure(saes, self.model, self.batches, self.excluded, watch)
+        return {
+            name: Evidence(
+                sums,
+                TokenEvidence(
+                    self._tokens,
+                    self._kinds,
+                    self.seed,
+                    (top[name].positions, random[first_of[hooks[name]]].positions),
+                ),
+            )
+            for name, sums in found.items()
+        }
+
+
+@dataclass(frozen=True)
+class HeldOutWorld:
+    """What is needed to measure SAEs of one synthetic model.
+
+    Attributes:
+        model: with the true features.
+        n_batches: how many.
+        n_samples: in one of them.
+        seed: of the samples.
+    """
+
+    model: SyntheticModel
+    n_batches: int
+    n_samples: int
+    seed: int
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is recorded of the samples."""
+        return {
+            "tokens": self.n_batches * self.n_samples,
+            "batches": self.n_batches,
+            "batch_size_prompts": self.n_samples // _SAMPLES_OF_A_PROMPT,
+            "context_size": _SAMPLES_OF_A_PROMPT,
+            "seed": self.seed,
+        }
+
+    def evidence(self, saes: Mapping[str, SAE[Any]]) -> dict[str, Evidence]:
+        """Name → what the samples find out of each SAE, and SAELens beside the true features."""
+        with self._drawing(0):
+            batches = [self.model.sample(self.n_samples) for _ in range(self.n_batches)]
+        found = measure_samples(saes, batches)
+        return {name: Evidence(sums, truth=self._truth(saes[name])) for name, sums in found.items()}
+
+    def _truth(self, sae: SAE[Any]) -> SyntheticDataEvalResult:
+        """What SAELens measures, on samples that are the same for every SAE."""
+        world, n = self.model, self.n_batches * self.n_samples
+        with self._drawing(1):
+            return eval_sae_on_synthetic_data(
+                sae, world.feature_dict, world.activation_generator, n, self.n_samples
+            )
+
+    @contextmanager
+    def _drawing(self, part: int) -> Generator[None]:
+        """Draw from a seed that no training can have, so that no sample was trained on."""
+        with torch.random.fork_rng():
+            torch.manual_seed(2**32 + 2 * self.seed + part)
+            yield
+
+
+def open_world(
+    config: RunConfig, n_batches: int, batch_size_prompts: int, seed: int
+) -> HeldOutWorld:
+    """The synthetic model of a run, for samples that the run has not seen.
+
+    Raises:
+        BadInputError: The model cannot be loaded.
+    """
+    source = config.runner_config().synthetic_model
+    with refusals_as_bad_input("synthetic_model"):
+        model = SyntheticModel.load_from_source(source, device=best_device())
+    return HeldOutWorld(model, n_batches, batch_size_prompts * _SAMPLES_OF_A_PROMPT, seed)
+
+
+def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
+    """Which text SAEs are measured on.
+
+    Args:
+        trained_on: the run's `dataset_path`.
+        dataset: what was asked for; None for the held-out part of what the run was trained on.
+
+    Raises:
+        BadInputError: there is none, or it is what the run was trained on.
+    """
+    if dataset == BUNDLED_HELD_OUT or (dataset is None and trained_on == BUNDLED):
+        return HeldOutSource(BUNDLED_HELD_OUT, None)
+    splits = _splits(trained_on if dataset is None else dataset)
+    for split in SPLITS:
+        if split in splits:
+            return HeldOutSource(trained_on if dataset is None else dataset, split)
+    found = f"its splits are {', '.join(splits)}" if splits else "it has no splits"
+    wanted = ", ".join(SPLITS)
+    if dataset is None:
+        raise BadInputError(
+            f"--dataset: missing; the run was trained on {trained_on}, which has no held-out split "
+            f"({found}; looked for {wanted}); give --dataset with text that no run has seen"
+        )
+    if _same(dataset, trained_on):
+        raise BadInputError(
+            f"--dataset {dataset}: is what the run was trained on and has no held-out split "
+            f"({found}; looked for {wanted}); give text that no run has seen"
+        )
+    return HeldOutSource(dataset, "train" if "train" in splits else None)
+
+
+def open_held_out(
+    config: RunConfig,
+    source: HeldOutSource,
+    hook_names: list[str],
+    n_batches: int,
+    batch_size_prompts: int,
+    seed: int,
+) -> HeldOutText:
+    """Load the language model and draw the batches.
+
+    Args:
+        config: of one run, for the model and for how text becomes contexts.
+        source: the text.
+        hook_names: all hooks that will be read.
+        n_batches: how many batches.
+        batch_size_prompts: contexts in one of them.
+        seed: of the order of the documents.
+
+    Raises:
+        BadInputError: the model, a hook or the data set is not what the config says, or the text
+            ends before so many batches.
+    """
+    runner_config = config.runner_config()
+    hooks = hooks_of(runner_config)
+    check_names_before_loading(runner_config, hooks)
+    model: Any = open_model(runner_config, hook_names)
+    check_hooks(runner_config, model, hooks)
+    with (
+        raw_text_on_purpose(),
+        refusals_as_bad_input(f"held-out data set {source}"),
+    ):
+        dataset = _open(source).shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER)
+        store = ActivationsStore.from_config(model, runner_config, override_dataset=dataset)
+        batches = held_out_batches(store, n_batches, batch_size_prompts)
+    tokenizer = getattr(model, "tokenizer", None)
+    excluded: list[int] = [] if tokenizer is None else get_special_token_ids(tokenizer)
+    return HeldOutText(model, tokenizer, batches, sorted(excluded), seed)
+
+
+def best_device() -> Literal["cuda", "cpu"]:
+    """Where to measure, whatever machine the runs were trained on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def held_out_batches(
+    store: ActivationsStore, n_batches: int, batch_size_prompts: int
+) -> list[Tensor]:
+    """The next `n_batches` batches of tokens of the store, each (batch_size_prompts, context).
+
+    Raises:
+        BadInputError: fewer than two batches, of which no spread can be taken, or a data set
+            that ends before them (SAELens would start it again).
+    """
+    if n_batches < 2:
+        raise BadInputError(f"{n_batches} held-out batch(es): two or more are needed for a spread.")
+    try:
+        return [
+            store.get_batch_tokens(batch_size_prompts, raise_at_epoch_end=True)
+            for _ in range(n_batches)
+        ]
+    except StopIteration:
+        raise BadInputError(
+            f"the held-out data set ends before {n_batches} batches of {batch_size_prompts} × "
+            f"{store.context_size} tokens; ask for fewer, or give it more text."
+        ) from None
+
+
+def _open(source: HeldOutSource) -> IterableDataset:
+    if source.dataset == BUNDLED_HELD_OUT:
+        return bundled_dataset("held_out").to_iterable_dataset()
+    if source.split is None:
+        dataset: Any = open_dataset(source.dataset, streaming=True)
+    elif (Path(source.dataset) / "dataset_dict.json").is_file():
+        dataset = cast("DatasetDict", load_from_disk(source.dataset))[source.split]
+    else:
+        dataset = load_dataset(source.dataset, split=source.split, streaming=True)
+    return dataset.to_iterable_dataset() if isinstance(dataset, Dataset) else dataset
+
+
+def _splits(dataset: str) -> list[str]:
+    """The splits of a data set; none where it is a file or one saved table."""
+    path = Path(dataset)
+    if dataset == BUNDLED or path.is_file() or (path / "state.json").is_file():
+        return []
+    if not path.exists():
+        # Refuses the name of a missing file, which Hugging Face would look for on its Hub.
+        open_dataset(dataset, streaming=True)
+    with refusals_as_bad_input(f"held-out data set {dataset}"):
+        if (path / "dataset_dict.json").is_file():
+            return [str(split) for split in cast("DatasetDict", load_from_disk(dataset))]
+        if path.is_dir():
+            check_format(path)
+        return get_dataset_split_names(dataset)
+
+
+def _same(first: str, second: str) -> bool:
+    paths = Path(first), Path(second)
+    if all(path.exists() for path in paths):
+        return paths[0].resolve() == paths[1].resolve()
+    return first == second

@@ -1,0 +1,177 @@
+"""What a report is made from, read and checked: what pairs with what, and one long table of scores.
+
+A comparison says what pairs with what. A run folder alone has nothing to be compared with, and its
+report shows levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, Comparison, layer_of
+from wsae_plugin.credentials import refuse_credentials
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links
+from wsae_plugin.json_fields import read_json
+from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
+
+Frame = Any
+"""A `pandas.DataFrame`; its own types lose track of what is selected from it."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a summary is computed from.
+
+    Args:
+        manifest: manifest.json, or as much of it as a run folder alone says.
+        runs: The SAEs.
+        scores: Run → name → file of scores.
+        table: A row for each score of each run: the fields of `Score`, and `run`, `arm`, `role`,
+            `hook_name`, `sparsity` (as `sparsity_label`), `seed` and `pair`.
+        cfgs: Run → SAELens's cfg.json.
+        records: Run → run.json.
+    """
+
+    manifest: Mapping[str, Any]
+    runs: list[ComparedRun]
+    scores: Mapping[str, Mapping[str, ScoreFile]]
+    table: Frame
+    cfgs: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def config(self) -> str | None:
+        """The resolved config of a comparison, as YAML."""
+        config = self.manifest.get("config")
+        return config and yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+
+    def facts(self, run: ComparedRun) -> dict[str, Any]:
+        """What has to be equal within a pair; None where it is not known."""
+        cfg = self.cfgs[run.run]
+        texts = [scores.held_out for scores in self.scores[run.run].values() if scores.held_out]
+        return {
+            "model": (cfg.get("metadata") or {}).get("model_name"),
+            "hook": run.hook_name,
+            "d_sae": cfg.get("d_sae"),
+            "sparsity": dict(run.sparsity),
+            "held-out text": texts[0] if texts else None,
+        }
+
+    def learning_curve(self, run: ComparedRun) -> list[list[float]]:
+        """Training tokens and the unweighted explained variance of the batch, step by step."""
+        file = run.path / "metrics.jsonl"
+        if not file.is_file():
+            return []
+        names = ["details/n_training_samples", "metrics/explained_variance"]
+        try:
+            steps = pd.read_json(file, lines=True).reindex(columns=names).astype(float)
+        except (ValueError, TypeError, AttributeError):
+            raise BadInputError(f"{file}: cannot be read as a JSON object a line") from None
+        return steps.dropna().to_numpy().tolist()
+
+
+def read_inputs(path: Path) -> Inputs:
+    """Read a comparison folder (or its manifest.json), or a run folder of `wsae train`.
+
+    Raises:
+        BadInputError: It is neither, a file is broken, a link leads out of it, or there are no
+            scores at all.
+    """
+    folder = path.parent if path.is_file() else path
+    if path.is_file() or (path / MANIFEST_FILENAME).is_file() or not _scored(path):
+        comparison = Comparison.load(path)
+        manifest, runs = dict(comparison.manifest), comparison.runs
+    else:
+        refuse_links(path)
+        runs = [_alone(path, sae) for sae in _scored(path)]
+        manifest = _without_pairs(runs)
+    refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
+    scores = {run.run: read_scores(run.path, run.run) for run in runs}
+    rows = [
+        _place(run) | dict(score)
+        for name in dict.fromkeys(
+            [*MADE_BY, *(name for found in scores.values() for name in found)]
+        )
+        for run in runs
+        if name in scores[run.run]
+        for score in scores[run.run][name].scores
+    ]
+    if not rows:
+        commands = " or ".join(f"`{command} {folder}`" for command in MADE_BY.values())
+        raise BadInputError(
+            f"{folder}: has no scores, no {FOLDER}/*.json of a run; run {commands} first"
+        )
+    return Inputs(
+        manifest=manifest,
+        runs=runs,
+        scores=scores,
+        table=pd.DataFrame(rows),
+        cfgs={run.run: _json(run.sae / "cfg.json", run.path / "cfg.json") for run in runs},
+        records={run.run: _json(run.path / "run.json") for run in runs},
+    )
+
+
+def sparsity_label(run: ComparedRun) -> str:
+    """`k = 16`; empty if the comparison varies no sparsity."""
+    return ", ".join(f"{name} = {value:g}" for name, value in run.sparsity.items())
+
+
+def _place(run: ComparedRun) -> dict[str, Any]:
+    return {
+        "run": run.run,
+        "arm": run.arm,
+        "role": run.role,
+        "hook_name": run.hook_name,
+        "sparsity": sparsity_label(run),
+        "seed": run.seed,
+        "pair": run.pair,
+    }
+
+
+def _scored(folder: Path) -> list[Path]:
+    """The folders of SAEs with scores in a run folder: itself, or one for each of several."""
+    files = [*folder.glob(f"{FOLDER}/*.json"), *sorted(folder.glob(f"saes/*/{FOLDER}/*.json"))]
+    return list(dict.fromkeys(file.parent.parent for file in files))
+
+
+def _alone(folder: Path, sae: Path) -> ComparedRun:
+    """A run that is its own arm, its own pair and its own baseline."""
+    file = next(sae.glob(f"{FOLDER}/*.json"))
+    name = str(read_json(file, made_by="wsae eval").get("run", ""))
+    cfg = _json(sae / "sae" / "cfg.json", sae / "cfg.json")
+    hook = (cfg.get("metadata") or {}).get("hook_name") or "synthetic model"
+    seed = _json(folder / "run.json").get("seed", 0)
+    return ComparedRun(name, sae, name, "baseline", hook, layer_of(hook), {}, seed, name)
+
+
+def _without_pairs(runs: list[ComparedRun]) -> dict[str, Any]:
+    """As much of a manifest as there is of runs that are compared with nothing."""
+    record = _json(runs[0].path / "run.json", runs[0].path.parent.parent / "run.json")
+    config = record.get("config") or {}
+    arms = [
+        {"name": run.arm, "label": run.arm, "role": run.role, "alpha": 0.0, "proxy": None}
+        for run in runs
+    ]
+    known = {n: record.get(n) for n in ("config", "versions", "git_revision", "command")}
+    fields = ("model_name", "dataset_path", "context_size")
+    return {
+        **{name: config.get(name) for name in fields},
+        "status": record.get("status", "finished"),
+        "baseline": runs[0].arm,
+        "seeds": sorted({run.seed for run in runs}),
+        "arms": arms,
+        **known,
+    }
+
+
+def _json(*files: Path) -> dict[str, Any]:
+    """The first of the files that is there; empty if none is."""
+    there = [file for file in files if file.is_file()]
+    return read_json(there[0], made_by="wsae train") if there else {}

@@ -1,0 +1,183 @@
+"""The words and numbers that the page, the Markdown, the terminal and the verdict share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Report = dict[str, Any]
+
+ARROWS = {"up": "↑", "down": "↓", "none": ""}
+
+OUTCOMES = {"better": "✓ better", "worse": "✗ worse", "same": "· no clear difference"}
+_LEANS = {"better": "leans better", "worse": "leans worse"}
+_BESIDE = {
+    "beyond": "beyond {}",
+    "as much": "{} as much",
+    "more": "{} further",
+    "undecided": "{} undecided",
+}
+
+
+def signed(value: float, scale: float | None = None) -> str:
+    """A difference with its sign, a true minus, and two digits of `scale`."""
+    return number(value, scale, sign="+")
+
+
+def number(value: float, scale: float | None = None, sign: str = "") -> str:
+    """`value` to as many decimals as show two digits of `scale` (None: four of the value)."""
+    if scale is None or scale == 0:
+        text = format(value, f"{sign}.4g")
+    else:
+        decimals = min(max(1 - int(f"{abs(scale):e}".split("e")[1]), 0), 8)
+        text = format(value, f"{sign},.{decimals}f")
+    return text.replace("-", "−")
+
+
+def difference_text(difference: Report) -> str:
+    """`+0.021 [0.015, 0.027]`; without the interval for one seed."""
+    mean, interval = interval_text(difference)
+    return f"{mean} {interval}".rstrip()
+
+
+def interval_text(difference: Report) -> tuple[str, str]:
+    """`+0.021` and `[0.015, 0.027]`; the latter empty for one seed."""
+    mean = difference["mean"]
+    if "low" not in difference:
+        return signed(mean, mean), ""
+    half = (difference["high"] - difference["low"]) / 2
+    low, high = (number(difference[name], half) for name in ("low", "high"))
+    return signed(mean, half), f"[{low}, {high}]"
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table of cells that are Markdown already.
+
+    Args:
+        headings: of the columns.
+        rows: one cell a column.
+        left: how many columns, from the first, are aligned to the left; the others to the right.
+    """
+    rule = [":--" if column < left else "--:" for column in range(len(headings))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows))
+
+
+def eval_label(name: str) -> str:
+    """`SAEBench absorption` for `saebench/absorption`."""
+    if name == "held_out":
+        return "held-out text"
+    kind, _, eval_name = name.partition("/")
+    shown = {"saebench": f"SAEBench {eval_name}", "corrected": f"{eval_name}, corrected"}
+    return shown.get(kind, name).replace("_", " ")
+
+
+def headline(report: Report) -> list[Report]:
+    """The metrics of the main table: those that were measured in a pair, if there are pairs."""
+    n_pairs = report["compared"]["n_pairs"]
+    return [
+        metric
+        for metric in report["metrics"]
+        if metric["headline"] and (metric["baseline"]["mean"] is not None or not n_pairs)
+    ]
+
+
+def title(metric: Report) -> str:
+    """`absorption ↓`."""
+    return f"{metric['label']} {ARROWS[metric['direction']]}".strip()
+
+
+def outcome_text(entry: Report) -> str:
+    """`✓ better`; empty for what was not tested."""
+    return OUTCOMES.get(entry["difference"].get("outcome"), "")
+
+
+def remarks(entry: Report, kinds: dict[str, str]) -> list[str]:
+    """Where an unclear difference leans, and how a clear one stands to the controls'.
+
+    Args:
+        entry: Of an arm in a metric.
+        kinds: Control → `shuffled` or `constant`.
+    """
+    difference = entry["difference"]
+    if difference.get("lean"):
+        return [_LEANS[difference["lean"]]]
+    if difference.get("outcome", "same") == "same":
+        return []
+    return [
+        _BESIDE[cell["outcome"]].format(kinds[control])
+        for control, cell in entry["against_controls"].items()
+    ]
+
+
+def control_kinds(report: Report) -> dict[str, str]:
+    """Control → its kind, for `remarks`."""
+    return {arm["name"]: arm["control"] for arm in report["arms"] if arm["control"]}
+
+
+def batches_text(entry: Report) -> str:
+    """`± 0.0012 over batches`: half the interval that batches alone give; empty without them."""
+    half = entry["over_batches"]
+    return f"± {number(half, half)} over batches" if half is not None else ""
+
+
+def short_text(entry: Report) -> str:
+    """The mean difference, and `±` what batches alone say of it on a second line."""
+    mean, half = entry["difference"]["mean"], entry["over_batches"]
+    return signed(mean, half or mean) + ("" if half is None else f"\n±{number(half, half)}")
+
+
+def counts_text(entry: Report) -> str:
+    """`12 / 3 / 5` wins, ties and losses; empty for what has no better way."""
+    if entry["wins"] is None:
+        return ""
+    return f"{entry['wins']} / {entry['ties']} / {entry['losses']}"
+
+
+def level_text(level: Report) -> str:
+    """`0.861 ± 0.002`: mean and standard deviation over seeds."""
+    if level["mean"] is None:
+        return "–"
+    if level["sd"] is None:
+        return number(level["mean"])
+    return f"{number(level['mean'], level['sd'])} ± {number(level['sd'], level['sd'])}"
+
+
+def value_text(metric: Report, run: str) -> str:
+    """`0.861 ± 0.002` of one run: its value, and half its 95 % interval over held-out batches."""
+    value, spread = metric["values"].get(run), metric["spreads"].get(run)
+    return level_text({"mean": value, "sd": spread})
+
+
+def how_intervals_are_made(report: Report) -> str:
+    """One sentence or two on the unit, the interval and the test."""
+    found = report["statistics"]
+    n = found["n_seeds"]
+    if n < 2:
+        return "One seed: no intervals and no tests." if n else ""
+    return (
+        "Differences are taken within pairs (same data in the same order; SAEs of one architecture "
+        "and size also start from the same weights) and averaged over layers and sparsities within "
+        "each seed, because runs of one seed share their data. Brackets hold Student's 95 % "
+        f"interval of the mean over the {n} seeds, whose standard deviation is taken to be no "
+        "smaller than the smallest step between two runs' values of the metric. Better or worse is "
+        "said only if Student's paired test over seeds stays below 0.05 after Holm's correction "
+        f"({_tests(found['n_tests'])}) and the difference is larger than the measurement's noise; "
+        "“leans” drops the correction." + _needed(found["sds_to_be_clear"])
+    )
+
+
+def _needed(sds: float | None) -> str:
+    if sds is None:
+        return ""
+    shown = f"{sds:.0f}" if sds >= 10 else f"{sds:.1f}"
+    return f" To pass, the surest must be about {shown} of its standard deviations over seeds."
+
+
+def _tests(n_tests: dict[str, int]) -> str:
+    """`11 metrics × 2 weighted arms` would be wrong where a metric is missing in an arm."""
+    named = {
+        "weighted": "weighted arms",
+        "control": "controls",
+        "against controls": "arm − control",
+    }
+    return ", ".join(f"{n} tests of {named[name]}" for name, n in n_tests.items() if n)

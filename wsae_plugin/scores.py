@@ -1,0 +1,145 @@
+"""The scores of one SAE by one evaluation: `scores/NAME.json` in its folder, one schema for all.
+
+Whoever measures writes it (`wsae eval` scores/held_out.json, `wsae bench` scores/saebench.json),
+and the report reads every one that is there. A score says itself what it means, so that a new
+measure needs no change in its readers.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_json_atomic
+from wsae_plugin.json_fields import read_json
+
+VERSION = 1
+FOLDER = "scores"
+MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench"}
+"""Name of a file of scores → the command that writes it, of those that a report asks for."""
+
+Direction = Literal["up", "down", "none"]
+
+
+def _finite(value: Any) -> Any:
+    """None for what JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+
+
+class Score(BaseModel):
+    """One number of one SAE. What is not finite becomes None, with a note of it.
+
+    Args:
+        eval: Which evaluation, such as `held_out` or `saebench/core`.
+        metric: Which of its numbers.
+        label: For readers.
+        value: None where it could not be measured; `note` says why.
+        direction: Which way is better; "none" for what only describes.
+        headline: Whether it belongs into the main table.
+        unit: Of the value; empty for a share or a ratio.
+        chance: What knowing nothing scores.
+        control: What the same measure says of shuffled, rotated or otherwise ruined data.
+        noise: Absolute difference under another seed of the measurement.
+        spread: Half the 95 % interval over held-out batches.
+        note: What is to be said of this value.
+        definition: What the metric measures, in a sentence or two.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    eval: str
+    metric: str
+    label: str
+    value: Number
+    direction: Direction
+    headline: bool = False
+    unit: str = ""
+    chance: Number = None
+    control: Number = None
+    noise: Number = None
+    spread: Number = None
+    note: str = ""
+    definition: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_reason(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and _finite(fields.get("value", 0)) != fields.get("value", 0):
+            return fields | {"note": f"not finite; {fields.get('note', '')}".removesuffix("; ")}
+        return fields
+
+
+class ScoreFile(BaseModel):
+    """What one evaluation says of one SAE; an evaluation may add fields of its own.
+
+    Args:
+        run: The SAE's name.
+        scores: Its scores.
+        held_out: The text or the world that it was measured on: equal for comparable scores.
+        per_batch: Metric → its value on each held-out batch.
+        per_dimension: `variance`, `explained_variance` and `gamma` of each input dimension.
+        spectrum: How uneven Γ is, see `gamma.spectrum`; empty where it is even.
+        evals: Evaluation → how it was carried out, and how that ended.
+        refused: Evaluation → why it cannot be carried out.
+        versions: Library → version.
+    """
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    scores_version: Literal[1] = VERSION
+    run: str
+    scores: list[Score]
+    held_out: dict[str, Any] | None = None
+    per_batch: dict[str, list[Number]] = {}
+    per_dimension: dict[str, list[Number]] = {}
+    spectrum: dict[str, Any] = {}
+    evals: dict[str, dict[str, Any]] = {}
+    refused: dict[str, str] = {}
+    versions: dict[str, str | None] = {}
+
+    def write(self, folder: Path, name: str) -> dict[str, Any]:
+        """Write it into an SAE's folder, and return what stands there."""
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        document = self.model_dump()
+        write_json_atomic(file_of(folder, name), document)
+        return document
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """Where the scores of the evaluation `name` are, of the SAE in `folder`."""
+    return folder / FOLDER / f"{name}.json"
+
+
+def read_scores(folder: Path, run: str | None = None) -> dict[str, ScoreFile]:
+    """Name → content of every file of scores in an SAE's folder.
+
+    Args:
+        folder: The SAE's.
+        run: Its name, which each file must say too; None for a folder that may have been renamed.
+
+    Raises:
+        BadInputError: A file is broken, or of another SAE; the message names the field.
+    """
+    found: dict[str, ScoreFile] = {}
+    for file in sorted((folder / FOLDER).glob("*.json")):
+        command = MADE_BY.get(file.stem, "the evaluation")
+        try:
+            scores = ScoreFile.model_validate(read_json(file, made_by=command))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BadInputError(f"{file}: {where}: {first['msg']}; run `{command}` again") from None
+        if run is not None and scores.run != run:
+            raise BadInputError(
+                f"{file}: run = {scores.run!r}: must be {run!r}, the run it lies in; run "
+                f"`{command}` again"
+            )
+        found[file.stem] = scores
+    return found
