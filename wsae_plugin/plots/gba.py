@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from wsae_plugin.plots.style import tidy
-from wsae_plugin.plots.toy_parts import grid, legend_below, line, points, seeds
+from wsae_plugin.plots.toy_parts import finish, grid, line, points, seeds
 from wsae_plugin.toy.study.words import cells_where
 
 Result = dict[str, Any]
@@ -38,29 +38,24 @@ def _recovery(result: Result) -> Figure:
         f"X = HV, {_sizes(result)}, {result['settings']['n_steps']:,} steps; {seeds(result)}, "
         "bar: 95 % interval (consistency: all seeds)"
     )
-    figure, axes_of = grid((13, 10), title, _MAIN, list(_MEASURES), sharey=True, sharex="col")
+    rows = {w: textwrap.fill(f"{w}: {result['worlds'][w]}", 40) for w in _MAIN}
+    figure, axes_of = grid((13, 10), title, rows, _MEASURES, sharey=True, sharex="col")
     for (world, measure), axes in axes_of.items():
         for number, place in enumerate(cells_where(result, world=world)):
             cell = result["cells"][place]
-            rows = [_mean(cell, arm["name"], measure) for arm in arms]
+            means = [_mean(cell, arm["name"], measure) for arm in arms]
             heights = [i + 0.3 * (number - 0.5) for i in range(len(arms))]
             label = f"learning rate {cell['lr']:g}"
-            points(axes, heights, rows, number + 1, label, sideways=True)
+            points(axes, heights, means, number + 1, label, sideways=True)
         if (world, measure) == ("imbalanced", "frr_0.9"):
             printed = [(arm["printed"][1], i) for i, arm in enumerate(arms) if arm["printed"]]
             star: dict[str, Any] = {"marker": "*", "s": 70, "facecolors": "none", "zorder": 3}
             label = "printed in arXiv 2506.14002"
             axes.scatter(*zip(*printed, strict=True), edgecolors="#000000", label=label, **star)
-        axes.set_title(_MEASURES[measure], fontsize=10)
         axes.set_yticks(range(len(arms)), [arm["label"] for arm in arms], fontsize=9)
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.label_outer()
-        tidy(axes)
-    for world in _MAIN:
-        label = f"{world}: {result['worlds'][world]}"
-        axes_of[world, "frr_0.9"].set_ylabel(label, fontsize=9)
-    legend_below(figure, 3)
-    return figure
+    return finish(figure, 3)
 
 
 def _over(result: Result, training: bool) -> Figure:
@@ -71,8 +66,9 @@ def _over(result: Result, training: bool) -> Figure:
         else "Features recovered, by how close is close enough"
     )
     title = f"{question}; {_sizes(result)}, mean of {seeds(result)}"
-    rates = result["settings"]["rates"]
-    figure, axes_of = grid((11, 7), title, _MAIN, rates, sharey=True)
+    rates = {lr: f"learning rate {lr:g}" for lr in result["settings"]["rates"]}
+    rows = {world: f"{world}\n{'FRR(0.9)' if training else 'FRR(τ)'}" for world in _MAIN}
+    figure, axes_of = grid((11, 7), title, rows, rates, sharey=True)
     labels = {arm["name"]: arm["label"] for arm in result["arms"]}
     for (world, lr), axes in axes_of.items():
         (place,) = cells_where(result, world=world, lr=lr)
@@ -83,27 +79,24 @@ def _over(result: Result, training: bool) -> Figure:
             xs = history["step"] if training else sorted(frr)
             means = history["frr_0.9"] if training else [scores[frr[x]]["mean"] for x in xs]
             # A band would hide the other lines.
-            rows = [{"mean": mean, "low": mean, "high": mean} for mean in means]
-            line(axes, xs, rows, number, labels[name])
-        axes.set_title(f"{world}, learning rate {lr:g}", fontsize=10)
+            bare = [{"mean": mean, "low": mean, "high": mean} for mean in means]
+            line(axes, xs, bare, number, labels[name])
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("training step" if training else "cosine τ")
-        axes.set_ylabel("FRR(0.9)" if training else "FRR(τ)")
-        tidy(axes)
-    legend_below(figure, 4)
-    return figure
+    return finish(figure, 4)
 
 
 def _resonance(result: Result) -> Figure:
     cells = {cell["lr"]: cell["resonance"] for cell in result["cells"] if "resonance" in cell}
-    names = list(next(iter(cells.values())))
-    labels = {arm["name"]: arm["label"] for arm in result["arms"]}
+    shown = next(iter(cells.values()))
+    names = {arm["name"]: arm["label"] for arm in result["arms"] if arm["name"] in shown}
+    rows = {lr: f"learning rate {lr:g}\nhow often the latent fires" for lr in cells}
     title = (
         "Resonance: every live latent of one seed beside the feature it is closest to; black: "
         "equally often; blue: targets of the groups"
     )
     size = (2.4 * len(names), 2.6 * len(cells) + 0.8)
-    figure, axes_of = grid(size, title, list(cells), names, sharex=True, sharey=True)
+    figure, axes_of = grid(size, title, rows, names, sharex=True, sharey=True)
     kinds = (
         (False, "#bbbbbb", "its cosine with the feature is below 0.9"),
         (True, "#D55E00", "at least 0.9"),
@@ -119,14 +112,10 @@ def _resonance(result: Result) -> Figure:
         axes.plot([3e-3, 0.3], [3e-3, 0.3], color="#000000", linewidth=0.8)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_title(f"{labels[name]}\nlearning rate {lr:g}", fontsize=9)
         axes.set_xlabel("how often its feature does", fontsize=9)
-        axes.set_ylabel("how often the latent fires", fontsize=9)
         axes.label_outer()
-        tidy(axes)
         axes.tick_params(labelsize=7)
-    legend_below(figure, 2)
-    return figure
+    return finish(figure, 2)
 
 
 def _mean(cell: Result, arm: str, measure: str) -> Result:

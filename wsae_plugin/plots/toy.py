@@ -9,8 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from wsae_plugin.plots import gba
-from wsae_plugin.plots.style import tidy
-from wsae_plugin.plots.toy_parts import grid, legend_below, line, points, seeds, tied_word
+from wsae_plugin.plots.toy_parts import TIED, finish, grid, line, points, seeds
 from wsae_plugin.toy.study.fig2 import panels
 from wsae_plugin.toy.study.words import cells_where, rows_of
 
@@ -18,7 +17,6 @@ Result = dict[str, Any]
 
 _BAND = "band: 95 % interval over seeds"
 _GREY = "#666666"
-_TIED = (True, False)
 _FIG3_PANELS = {
     "l_gt": "L_GT\n(predicting 0 scores 1)",
     "l_gt_nonzero": "L_GT on the\nnon-zero dimensions",
@@ -42,7 +40,8 @@ def fig2(result: Result) -> dict[str, Figure]:
         f"How many features activate a latent (fewer: more monosemantic); {seeds(result)}, {_BAND}"
         "\nWith Top-2 and no biases no SAE, trained or not, can exceed 2n/d_sae"
     )
-    figure, axes_of = grid((11, 6.2), title, _TIED, list(labels), sharey="row")
+    rows = {tied: f"{word} SAE\naverage activated features" for tied, word in TIED.items()}
+    figure, axes_of = grid((11, 6.2), title, rows, dict.fromkeys(labels, ""), sharey="row")
     for (tied, panel), axes in axes_of.items():
         cells = [result["cells"][number] for number in panels(result, tied)[panel]]
         for number, (arm, shown) in enumerate((("sae", "trained"), ("untrained", "untrained"))):
@@ -53,18 +52,15 @@ def fig2(result: Result) -> dict[str, Figure]:
         axes.set_yscale("symlog", linthresh=1)
         axes.set_yticks(ticks, [str(tick) for tick in ticks])
         axes.set_xlabel(label)
-        tidy(axes)
-    for tied in _TIED:
-        axes_of[tied, "sparsity"].set_ylabel(f"{tied_word(tied)} SAE\naverage activated features")
     axes_of[True, "activation"].legend(frameon=False, fontsize=9)
-    return {"fig2": figure}
+    return {"fig2": finish(figure)}
 
 
 def fig3(result: Result) -> dict[str, Figure]:
     """SAE and WSAE over the sparsity; and every arm's paired difference to the SAE."""
     kinds: dict[str, list[int]] = {}
     for number, cell in enumerate(result["cells"]):
-        label = f"{tied_word(cell['tied'])}, {cell['activation']}"
+        label = f"{TIED[cell['tied']]}, {cell['activation']}"
         kinds.setdefault(label, []).append(number)
     labels = {arm["name"]: arm["label"] for arm in result["arms"]}
     shown = [name for name in labels if name in ("sae", "wsae", "constant", "shuffled")]
@@ -84,19 +80,14 @@ def fig3(result: Result) -> dict[str, Figure]:
             points(axes, places, rows, number + 1, labels[arm])
 
     def drawn(draw: Callable[..., None], title: str, below: str, columns: int) -> Figure:
-        size = (13, 2.9 * len(kinds) + 0.8)
-        figure, axes_of = grid(size, title, list(kinds), list(_FIG3_PANELS))
+        size, rows = (13, 2.9 * len(kinds) + 0.8), {kind: kind + below for kind in kinds}
+        figure, axes_of = grid(size, title, rows, _FIG3_PANELS)
         for (kind, measure), axes in axes_of.items():
             draw(axes, kinds[kind], measure)
             ticks = [f"{result['cells'][cell]['sparsity']:g}" for cell in kinds[kind]]
             axes.set_xticks(range(len(ticks)), ticks)
             axes.set_xlabel("sparsity S")
-            axes.set_title(_FIG3_PANELS[measure], fontsize=10)
-            tidy(axes)
-        for kind in kinds:
-            axes_of[kind, "l_gt"].set_ylabel(kind + below)
-        legend_below(figure, columns)
-        return figure
+        return finish(figure, columns)
 
     how = f"d_sae = n; {seeds(result)}, {_BAND}"
     title = f"SAE and weighted SAE on the learned world, {how}"
@@ -118,8 +109,8 @@ def proxies(result: Result) -> dict[str, Figure]:
         "interval; filled: clear after Holm's correction\nshaded: proxies at α = 1; the other "
         "rows are controls"
     )
-    worlds = result["worlds"]
-    figure, axes_of = grid((13, 11), title, _TIED, list(worlds), sharey=True, sharex="col")
+    worlds = {world: textwrap.fill(label, 26) for world, label in result["worlds"].items()}
+    figure, axes_of = grid((13, 11), title, TIED, worlds, sharey=True, sharex="col")
     for (tied, world), axes in axes_of.items():
         axes.axvline(0, color=_GREY, linewidth=1)
         for place, number in enumerate(cells_where(result, world=world, tied=tied)):
@@ -130,17 +121,12 @@ def proxies(result: Result) -> dict[str, Figure]:
         for i, arm in enumerate(arms):
             if arm["role"] == "weighted":
                 axes.axhspan(i - 0.5, i + 0.5, color="#eef4fa", zorder=0)
-        axes.set_title(textwrap.fill(worlds[world], 26), fontsize=10)
         axes.legend(frameon=False, fontsize=8)
         axes.set_yticks(range(len(arms)), [arm["label"] for arm in arms], fontsize=8)
         axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.set_xlabel("difference in L_GT (fitted scales)\n← better than Γ = I      worse →")
         axes.label_outer()
-        tidy(axes)
-        if not tied:
-            axes.set_xlabel("difference in L_GT (fitted scales)\n← better than Γ = I      worse →")
-    for tied in _TIED:
-        axes_of[tied, next(iter(worlds))].set_ylabel(tied_word(tied))
-    return {"proxies": figure}
+    return {"proxies": finish(figure)}
 
 
 def alpha(result: Result) -> dict[str, Figure]:
@@ -148,13 +134,16 @@ def alpha(result: Result) -> dict[str, Figure]:
     title = (
         f"The exponent α in γ = s^α, Top-2, d_sae = n, lower is better; {seeds(result)}, {_BAND}"
     )
-    worlds, plain = result["worlds"], result["arms"][0]
-    figure, axes_of = grid((13, 6.6), title, _TIED, list(worlds), sharex=True)
-    for (tied, world), axes in axes_of.items():
-        (place,) = cells_where(result, world=world, tied=tied)
-        scores = {
-            arm: found["l_gt_scaled"] for arm, found in result["cells"][place]["scores"].items()
-        }
+    plain = result["arms"][0]
+    cells = {(cell["tied"], cell["world"]): cell for cell in result["cells"]}
+    worlds = {
+        world: f"{textwrap.fill(label, 26)}, S = {cells[True, world]['sparsity']:g}"
+        for world, label in result["worlds"].items()
+    }
+    rows = {tied: f"{word} SAE\nL_GT (fitted scales)" for tied, word in TIED.items()}
+    figure, axes_of = grid((13, 6.6), title, rows, worlds, sharex=True)
+    for place, axes in axes_of.items():
+        scores = {arm: found["l_gt_scaled"] for arm, found in cells[place]["scores"].items()}
         kinds = [(kind, proxy) for kind in _ALPHA_SERIES for proxy in ("variance", "kurtosis")]
         for number, (kind, proxy) in enumerate(kinds):
             alike = [a for a in result["arms"] if (a["treatment"], a["proxy"]) == (kind, proxy)]
@@ -166,16 +155,8 @@ def alpha(result: Result) -> dict[str, Figure]:
         axes.axhspan(whitened["low"], whitened["high"], color="#bbbbbb", alpha=0.6, lw=0)
         axes.axhline(whitened["mean"], color="#888888", lw=1, label="SAE on whitened x")
         axes.axvline(0, color=_GREY, linewidth=0.8)
-        sparsity = f"S = {result['cells'][place]['sparsity']:g}"
-        axes.set_title(f"{textwrap.fill(worlds[world], 26)}, {sparsity}", fontsize=10)
-        tidy(axes)
-        if not tied:
-            axes.set_xlabel("α (0: plain SAE)")
-    for tied in _TIED:
-        label = f"{tied_word(tied)} SAE\nL_GT (fitted scales)"
-        axes_of[tied, next(iter(worlds))].set_ylabel(label)
-    legend_below(figure, 4)
-    return {"alpha": figure}
+        axes.set_xlabel("" if place[0] else "α (0: plain SAE)")
+    return {"alpha": finish(figure, 4)}
 
 
 FIGURES: dict[str, Callable[[Result], dict[str, Figure]]] = {

@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from wsae_plugin.plots.style import LINES, MARKERS, PALETTE, new_figure
+from wsae_plugin.plots.style import LINES, MARKERS, PALETTE, new_figure, tidy
 
 Result = dict[str, Any]
+TIED = {True: "tied", False: "untied"}
+"""Whether an SAE is tied → the word for it."""
 
 
 def grid(
     size: tuple[float, float],
     title: str,
-    rows: Sequence[Any],
-    columns: Sequence[Any],
+    rows: Mapping[Any, str],
+    columns: Mapping[Any, str],
     **shared: Any,
 ) -> tuple[Figure, dict[tuple[Any, Any], Any]]:
-    """Make a figure with a panel for each (row, column), row by row."""
+    """Make a figure with a panel for each (row, column), row by row.
+
+    Args:
+        size: in inches.
+        title: of the figure.
+        rows: row → the label of its first panel's vertical axis.
+        columns: column → the title of its panels.
+        shared: axes, as matplotlib's `subplots` takes it.
+    """
     figure = new_figure(*size)
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(len(rows), len(columns), squeeze=False, **shared)
+    for label, axes in zip(rows.values(), panels[:, 0], strict=True):
+        axes.set_ylabel(label)
+    for heading, column in zip(columns.values(), panels.T, strict=True):
+        for axes in column:
+            axes.set_title(heading, fontsize=10)
     keys = [(row, column) for row in rows for column in columns]
     return figure, dict(zip(keys, panels.flat, strict=True))
+
+
+def finish(figure: Figure, legend_columns: int = 0) -> Figure:
+    """Tidy all panels, and put one legend below them, made of the first one's series."""
+    for axes in figure.axes:
+        tidy(axes)
+    if legend_columns:
+        found = figure.axes[0].get_legend_handles_labels()
+        place: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
+        figure.legend(*found, ncols=legend_columns, **place)
+    return figure
 
 
 def line(axes: Any, xs: Sequence[float], scores: Sequence[Result], number: int, label: str) -> None:
@@ -48,31 +74,11 @@ def points(
         error = [[max(0.0, row["mean"] - row["low"])], [max(0.0, row["high"] - row["mean"])]]
         x, y = ([row["mean"]], [place]) if sideways else ([place], [row["mean"]])
         colour = PALETTE[number % len(PALETTE)]
-        axes.errorbar(
-            x,
-            y,
-            **{"xerr" if sideways else "yerr": error},
-            color=colour,
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=5,
-            markerfacecolor=colour if row.get("clear", True) else "white",
-            linewidth=1,
-            linestyle="none",
-            label=label if index == 0 else None,
-        )
-
-
-def legend_below(figure: Figure, columns: int) -> None:
-    """Put one legend under all panels, made of the first one's series."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-    )
-
-
-def tied_word(tied: bool) -> str:
-    """Say `tied` or `untied`."""
-    return "tied" if tied else "untied"
+        style: dict[str, Any] = {"color": colour, "marker": MARKERS[number % len(MARKERS)]}
+        style["markerfacecolor"] = colour if row.get("clear", True) else "white"
+        style["label"] = label if index == 0 else None
+        style["xerr" if sideways else "yerr"] = error
+        axes.errorbar(x, y, markersize=5, linewidth=1, linestyle="none", **style)
 
 
 def seeds(result: Result) -> str:
