@@ -193,6 +193,7 @@ def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
 def test_the_noise_of_a_baseline_is_that_of_its_hook() -> None:
     def record(run: str, hook: str, seed: int, value: float | None) -> Record:
         score = {"eval": "saebench/a", "metric": "m", "value": value, "note": ""}
+        score |= {"label": "m", "direction": "up"}
         return Record("a", run, run, hook, "p", run, seed, {}, 1.0, [], [score])
 
     records = [

@@ -7,7 +7,6 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,26 +83,24 @@ class EvaluatedRun:
         Raises:
             BadInputError: a file is broken, or there is no held-out text.
         """
-        is_one_of_several = isinstance(compared, OneOfSeveral)
-        folder = compared.path.parent.parent if is_one_of_several else compared.path
-        config = config_for_here(folder / "config.yaml")
-        gamma = partial(_gamma, compared.sae)
-        if config.is_synthetic:
-            if dataset is not None:
-                raise BadInputError(
-                    f"--dataset {dataset}: {compared.path} is a run on a synthetic model, which is "
-                    "measured on samples of it; leave it out"
-                )
-            source = HeldOutSource("synthetic model", None)
-            return cls(compared, config, source, gamma(config.values["sae"]["d_in"]))
-        config = config.alone(compared.path.name if is_one_of_several else None)
+        several = isinstance(compared, OneOfSeveral)
+        folder = compared.path.parent.parent if several else compared.path
+        config = config_for_here(folder / "config.yaml").alone(
+            compared.path.name if several else None
+        )
+        values, source = config.values, HeldOutSource("synthetic model", None)
         with naming(str(compared.path)):
-            source = held_out_source(config.values["dataset_path"], dataset)
-            kwargs = harmless(
-                config.values["model_from_pretrained_kwargs"], config.values["model_class_name"]
-            )
-        config = replace(config, values=config.values | {"model_from_pretrained_kwargs": kwargs})
-        return cls(compared, config, source, gamma(config.values["sae"]["d_in"]))
+            if not config.is_synthetic:
+                source = held_out_source(values["dataset_path"], dataset)
+                name = "model_from_pretrained_kwargs"
+                values = values | {name: harmless(values[name], values["model_class_name"])}
+            elif dataset is not None:
+                raise BadInputError(
+                    f"--dataset {dataset}: this is a run on a synthetic model, which is measured "
+                    "on samples of it; leave it out"
+                )
+        gamma = _gamma(compared.sae, values["sae"]["d_in"])
+        return cls(compared, replace(config, values=values), source, gamma)
 
     @property
     def name(self) -> str:

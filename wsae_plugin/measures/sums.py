@@ -22,11 +22,7 @@ from wsae_plugin.measures.model_run import ModelRun
 
 N_RESAMPLES = 1000
 _INTERVAL = (0.025, 0.975)
-_NONE = torch.zeros(())
-_LOSSES = (
-    *("predictions", "ce_loss", "ce_loss_with_sae", "ce_loss_with_ablation"),
-    *("kl_divergence", "kl_divergence_with_ablation"),
-)
+_NONE = torch.zeros(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class HeldOutSums:
     """Sums over the tokens of each held-out batch, for one SAE; float64, on the CPU.
 
     Tokens that are excluded (BOS, padding) are in none of them. Of activations that no language
-    model made, `predictions` and every loss is 0.
+    model made, there are no `predictions` and no losses.
 
     Attributes:
         tokens: number of tokens, shape (n_batches,).
@@ -58,15 +54,15 @@ class HeldOutSums:
     x_squared: Tensor
     squared_error: Tensor
     active_latents: Tensor
-    predictions: Tensor
-    ce_loss: Tensor
-    ce_loss_with_sae: Tensor
-    ce_loss_with_ablation: Tensor
-    kl_divergence: Tensor
-    kl_divergence_with_ablation: Tensor
     norm_ratio: Tensor
     cosine_similarity: Tensor
     firings: Tensor
+    predictions: Tensor = _NONE
+    ce_loss: Tensor = _NONE
+    ce_loss_with_sae: Tensor = _NONE
+    ce_loss_with_ablation: Tensor = _NONE
+    kl_divergence: Tensor = _NONE
+    kl_divergence_with_ablation: Tensor = _NONE
 
 
 BatchScore = Callable[[HeldOutSums, Tensor], Tensor]
@@ -141,9 +137,7 @@ def measure_samples(
     sums = _Sums(len(batches))
     for x in batches:
         for name, sae in saes.items():
-            sums.add(
-                name, _sums_of_samples(x, *reconstruct(sae, x)) | dict.fromkeys(_LOSSES, _NONE)
-            )
+            sums.add(name, _sums_of_samples(x, *reconstruct(sae, x)))
     return sums.of_saes()
 
 
