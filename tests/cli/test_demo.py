@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import wsae_plugin.cli.demo as demo_module
-from wsae_plugin import training
+from wsae_plugin.compare import run
 from wsae_plugin.cli.demo import CONFIG, run_demo
 from wsae_plugin.cli.main import app
 from wsae_plugin.errors import BadInputError, RunFailedError
@@ -183,7 +183,7 @@ def test_a_failure_leaves_the_folder_as_it_was(
     def fail(*_: Any, **__: Any) -> None:
         raise RunFailedError("training failed: it is a test; see /staging") from OSError("disk")
 
-    monkeypatch.setattr(training, "run_comparison", fail)
+    monkeypatch.setattr(run, "run_comparison", fail)
     with pytest.raises(RunFailedError, match="the demo's training failed: disk"):
         run_demo(tmp_path / "new", 0, tiny)
     assert list(tmp_path.iterdir()) == []

@@ -82,7 +82,7 @@ def test_compiled_training_takes_the_weight_once(arch: Architecture) -> None:
 
 def test_importing_the_package_imports_no_plotting_and_starts_no_wandb_run() -> None:
     check = (
-        "import sys, wandb, wsae_plugin; "
+        "import sys, wandb, sae_lens, wsae_plugin; "
         "assert wandb.run is None; "
         "print(sorted({'matplotlib', 'sae_bench', 'typer', 'jinja2.nodes'} & set(sys.modules)), "
         "'wsae_plugin.cli' in sys.modules, 'wsae_plugin.plots' in sys.modules)"
