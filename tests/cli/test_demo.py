@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import wsae_plugin.cli.demo as demo_module
-from wsae_plugin.compare import run
 from wsae_plugin.cli.demo import CONFIG, run_demo
 from wsae_plugin.cli.main import app
+from wsae_plugin.compare import run
 from wsae_plugin.errors import BadInputError, RunFailedError
 
 ARMS = ("sae", "wsae-half", "wsae-one", "shuffled", "opposite")
