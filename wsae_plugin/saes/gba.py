@@ -88,7 +88,7 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
       reconstruction: trained on that too, 23 % of the toy's features at a cosine of 0.9, not 91 %.
       Γ weighs the reconstruction alone.
     - [decided] b_pre is SAELens's `b_dec` and starts at the mean of the first batch, so that what
-      all inputs share is no feature; on the toy it makes no difference.
+      all inputs share is no feature; on the toy it does not help.
     - [decided] Frequencies from 0.2 to 0.001, and biases that move by 4 % of the reach. Printed are
       0.5 to 0.001, and 1 %.
     - [decided] A latent that fires gives its whole pre-activation (JumpReLU); with what exceeds the
