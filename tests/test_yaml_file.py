@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.yaml_file import read_yaml, to_yaml, with_overrides
 
@@ -101,7 +102,16 @@ documents = st.dictionaries(
 ).filter(bool)
 
 
-@given(values=documents)
+def holds_no_credential(values: dict[str, Any]) -> bool:
+    """Hypothesis also draws what stands in the package, such as the name `token`."""
+    try:
+        refuse_credentials(values, "")
+    except BadInputError:
+        return False
+    return True
+
+
+@given(values=documents.filter(holds_no_credential))
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
 ) -> None:
