@@ -29,6 +29,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no positions": ({"seqpos_slice": [5, 5]}, "seqpos_slice = [5, 5]: must be [start, end]"),
     "too many slices": ({"seqpos_slice": [1, 2, 3, 4]}, "seqpos_slice = [1, 2, 3, 4]"),
     "mixing": ({"activations_mixing_fraction": 1.5}, "must lie between 0 and 1"),
+    "more context than memory": ({"context_size": 4 * 10**10}, "must be above 0 and below 2**24"),
     "no context": ({"context_size": 0}, "context_size = 0: must be above 0"),
     "no window": ({"feature_sampling_window": 0}, "feature_sampling_window = 0"),
     "seed": ({"seed": 2**63}, "must be at least 0 and below 2**63"),

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "must be above 0": (
         lambda value: value > 0,
-        """training_tokens training_samples train_batch_size_tokens batch_size context_size
+        """training_tokens training_samples train_batch_size_tokens batch_size
         store_batch_size_prompts n_batches_in_buffer n_batches_for_norm_estimate n_restart_cycles
         dead_feature_window feature_sampling_window n_eval_batches eval_batch_size_prompts
         wandb_log_frequency eval_every_n_wandb_logs lr d_in d_sae k""",
@@ -40,6 +40,8 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     ),
     "must be at least 0 and below 1": (lambda value: 0 <= value < 1, "adam_beta1 adam_beta2"),
     "must be at least 0 and below 2**63": (lambda value: 0 <= value < 2**63, "seed"),
+    # SAELens makes a list of all positions of a context.
+    "must be above 0 and below 2**24": (lambda value: 0 < value < 2**24, "context_size"),
     "must lie between 0 and 1": (lambda value: 0 <= value <= 1, "activations_mixing_fraction"),
 }
 """What a number has to be → the test, and the fields of SAELens it holds for."""
