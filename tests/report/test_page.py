@@ -19,7 +19,6 @@ from wsae_plugin.report.page import markdown, render, write_pages
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.svg import inline_svg
 from wsae_plugin.report.text import eval_label
-from wsae_plugin.saebench.scores import definition
 
 MOVED = {"ce_loss_score": 0.02, "explained_variance": -0.03}
 PLAN = Plan({"alpha-1": MOVED, "shuffled": {"explained_variance": -0.03}}, k=(16, 32))
@@ -151,10 +150,7 @@ def test_a_run_folder_alone_is_shown_with_its_levels(tmp_path: Path) -> None:
         assert "nothing is compared" in text
 
 
-def test_definitions_tell_apart_what_is_named_alike() -> None:
-    assert "SAEBench's own" in definition("saebench/core", "explained_variance")
-    assert "unweighted" in definition("corrected/core", "explained_variance")
-    assert definition("x", "unheard of") == ""
+def test_an_eval_is_named_in_words() -> None:
     assert eval_label("saebench/sparse_probing") == "SAEBench sparse probing"
 
 

@@ -7,7 +7,9 @@ import os
 import random
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,17 +31,29 @@ from wsae_plugin.saebench.measure import seeded
 from wsae_plugin.saebench.models import bench_model
 from wsae_plugin.saebench.records import Record, values_of
 from wsae_plugin.saebench.request import Request, output_folder
-from wsae_plugin.saebench.scores import definition, scores_of
+from wsae_plugin.saebench.scores import scores_of
 from wsae_plugin.saebench.stage import Stage
 
 
 @pytest.mark.parametrize("name", ["tpp", "scr"])
 def test_metrics_that_failed_an_audit_have_no_direction(name: str) -> None:
     (evaluation,) = evals_named([name])
-    assert {metric.direction for metric in evaluation.metrics({"n_values": [2, 10]})} == {"none"}
+    metrics = evaluation.metrics({"n_values": [2, 10]})
+    assert {metric.direction for metric in metrics} == {"none"}
+    assert all("nothing is concluded" in metric.definition for metric in metrics)
     (note,) = evaluation.notes(None)  # type: ignore[arg-type]
     assert "arXiv 2605.18229" in note
-    assert "nothing is concluded" in definition(f"saebench/{name}", name)
+
+
+def test_every_metric_says_what_it_measures() -> None:
+    config = {"n_values": [2], "k_values": [1], "ks": [1]}
+    config |= {"eval_batch_size_prompts": 2, "context_size": 64}
+    files = [import_module(f"{evals.__name__}.{m.name}") for m in iter_modules(evals.__path__)]
+    found = [eval for file in files for eval in getattr(file, "EVALS", ())]
+    assert len(found) >= 7
+    for eval in found:
+        for metric in eval.metrics(config):
+            assert metric.definition.endswith("."), (eval.name, metric.name)
 
 
 def test_the_stage_hides_the_users_repository(in_a_repository: Path) -> None:

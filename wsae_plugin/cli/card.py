@@ -149,7 +149,7 @@ def not_measured(reasons: Mapping[str, str]) -> list[str]:
 def _report(runs: Sequence[Path]) -> Mapping[str, Any] | None:
     """What `wsae report` would say, where the SAEs are those of one comparison."""
     from wsae_plugin.compare.manifest import MANIFEST_FILENAME
-    from wsae_plugin.hub.local_paths import without_local_paths
+    from wsae_plugin.local_paths import without_local_paths
     from wsae_plugin.report.inputs import read_inputs
     from wsae_plugin.report.summary import summarize
 

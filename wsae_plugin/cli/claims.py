@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli._shared import print_json
 from wsae_plugin.errors import BadInputError
 
 # One line a paragraph: the terminal wraps them; after a lone \b it leaves lines as they are.

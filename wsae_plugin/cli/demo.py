@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from wsae_plugin.cli.report import show, write_report
-from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli._shared import print_json
+from wsae_plugin.cli.report import show
 
 CONFIG = Path(__file__).parents[1] / "assets" / "demo.yaml"
 SEEDS, BATCHES, BATCH_SIZE_PROMPTS = 2, 16, 6
@@ -87,6 +87,7 @@ def run_demo(output: Path, seed: int, config: Path = CONFIG) -> dict[str, Any]:
     from wsae_plugin.compare.run import run_comparison
     from wsae_plugin.errors import RunFailedError
     from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+    from wsae_plugin.report.page import write_report
     from wsae_plugin.threads import torch_threads
     from wsae_plugin.training import TrainingInterruptedError
 

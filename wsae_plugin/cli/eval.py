@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli._shared import print_json
 from wsae_plugin.cli.trust import loads_models
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.

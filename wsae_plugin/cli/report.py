@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli._shared import print_json
 
 # Paragraphs on one line each: the help is wrapped to the terminal's width.
 _HELP = "\n\n".join(
@@ -44,6 +44,8 @@ def report(
         bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
+    from wsae_plugin.report.page import write_report
+
     target = output or (folder.parent if folder.is_file() else folder)
     summary, files = write_report(folder, target)
     if as_json:
@@ -53,25 +55,6 @@ def report(
 
 
 report.__doc__ = _HELP
-
-
-def write_report(folder: Path, target: Path) -> tuple[dict[str, Any], list[Path]]:
-    """Summarize `folder` and write the three files into `target`; what they say, and where.
-
-    Raises:
-        BadInputError: The target is a file, or see `read_inputs`.
-    """
-    from wsae_plugin.errors import BadInputError
-    from wsae_plugin.hub.local_paths import without_local_paths
-    from wsae_plugin.report.inputs import read_inputs
-    from wsae_plugin.report.page import write_pages
-    from wsae_plugin.report.summary import summarize
-
-    if target.exists() and not target.is_dir():
-        raise BadInputError(f"--output {target}: is a file; give a folder")
-    # A report is for others too, as a card is.
-    summary: dict[str, Any] = without_local_paths(summarize(read_inputs(folder)))
-    return summary, write_pages(target, summary)
 
 
 def show(summary: dict[str, Any], files: list[Path]) -> None:

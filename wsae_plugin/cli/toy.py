@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from wsae_plugin.cli.train import print_json
+from wsae_plugin.cli._shared import print_json
 
 Output = Annotated[
     Path | None,

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, PlainValidator
+from typing_extensions import Self
 
 from wsae_plugin.compare.arms import Arm, Control, Role
 from wsae_plugin.errors import BadInputError
@@ -74,6 +75,12 @@ class ComparedRun:
     sparsity: Mapping[str, _Number]
     seed: int
     pair: str
+
+    @classmethod
+    def alone(cls, name: str, path: Path, hook_name: str, seed: int) -> Self:
+        """A run that is its own arm, its own pair and its own baseline."""
+        layer = layer_of(hook_name)
+        return cls(name, path, name, "baseline", hook_name, layer, {}, seed, pair=name)
 
     @property
     def sae(self) -> Path:
@@ -181,6 +188,16 @@ def runs_of(paths: Sequence[Path]) -> list[ComparedRun]:
             raise BadInputError(
                 f"{run.path}: holds no trained SAE: {run.sae / 'cfg.json'} is not there"
             )
+    refuse_repeated_runs(runs)
+    return runs
+
+
+def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
+    """Refuse runs of one name, whose results would overwrite each other.
+
+    Raises:
+        BadInputError: The message names them and their folders.
+    """
     for name, count in Counter(run.run for run in runs).items():
         if count > 1:
             where = ", ".join(str(run.path) for run in runs if run.run == name)
@@ -188,7 +205,6 @@ def runs_of(paths: Sequence[Path]) -> list[ComparedRun]:
                 f"{name}: {count} runs have this name ({where}); results are filed by name, so "
                 "rename a folder or give fewer"
             )
-    return runs
 
 
 def _runs_in(path: Path) -> list[ComparedRun]:
@@ -216,8 +232,7 @@ def _plain_run(path: Path, file: Path) -> ComparedRun:
         )
     with naming(str(file)):
         hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
-    name, layer = path.resolve().name, layer_of(hook_name)
-    return ComparedRun(name, path, name, "baseline", hook_name, layer, {}, seed, pair=name)
+    return ComparedRun.alone(path.resolve().name, path, hook_name, seed)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from wsae_plugin.gamma.proxies import SHUFFLED
 from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.card import base_model
 from wsae_plugin.hub.exported import load_exported
-from wsae_plugin.hub.local_paths import without_local_paths
 from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord
 from wsae_plugin.hub.remeasure import TOLERANCES, needs_local_text, remeasure, why_not_at_hand
+from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.scores import read_scores
 from wsae_plugin.yaml_file import to_yaml

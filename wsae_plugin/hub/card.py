@@ -23,7 +23,6 @@ from wsae_plugin.hub.card_tables import (
     score_table,
     unmatched,
 )
-from wsae_plugin.hub.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.hub.markdown import bibtex, code, plain
 from wsae_plugin.hub.marker import sign
 from wsae_plugin.hub.records import SAERecord
@@ -36,6 +35,7 @@ from wsae_plugin.hub.variant_tables import (
     variant_table,
 )
 from wsae_plugin.hub.variants import hooks_of, is_worth_grouping, variants_of
+from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 
 FIGURES = "figures"
 _MOST_FIGURES = 4

@@ -13,8 +13,8 @@ from typing import Any
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.hub.card import base_model
-from wsae_plugin.hub.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.hub.records import EVAL_FILENAME
+from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources.opening import cached_config
 

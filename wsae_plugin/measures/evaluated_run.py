@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import override
 
-from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, layer_of, runs_of
+from wsae_plugin.compare.manifest import (
+    MANIFEST_FILENAME,
+    ComparedRun,
+    refuse_repeated_runs,
+    runs_of,
+)
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.json_fields import read_json
@@ -183,13 +187,7 @@ def runs_in(paths: Sequence[Path]) -> list[ComparedRun]:
         BadInputError: A folder is neither, holds no trained SAE, or two SAEs share a name.
     """
     runs = [run for path in paths for run in (_own_runs(path) or runs_of([path]))]
-    for name, count in Counter(run.run for run in runs).items():
-        if count > 1:
-            where = ", ".join(str(run.path) for run in runs if run.run == name)
-            raise BadInputError(
-                f"{name}: {count} runs have this name ({where}); results are filed by name, so "
-                "rename a folder or give fewer"
-            )
+    refuse_repeated_runs(runs)
     return runs
 
 
@@ -200,21 +198,13 @@ def _own_runs(path: Path) -> list[ComparedRun]:
     refuse_links(path)
     values, folder = read_yaml(path / "config.yaml"), path.resolve().name
     if "synthetic_model" in values and (path / "sae" / "cfg.json").is_file():
-        return [_alone(ComparedRun, folder, path, "synthetic model", values)]
+        return [ComparedRun.alone(folder, path, "synthetic model", values.get("seed", 0))]
     saes = sorted(path.glob("saes/*/cfg.json")) if "saes" in values else []
     hooks = [read_json(cfg, "wsae train")["metadata"]["hook_name"] for cfg in saes]
     return [
-        _alone(OneOfSeveral, f"{folder}-{cfg.parent.name}", cfg.parent, hook, values)
+        OneOfSeveral.alone(f"{folder}-{cfg.parent.name}", cfg.parent, hook, values.get("seed", 0))
         for cfg, hook in zip(saes, hooks, strict=True)
     ]
-
-
-def _alone(
-    kind: type[ComparedRun], name: str, path: Path, hook: str, values: dict[str, Any]
-) -> ComparedRun:
-    """A run that is its own arm, its own pair and its own baseline."""
-    seed = values.get("seed", 0)
-    return kind(name, path, name, "baseline", hook, layer_of(hook), {}, seed, pair=name)
 
 
 def config_for_here(file: Path) -> RunConfig:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, Comparison, layer_of
+from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, Comparison
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
@@ -148,7 +148,7 @@ def _alone(folder: Path, sae: Path) -> ComparedRun:
     cfg = _json(sae / "sae" / "cfg.json", sae / "cfg.json")
     hook = (cfg.get("metadata") or {}).get("hook_name") or "synthetic model"
     seed = _json(folder / "run.json").get("seed", 0)
-    return ComparedRun(name, sae, name, "baseline", hook, layer_of(hook), {}, seed, name)
+    return ComparedRun.alone(name, sae, hook, seed)
 
 
 def _without_pairs(runs: list[ComparedRun]) -> dict[str, Any]:

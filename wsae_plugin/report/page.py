@@ -9,11 +9,31 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.report import text
 from wsae_plugin.report.figures import FIGURES, drawable
+from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.svg import inline_svg
 from wsae_plugin.report.text import Report
+
+
+def write_report(folder: Path, target: Path) -> tuple[Report, list[Path]]:
+    """Summarize the scores in `folder`, and write three files into `target`.
+
+    Returns:
+        What report.json holds, and the files.
+
+    Raises:
+        BadInputError: The target is a file, or see `read_inputs`.
+    """
+    if target.exists() and not target.is_dir():
+        raise BadInputError(f"--output {target}: is a file; give a folder")
+    # A report is for others too, as a card is.
+    report: Report = without_local_paths(summarize(read_inputs(folder)))
+    return report, write_pages(target, report)
 
 
 def write_pages(folder: Path, report: Report) -> list[Path]:

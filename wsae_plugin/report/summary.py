@@ -88,25 +88,17 @@ def summarize(inputs: Inputs) -> Summary:
 
 
 def controls_of(arm: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
-    """The controls that an effect of `arm` should exceed: Γ shuffled, and Γ = cI.
-
-    A manifest says what kind a control is and `of` which arm; in one that does not, the name says
-    the kind and the arm is that of the same α.
-    """
+    """The controls that an effect of `arm` should exceed: Γ shuffled, and Γ = cI."""
     return [
         other["name"]
         for other in manifest["arms"]
-        if control_kind(other) is not None
-        and (other["of"] == arm["name"] if other.get("of") else other["alpha"] == arm["alpha"])
+        if control_kind(other) is not None and other["of"] == arm["name"]
     ]
 
 
 def control_kind(arm: Mapping[str, Any]) -> str | None:
     """`shuffled` or `constant`; None for any other arm."""
-    if arm["role"] != "control":
-        return None
-    written = str(arm.get("control") or f"{arm['name']} {arm['label']}").lower()
-    return next((kind for kind in ("shuffled", "constant") if kind in written), None)
+    return kind if (kind := arm.get("control")) in ("shuffled", "constant") else None
 
 
 def _per_batch(inputs: Inputs, metric: str) -> dict[str, list[float | None]]:

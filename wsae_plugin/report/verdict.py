@@ -153,8 +153,9 @@ def _over_batches(summary: Summary) -> list[str]:
     if not sentences or summary["statistics"]["n_seeds"] >= _ENOUGH_SEEDS:
         return []
     return [
-        "Of these seeds alone, by more than the spread over held-out batches (another seed may say "
-        f"otherwise): {'. '.join(sentences)}."
+        "Of these seeds alone, by more than half the 95 % interval over held-out batches (another "
+        "seed may say otherwise, and of twenty differences that are none, one would be named): "
+        f"{'. '.join(sentences)}."
     ]
 
 

@@ -99,4 +99,5 @@ def _value(eval_name: str, metric: Metric, value: float | None) -> dict[str, Any
         "headline": metric.headline,
         "chance": metric.chance,
         "note": note,
+        "definition": metric.definition,
     }

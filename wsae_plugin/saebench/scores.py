@@ -1,4 +1,4 @@
-"""The scores of a benchmark, with their noise and what they mean; made from records alone."""
+"""The scores of a benchmark, with their noise; made from records alone."""
 
 from __future__ import annotations
 
@@ -13,69 +13,6 @@ from wsae_plugin.scores import Score, ScoreFile
 FILENAME = "scores.json"
 NAME = "saebench"
 """Of the file of scores in an SAE's folder."""
-
-_PROBING = {
-    "sae_top_": "Test score of a linear probe on the latents that differ most between the classes, "
-    "as many as the label says, mean over the tasks.",
-    "sae_": "Test score of a linear probe on all latents, mean over the tasks.",
-    "llm_": "The same probe on the model's own activations: what the SAE could reach.",
-}
-_AUDITED = (
-    " It failed an audit of SAEBench's metrics (arXiv 2605.18229), so nothing is concluded from it."
-)
-DEFINITIONS: Mapping[str, Mapping[str, str]] = {
-    "corrected/core": {
-        "explained_variance": "1 − E‖x − x̂‖² / E‖x − E x‖², unweighted, on SAEBench's own tokens.",
-        "mse_per_token": "Squared error ‖x − x̂‖², mean over tokens.",
-    },
-    "saebench/core": {
-        "ce_loss_score": "(CE with the activations set to 0 − CE with the reconstruction) / (CE "
-        "with 0 − CE of the model); CE is the model's cross-entropy on the next token.",
-        "kl_div_score": "The same for KL(model ‖ model with the SAE) in place of the "
-        "cross-entropy.",
-        "explained_variance_legacy": "Mean over tokens of 1 − error / deviation, as in SAEBench's "
-        "paper.",
-        "explained_variance": "SAEBench's own figure, which squares once too often; see the "
-        "corrected one.",
-        "mse": "SAEBench's squared error, divided by the tokens of a batch: it changes with the "
-        "batch size.",
-        "cossim": "Mean cosine between activation and reconstruction.",
-        "l2_ratio": "‖x̂‖ / ‖x‖, mean over tokens; below 1 is shrinkage.",
-        "l0": "Latents active on a token, mean. Descriptive: most metrics follow it.",
-        "frac_alive": "Share of latents that fired at least once.",
-    },
-    "saebench/sparse_probing": _PROBING,
-    "saebench/sae_probes": _PROBING,
-    "saebench/absorption": {
-        "mean_absorption_fraction": "How much of a first-letter feature is carried by other "
-        "latents where the letter's own latent stays silent.",
-        "mean_full_absorption": "Share of words where another latent replaced the letter's own.",
-        "mean_num_split_features": "Latents that one first-letter feature is split over.",
-    },
-    "saebench/scr": {
-        "": "Spurious correlation removal: how far ablating the top latents of a bias removes it "
-        "from a classifier. Unbounded and noisy." + _AUDITED
-    },
-    "saebench/tpp": {
-        "": "Targeted probe perturbation: how far ablating one class's latents hurts that class's "
-        "probe and no other." + _AUDITED
-    },
-    "saebench/autointerp": {
-        "autointerp_score": "How often a judge tells from a latent's description where it fires; "
-        "as good as the judge is.",
-    },
-    "saebench/meta_structure": {
-        "decoder_fraction": "Share of the decoder's variance that a smaller SAE of it explains: "
-        "shared structure between latents.",
-    },
-}
-"""Eval → how a metric's name begins → what it measures; the first that fits."""
-
-
-def definition(eval_name: str, metric: str) -> str:
-    """What a metric of an eval, such as `saebench/core`, measures; empty where that is not said."""
-    known = DEFINITIONS.get(eval_name, {})
-    return next((text for name, text in known.items() if metric.startswith(name)), "")
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -110,7 +47,6 @@ def scores_of(records: Sequence[Record], seed: int, noise_seed: int | None) -> l
                     | {
                         "noise": noise.get((record.hook, value["eval"], value["metric"])),
                         "note": "; ".join(filter(None, (value["note"], *record.notes))),
-                        "definition": definition(value["eval"], value["metric"]),
                     }
                 )
             ),

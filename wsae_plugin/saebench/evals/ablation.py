@@ -71,6 +71,17 @@ def _run(measurement: Measurement, sae: SAE[Any]) -> Mapping[str, float]:
     return {}
 
 
+_AUDITED = (
+    " It failed an audit of SAEBench's metrics (arXiv 2605.18229), so nothing is concluded from it."
+)
+_DEFINITIONS = {
+    "scr": "Spurious correlation removal: how far ablating the top latents of a bias removes it "
+    "from a classifier. Unbounded and noisy." + _AUDITED,
+    "tpp": "Targeted probe perturbation: how far ablating one class's latents hurts that class's "
+    "probe and no other." + _AUDITED,
+}
+
+
 def _metrics(name: str, prefix: str, suffix: str, config: dict[str, Any]) -> Sequence[Metric]:
     return [
         Metric(
@@ -79,6 +90,7 @@ def _metrics(name: str, prefix: str, suffix: str, config: dict[str, Any]) -> Seq
             f"{name.upper()}, {n} latents",
             "none",
             headline=n == 10,
+            definition=_DEFINITIONS[name],
         )
         for n in config["n_values"]
     ]

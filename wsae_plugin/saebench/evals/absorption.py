@@ -103,9 +103,29 @@ def _repeatable(measurement: Measurement) -> Generator[None]:
 
 
 _METRICS = (
-    Metric("mean", "mean_absorption_fraction_score", "absorption", "down", headline=True),
-    Metric("mean", "mean_full_absorption_score", "full absorption", "down"),
-    Metric("mean", "mean_num_split_features", "split latents a letter", "none"),
+    Metric(
+        "mean",
+        "mean_absorption_fraction_score",
+        "absorption",
+        "down",
+        headline=True,
+        definition="How much of a first-letter feature is carried by other latents where the "
+        "letter's own latent stays silent.",
+    ),
+    Metric(
+        "mean",
+        "mean_full_absorption_score",
+        "full absorption",
+        "down",
+        definition="Share of words where another latent replaced the letter's own.",
+    ),
+    Metric(
+        "mean",
+        "mean_num_split_features",
+        "split latents a letter",
+        "none",
+        definition="Latents that one first-letter feature is split over.",
+    ),
 )
 
 EVALS = (

@@ -83,9 +83,23 @@ def _asked(judge: Judge, seed: int) -> Generator[None]:
 
 
 _METRICS = (
-    Metric("autointerp", "autointerp_score", "autointerp", "up", headline=True, chance=CHANCE),
-    # SAEBench drops unreadable answers without saying so.
-    Metric("", "latents_scored", "latents with a readable answer", "none"),
+    Metric(
+        "autointerp",
+        "autointerp_score",
+        "autointerp",
+        "up",
+        headline=True,
+        chance=CHANCE,
+        definition="How often a judge tells from a latent's description where it fires; as good as "
+        "the judge is.",
+    ),
+    Metric(
+        "",
+        "latents_scored",
+        "latents with a readable answer",
+        "none",
+        definition="SAEBench drops latents whose answers it cannot read, and does not say so.",
+    ),
 )
 
 EVALS = (

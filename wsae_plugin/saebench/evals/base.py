@@ -41,6 +41,7 @@ class Metric:
         chance: What a random answer would score.
         note: What a reader must know of it.
         missing: A value that SAEBench writes for "not a number".
+        definition: What it measures, for readers.
         eval: As in scores.json; empty for `saebench/<name of the eval>`.
     """
 
@@ -52,6 +53,7 @@ class Metric:
     chance: float | None = None
     note: str = ""
     missing: float | None = None
+    definition: str = ""
     eval: str = ""
 
 

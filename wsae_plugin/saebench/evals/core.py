@@ -100,10 +100,41 @@ def _corrected(measurement: Measurement, sae: SAE[Any]) -> dict[str, float]:
 
 
 CORRECTED = (
-    Metric("", "explained_variance", "explained variance", "up", True, eval="corrected/core"),
-    Metric("", "mse_per_token", "squared error per token", "down", eval="corrected/core"),
+    Metric(
+        "",
+        "explained_variance",
+        "explained variance",
+        "up",
+        headline=True,
+        definition="1 − E‖x − x̂‖² / E‖x − E x‖², unweighted, on SAEBench's own tokens.",
+        eval="corrected/core",
+    ),
+    Metric(
+        "",
+        "mse_per_token",
+        "squared error per token",
+        "down",
+        definition="Squared error ‖x − x̂‖², mean over tokens.",
+        eval="corrected/core",
+    ),
 )
 """What `run` measures beside SAEBench's core."""
+
+_DEFINITIONS = {
+    "ce_loss_score": "(CE with the activations set to 0 − CE with the reconstruction) / (CE with 0 "
+    "− CE of the model); CE is the model's cross-entropy on the next token.",
+    "kl_div_score": "The same for KL(model ‖ model with the SAE) in place of the cross-entropy.",
+    "explained_variance_legacy": "Mean over tokens of 1 − error / deviation, as in SAEBench's "
+    "paper.",
+    "explained_variance": "SAEBench's own figure, which squares once too often; see the corrected "
+    "one.",
+    "mse": "SAEBench's squared error, divided by the tokens of a batch: it changes with the batch "
+    "size.",
+    "cossim": "Mean cosine between activation and reconstruction.",
+    "l2_ratio": "‖x̂‖ / ‖x‖, mean over tokens; below 1 is shrinkage.",
+    "l0": "Latents active on a token, mean. Descriptive: most metrics follow it.",
+    "frac_alive": "Share of latents that fired at least once.",
+}
 
 
 def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
@@ -126,7 +157,16 @@ def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
     return [
         *(
             # core writes -1 where a value is not a number.
-            Metric(category, name, label, direction, name == "ce_loss_score", note=note, missing=-1)
+            Metric(
+                category,
+                name,
+                label,
+                direction,
+                headline=name == "ce_loss_score",
+                note=note,
+                missing=-1,
+                definition=_DEFINITIONS[name],
+            )
             for category, name, label, direction, note in of_saebench
         ),
         *CORRECTED,

@@ -20,6 +20,8 @@ _METRIC = Metric(
     "decoder explained by a meta-SAE",
     "down",
     headline=True,
+    definition="Share of the decoder's variance that a smaller SAE of it explains: shared "
+    "structure between latents.",
 )
 
 EVALS = (

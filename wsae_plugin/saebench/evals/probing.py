@@ -10,6 +10,11 @@ from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
 
 KS = (1, 2, 5)
 OF_THE_MODEL = "of the language model, not of the SAE"
+ON_TOP = (
+    "Test score of a linear probe on the latents that differ most between the classes, as many as "
+    "the label says, mean over the tasks."
+)
+ON_ACTIVATIONS = "The same probe on the model's own activations: what the SAE could reach."
 _QUICK_NAMES = ("LabHC/bias_in_bios_class_set1", "fancyzhx/ag_news")
 
 
@@ -69,11 +74,28 @@ def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
                 "up",
                 headline=k == 1,
                 chance=0.5,
+                definition=ON_TOP,
             )
             for k in config["k_values"]
         ),
-        Metric("sae", "sae_test_accuracy", every, "up", chance=0.5, note=chosen),
-        Metric("llm", "llm_test_accuracy", of_the_model, "none", chance=0.5, note=OF_THE_MODEL),
+        Metric(
+            "sae",
+            "sae_test_accuracy",
+            every,
+            "up",
+            chance=0.5,
+            note=chosen,
+            definition="Test score of a linear probe on all latents, mean over the tasks.",
+        ),
+        Metric(
+            "llm",
+            "llm_test_accuracy",
+            of_the_model,
+            "none",
+            chance=0.5,
+            note=OF_THE_MODEL,
+            definition=ON_ACTIVATIONS,
+        ),
     ]
 
 

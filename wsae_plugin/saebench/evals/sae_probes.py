@@ -13,7 +13,7 @@ from transformer_lens import HookedTransformer
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest
 from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
-from wsae_plugin.saebench.evals.probing import KS, OF_THE_MODEL, latents
+from wsae_plugin.saebench.evals.probing import KS, OF_THE_MODEL, ON_ACTIVATIONS, ON_TOP, latents
 
 if TYPE_CHECKING:
     from wsae_plugin.saebench.request import Request
@@ -133,11 +133,20 @@ def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
                 "up",
                 headline=k == 1 and kind == "auc",
                 chance=0.5,
+                definition=ON_TOP,
             )
             for kind, shown in (("auc", "AUC"), ("accuracy", "accuracy"))
             for k in config["ks"]
         ),
-        Metric("llm", "llm_test_auc", label, "none", chance=0.5, note=OF_THE_MODEL),
+        Metric(
+            "llm",
+            "llm_test_auc",
+            label,
+            "none",
+            chance=0.5,
+            note=OF_THE_MODEL,
+            definition=ON_ACTIVATIONS,
+        ),
     ]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from wsae_plugin.gamma import gamma_from_proxy
 from wsae_plugin.gamma.moments import Moments, moments_of
 from wsae_plugin.gamma.proxies import PROXIES, ProxyEvidence
+from wsae_plugin.gamma.weights import constant, shuffled
 from wsae_plugin.toy.streams import stream
 from wsae_plugin.toy.study.study import Arm
 
@@ -99,16 +100,6 @@ class WorldEvidence:
             return whitening(self.activations)
         gamma = self.gamma(arm if _reads_a_map(arm) else SAE)
         return torch.zeros_like(gamma), torch.diag(gamma)
-
-
-def constant(gamma: Tensor) -> Tensor:
-    """Replace γ by the same in all dimensions, of the same mean γ²."""
-    return gamma.square().mean().sqrt().expand_as(gamma).clone()
-
-
-def shuffled(gamma: Tensor, generator: torch.Generator) -> Tensor:
-    """Hand γ to the wrong dimensions."""
-    return gamma[torch.randperm(len(gamma), generator=generator)]
 
 
 def whitening(activations: Tensor) -> tuple[Tensor, Tensor]:
