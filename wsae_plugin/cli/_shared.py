@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import shlex
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +16,56 @@ from rich.console import Console
 from rich.table import Table
 
 JSON = Annotated[bool, typer.Option("--json", help="Print the result on stdout as JSON.")]
+CONFIG = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The config file.")]
+SET = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Set a field, such as sae.alpha=0.5. Repeatable."
+    ),
+]
+RUN_FOLDER = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="The folder to write. By default output_path of the file, else runs/<its name>.",
+    ),
+]
+RESUME = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on in the folder: from its newest checkpoint, if it has one."
+    ),
+]
+KEEP_CHECKPOINTS = Annotated[
+    int | None,
+    typer.Option(
+        "--keep-checkpoints",
+        metavar="N",
+        min=1,
+        help="Keep the N newest checkpoints only. By default all stay.",
+    ),
+]
+DRY_RUN = Annotated[
+    bool, typer.Option("--dry-run", help="Show config, steps and memory; write nothing.")
+]
+
+
+def help_of(command: Callable[..., None]) -> str:
+    """The docstring with a line a paragraph, which the terminal wraps; `\\b` keeps lines apart."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(p if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
+
+
+def command_line() -> str:
+    """What the user typed, for records."""
+    return shlex.join(["wsae", *sys.argv[1:]])
+
+
+def run_folder(output: Path | None, values: Mapping[str, Any], config: Path) -> Path:
+    """Where a training goes: `--output`, else `output_path` of the config, else by its name."""
+    return output or Path(values["output_path"] or Path("runs") / config.stem)
 
 
 def print_json(document: object) -> None:
@@ -23,6 +77,11 @@ def print_plain(*lines: object) -> None:
     """Print lines as they are, paths for one: no markup, no colour, no wrapping."""
     for line in lines:
         Console().print(str(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal."""
+    Console().print(table)
 
 
 def plain_table(title: str, *columns: str, numbers: int = 0, **options: Any) -> Table:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
-import shlex
-import sys
-from collections.abc import Iterable
 from dataclasses import asdict
-from inspect import cleandoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
-from wsae_plugin.cli._shared import print_json
+from wsae_plugin.cli._shared import (
+    CONFIG,
+    DRY_RUN,
+    JSON,
+    KEEP_CHECKPOINTS,
+    RESUME,
+    RUN_FOLDER,
+    SET,
+    command_line,
+    help_of,
+    plain_table,
+    print_json,
+    print_plain,
+    print_table,
+    run_folder,
+)
 from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
     from wsae_plugin.compare.config import ComparisonConfig
-    from wsae_plugin.compare.manifest import Comparison
     from wsae_plugin.training import Estimate
 
 logger = logging.getLogger(__name__)
@@ -29,40 +34,13 @@ logger = logging.getLogger(__name__)
 
 @loads_models
 def compare(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The comparison.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Set a field, such as seeds=[0]. Repeatable."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="The folder. By default output_path of the file, else runs/<its name>.",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what is finished, go on with the rest.")
-    ] = False,
-    keep_checkpoints: Annotated[
-        int | None,
-        typer.Option(
-            "--keep-checkpoints",
-            metavar="N",
-            min=1,
-            help="Keep the N newest checkpoints only. By default all stay until a seed is done.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the grid, steps and memory; write nothing.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print manifest.json on stdout, and nothing else there.")
-    ] = False,
+    config: CONFIG,
+    overrides: SET = None,
+    output: RUN_FOLDER = None,
+    resume: RESUME = False,
+    keep_checkpoints: KEEP_CHECKPOINTS = None,
+    dry_run: DRY_RUN = False,
+    as_json: JSON = False,
 ) -> None:
     """Train an SAE, weighted SAEs and controls, matched: every hook, sparsity and seed of a grid.
 
@@ -111,33 +89,32 @@ def compare(
     from wsae_plugin.compare.run import estimate_comparison, run_comparison
 
     comparison_config = load_comparison_config(config, overrides or [])
-    folder = output or Path(comparison_config.values["output_path"] or Path("runs") / config.stem)
+    folder = run_folder(output, comparison_config.values, config)
     estimate = estimate_comparison(comparison_config)
     if dry_run:
         _show_estimate(comparison_config, folder, estimate, as_json)
         return
     for line in _lines(comparison_config, estimate):
         logger.info("%s", line)
-    command = shlex.join(["wsae", *sys.argv[1:]])
     comparison = run_comparison(
         comparison_config,
         folder,
         resume=resume,
         keep_checkpoints=keep_checkpoints,
-        command=command,
+        command=command_line(),
     )
     if as_json:
         print_json(comparison.manifest)
-    else:
-        _show(comparison)
+        return
+    seconds = sum(comparison.manifest["wall_clock_seconds"].values())
+    print_plain(
+        f"{len(comparison.runs)} SAEs trained in {seconds:,.0f} s: {folder}",
+        "What they are worth, on held-out text and in SAEBench, and the report:",
+        *(f"  wsae {command} {folder}" for command in ("eval", "bench", "report")),
+    )
 
 
-# One line a paragraph: the terminal wraps them; after a lone \b it leaves lines as they are.
-_HELP = "\n\n".join(
-    paragraph if paragraph.startswith("\b") else " ".join(paragraph.split())
-    for paragraph in cleandoc(compare.__doc__ or "").split("\n\n")
-)
-compare.__doc__ = _HELP
+_HELP = help_of(compare)
 
 
 def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
@@ -167,40 +144,23 @@ def _show_estimate(
                 "n_runs": sum(map(len, groups.values())),
                 "n_groups": len(groups),
                 **asdict(estimate),
-                "memory": asdict(estimate.memory) | {"total": estimate.memory.total},
+                "memory": estimate.memory.as_dict(),
                 "seconds": None,
                 "groups": {name: [run.run for run in runs] for name, runs in groups.items()},
             }
         )
         return
-    _print([f"{config.source} → {folder} (nothing is written)"])
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("arm", "role", "α", "proxy", "normalization", "label"):
-        table.add_column(column, no_wrap=column != "label")
+    print_plain(f"{config.source} → {folder} (nothing is written)")
+    headings = ("arm", "role", "α", "proxy", "normalization", "label")
+    table = plain_table("", *headings, pad_edge=False)
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for arm in config.arms:
         normalization = arm.overrides.get("gamma_normalization", "-")
         proxy = arm.proxy or "-"
         table.add_row(arm.name, arm.role, f"{arm.alpha:g}", proxy, normalization, arm.label)
-    Console().print(table)
-    _print(
-        f"{name}: {len(runs)} SAEs, every arm at {', '.join(dict.fromkeys(r.cell for r in runs))}"
-        for name, runs in groups.items()
-    )
-    _print(_lines(config, estimate))
-
-
-def _show(comparison: Comparison) -> None:
-    seconds = sum(comparison.manifest["wall_clock_seconds"].values())
-    _print(
-        [
-            f"{len(comparison.runs)} SAEs trained in {seconds:,.0f} s: {comparison.folder}",
-            "What they are worth, on held-out text and in SAEBench, and the report:",
-            *(f"  wsae {command} {comparison.folder}" for command in ("eval", "bench", "report")),
-        ]
-    )
-
-
-def _print(lines: Iterable[str]) -> None:
-    console = Console()
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    print_table(table)
+    for name, runs in groups.items():
+        cells = ", ".join(dict.fromkeys(run.cell for run in runs))
+        print_plain(f"{name}: {len(runs)} SAEs, every arm at {cells}")
+    print_plain(*_lines(config, estimate))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
-from wsae_plugin.cli._shared import print_json
+from wsae_plugin.cli._shared import (
+    CONFIG,
+    DRY_RUN,
+    JSON,
+    KEEP_CHECKPOINTS,
+    RESUME,
+    RUN_FOLDER,
+    SET,
+    command_line,
+    plain_table,
+    print_json,
+    print_plain,
+    print_table,
+    run_folder,
+)
 from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
@@ -20,40 +29,13 @@ if TYPE_CHECKING:
 
 @loads_models
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The config file.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Set a field, such as sae.alpha=0.5. Repeatable."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DIR",
-            help="The run folder. By default output_path of the file, else runs/<its name>.",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the run folder's newest checkpoint.")
-    ] = False,
-    keep_checkpoints: Annotated[
-        int | None,
-        typer.Option(
-            "--keep-checkpoints",
-            metavar="N",
-            min=1,
-            help="Keep the N newest checkpoints only. By default all stay.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show config, steps and memory; write nothing.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result on stdout as JSON.")
-    ] = False,
+    config: CONFIG,
+    overrides: SET = None,
+    output: RUN_FOLDER = None,
+    resume: RESUME = False,
+    keep_checkpoints: KEEP_CHECKPOINTS = None,
+    dry_run: DRY_RUN = False,
+    as_json: JSON = False,
 ) -> None:
     """Train one SAE, or several in one pass, as a YAML file says.
 
@@ -96,13 +78,16 @@ def train(
     from wsae_plugin.training import train as run
 
     run_config = load_run_config(config, overrides or [])
-    folder = output or Path(run_config.values["output_path"] or Path("runs") / config.stem)
+    folder = run_folder(output, run_config.values, config)
     if dry_run:
         _show_estimate(run_config, folder, estimate(run_config), as_json)
         return
-    command = shlex.join(["wsae", *sys.argv[1:]])
     trained = run(
-        run_config, folder, resume=resume, keep_checkpoints=keep_checkpoints, command=command
+        run_config,
+        folder,
+        resume=resume,
+        keep_checkpoints=keep_checkpoints,
+        command=command_line(),
     )
     _show_run(trained, as_json)
 
@@ -111,36 +96,24 @@ _HELP = train.__doc__ or ""
 
 
 def _show_estimate(config: RunConfig, folder: Path, estimate: Estimate, as_json: bool) -> None:
-    from dataclasses import asdict
-
     from wsae_plugin.yaml_file import to_yaml
 
-    counts = asdict(estimate)
-    memory = counts.pop("memory")
+    memory = estimate.memory.as_dict()
     if as_json:
-        total = {"total": estimate.memory.total}
-        shown = {"config": config.values, "output": str(folder)}
-        print_json({**shown, **counts, "memory_bytes": memory | total})
+        counts = asdict(estimate) | {"memory_bytes": memory}
+        del counts["memory"]
+        print_json({"config": config.values, "output": str(folder), **counts})
         return
-    console = Console()
-    console.print(to_yaml(config.values), markup=False, highlight=False, soft_wrap=True)
-    rows = {
-        "run folder": str(folder),
-        "steps": f"{estimate.n_steps:,}",
-        "samples" if config.is_synthetic else "tokens": f"{estimate.n_samples:,}",
-    }
-    if not config.is_synthetic:
-        rows["tokens in the activation buffer"] = f"{estimate.buffer_tokens:,}"
+    print_plain(to_yaml(config.values))
+    table = plain_table(f"A run of {config.source} (nothing is written)", "", "", numbers=1)
+    table.add_row("run folder", str(folder))
+    table.add_row("steps", f"{estimate.n_steps:,}")
+    table.add_row("samples" if config.is_synthetic else "tokens", f"{estimate.n_samples:,}")
+    table.add_row("tokens in the activation buffer", f"{estimate.buffer_tokens:,}")
     for name, n_bytes in memory.items():
         known = "unknown: not on this machine" if n_bytes is None else _size(n_bytes)
-        rows[name.replace("_", " ")] = known
-    rows["memory, at least"] = _size(estimate.memory.total)
-    table = Table(title=f"A run of {config.source} (nothing is written)", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    for row in rows.items():
-        table.add_row(*row)
-    console.print(table)
+        table.add_row("memory, at least" if name == "total" else name.replace("_", " "), known)
+    print_table(table)
 
 
 def _show_run(run: TrainedRun, as_json: bool) -> None:
@@ -151,22 +124,17 @@ def _show_run(run: TrainedRun, as_json: bool) -> None:
         }
         print_json({"output": str(run.folder), "saes": saes})
         return
-    table = Table("SAE", title=f"Trained: {run.folder}", title_justify="left")
-    for column in ("loss", "unweighted MSE", "explained variance", "L0", "dead"):
-        table.add_column(column, justify="right")
+    columns = ("loss", "unweighted MSE", "explained variance", "L0", "dead")
+    table = plain_table(f"Trained: {run.folder}", "SAE", *columns, numbers=len(columns))
     for name, metrics in run.metrics.items():
         # alpha 0 and SAELens's own architectures have no weighted loss to tell apart.
         mse = metrics.get("metrics/unweighted_mse_loss", metrics.get("losses/mse_loss"))
         others = ("metrics/explained_variance", "metrics/l0", "sparsity/dead_features")
         shown = (metrics["losses/overall_loss"], mse, *map(metrics.get, others))
         table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in shown))
-    console = Console()
-    console.print(table)
-    console.print("Load with SAELens alone:", "from sae_lens import SAE", sep="\n")
-    for path in run.exports.values():
-        console.print(
-            f'sae = SAE.load_from_disk("{path}")', markup=False, highlight=False, soft_wrap=True
-        )
+    print_table(table)
+    print_plain("Load with SAELens alone:", "from sae_lens import SAE")
+    print_plain(*(f'sae = SAE.load_from_disk("{path}")' for path in run.exports.values()))
 
 
 def _size(n_bytes: int) -> str:

@@ -60,6 +60,10 @@ class MemoryEstimate:
     def total(self) -> int:
         return sum(value for value in asdict(self).values() if value is not None)
 
+    def as_dict(self) -> dict[str, int | None]:
+        """Every part by its name, and `total`."""
+        return asdict(self) | {"total": self.total}
+
 
 @dataclass(frozen=True)
 class Estimate:

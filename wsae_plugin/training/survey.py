@@ -1,0 +1,84 @@
+"""What Γ would be for a config's model, hook and data, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from tqdm.auto import tqdm
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma import PROXIES
+from wsae_plugin.gamma.spectrum import check_needs_no_sae, halves_of, survey
+from wsae_plugin.sources import activations_of
+from wsae_plugin.training.config import RunConfig
+
+_FREEZE_STEP = 100
+"""Batches that Γ is estimated over where a config does not say."""
+
+
+def survey_config(
+    config: RunConfig,
+    alphas: Sequence[float] | None = None,
+    proxies: Sequence[str] | None = None,
+    tokens: int | None = None,
+) -> dict[str, Any]:
+    """Γ for several proxies and exponents, on the activations that training would see first.
+
+    Args:
+        config: A run of one SAE on a language model.
+        alphas: The exponents; None for 0.5, 1 and the config's.
+        proxies: Of the table of proxies; None for variance, kurtosis and the config's.
+        tokens: How many to read, in whole batches; None for as many as Γ is estimated over.
+
+    Returns:
+        What `survey` returns, and where the activations are from, as plain values for JSON.
+
+    Raises:
+        BadInputError: The config has no language model, a proxy is unknown or needs an SAE, or the
+            model, its hook or the data set is not as the config says.
+        RunFailedError: The activations do not vary, or are not finite.
+    """
+    if config.is_synthetic:
+        raise BadInputError(
+            f"{config.source}: wsae gamma looks at a hook of a language model, and a synthetic run "
+            "has none; give a config with 'model_name:'"
+        )
+    for proxy in proxies or []:
+        check_needs_no_sae(proxy)
+    sae, runner_config = config.values["sae"], config.runner_config()
+    own_proxy, own_alpha = sae.get("gamma_proxy", "variance"), sae.get("alpha")
+    n_batches = sae.get("gamma_freeze_step") or _FREEZE_STEP
+    if tokens is not None:
+        n_batches = -(-tokens // config.batch_size)
+    # Two at least: the spread is the difference between halves.
+    n_batches = max(2, n_batches)
+    batches = activations_of(runner_config)
+    torch.manual_seed(config.seed)
+    bar = tqdm(islice(batches, n_batches), "Activations", total=n_batches, unit="batch")
+    try:
+        halves = halves_of(bar, sae["d_in"])
+    except TemplateError as error:
+        raise BadInputError(
+            f"model_name = {runner_config.model_name!r}: its tokenizer's chat template: {error}"
+        ) from error
+    result = survey(
+        halves,
+        alphas or [0.5, 1.0, *([] if own_alpha is None else [own_alpha])],
+        proxies or ["variance", "kurtosis", *([] if PROXIES[own_proxy].needs else [own_proxy])],
+        normalization=sae.get("gamma_normalization", "mean_square"),
+        clip=sae.get("gamma_clip"),
+        file=sae.get("gamma_file"),
+        seed=sae.get("gamma_seed", 0),
+    )
+    about = {"alpha": own_alpha, "gamma_proxy": own_proxy, "gamma_clip": sae.get("gamma_clip")}
+    return {
+        "model": runner_config.model_name,
+        "hook_name": runner_config.hook_name,
+        "dataset": runner_config.dataset_path,
+        "config": about,
+        **result,
+    }
