@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from importlib.metadata import version
 
-import sae_lens
-import torch
-import transformers
-
-import wsae_plugin
+from wsae_plugin import __version__
 
 _PROGRAMS = r"^(filter|lfs\.extension)\.|^extensions\.partialclone$|^remote\..*\.promisor$"
 """Settings that have git run programs to look at files and objects."""
@@ -21,13 +18,8 @@ _ENVIRONMENT = {"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
 
 def versions() -> dict[str, str]:
     """Of everything that the numbers of a run depend on."""
-    return {
-        "wsae-plugin": wsae_plugin.__version__,
-        "sae-lens": sae_lens.__version__,
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
+    found = {name: version(name) for name in ("sae-lens", "torch", "transformers")}
+    return {"wsae-plugin": __version__, **found, "python": platform.python_version()}
 
 
 def git_revision() -> str | None:

@@ -26,9 +26,10 @@ from typing import (
     get_type_hints,
 )
 
-from annotated_types import Len
-from pydantic import AllowInfNan, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from annotated_types import BaseMetadata, Ge, Gt, Le, Len, Lt
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
+from wsae_plugin._saelens_fields import LIMITS
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest, one_line
 
@@ -66,7 +67,7 @@ def resolve(
         BadInputError: A key that is no field, a field without default left out, a wrong type, or a
             value that the field cannot have in any config.
     """
-    hints = get_type_hints(cls, include_extras=True)
+    hints = hints_of(cls)
     known = {
         field.name: field
         for field in fields(cls)
@@ -117,13 +118,34 @@ def convert(value: Any, annotation: Any, field: str, others_allowed: bool = Fals
             convert(inner, arguments[0], f"{field}[{n}]", others_allowed)
             for n, inner in enumerate(cast("list[Any]", value))
         ]
+    return _checked(_adapter(_strict(annotation)), value, annotation, field)
+
+
+def check_fields(config: Any, cls: type[Any]) -> None:
+    """Refuse a dataclass with a value that the annotation of a field does not allow.
+
+    Args:
+        config: An instance of `cls`.
+        cls: The dataclass that is the first to declare the fields to look at.
+
+    Raises:
+        BadInputError: The first such field; the message names it and what is allowed.
+    """
+    hints = hints_of(cls)
+    inherited = {name for base in cls.__mro__[1:] for name in vars(base).get("__annotations__", ())}
+    for name in [name for name in cls.__annotations__ if name not in inherited]:
+        _checked(_adapter(hints[name]), getattr(config, name), hints[name], name)
+
+
+def _checked(adapter: TypeAdapter[Any], value: Any, annotation: Any, field: str) -> Any:
     try:
-        return _adapter(annotation).validate_python(value)
+        return adapter.validate_python(value)
     except ValidationError as error:
-        (first, *_) = error.errors()
+        (first, *_) = errors = error.errors()
         own = first.get("ctx", {}).get("error")  # what a validator in the annotation says
+        limits = any(e["type"].startswith(("greater_than", "less_than")) for e in errors)
         raise BadInputError(
-            f"{field} = {value!r}: {own or f'must be {_describe(annotation)}'}"
+            f"{field} = {value!r}: {own or f'must be {_describe(annotation, limits)}'}"
         ) from None
 
 
@@ -157,15 +179,33 @@ def _number(value: Any) -> Any:
 
 
 @cache
+def hints_of(cls: type[Any]) -> dict[str, Any]:
+    """The annotations of a dataclass; SAELens's fields with the limits that SAELens leaves out."""
+    hints = get_type_hints(cls, include_extras=True)
+    if not any(base.__module__.startswith("sae_lens.") for base in cls.__mro__):
+        return hints
+    return {name: _limited(hint, LIMITS.get(name, ())) for name, hint in hints.items()}
+
+
+def _limited(annotation: Any, limits: tuple[Any, ...]) -> Any:
+    if get_origin(annotation) in _UNIONS:
+        return reduce(or_, (_limited(member, limits) for member in get_args(annotation)))
+    is_plain = limits and annotation in (int, float, str)
+    return Annotated[(annotation, *limits)] if is_plain else annotation
+
+
+@cache
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(_strict(annotation), config=ConfigDict(strict=True))
+    return TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def _strict(annotation: Any) -> Any:
     """What pydantic checks for: a list where Python has a tuple, and numbers that are finite."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is float:
-        return Annotated[float, BeforeValidator(_number), AllowInfNan(False)]
+        return Annotated[float, BeforeValidator(_number)]
+    if origin is Annotated and isinstance(arguments[1], BaseMetadata):
+        return Annotated[(_strict(arguments[0]), *arguments[1:])]
     if origin is Literal:
         kinds = set(map(type, arguments))  # 1 == True, and is no True
         return Annotated[annotation, BeforeValidator(lambda v: v if type(v) in kinds else ...)]
@@ -254,18 +294,24 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def _describe(annotation: Any) -> str:
+_LIMITS = {Gt: "above {.gt}", Ge: "at least {.ge}", Lt: "below {.lt}", Le: "at most {.le}"}
+
+
+def _describe(annotation: Any, limits: bool = False) -> str:
+    """What is allowed: a type, or the limits of a number that is of the right type."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in _WORDS:
         return _WORDS[annotation]
     if origin is Annotated:
-        return _describe(arguments[0])
+        told = [_LIMITS[type(m)].format(m) for m in arguments[1:] if limits and type(m) in _LIMITS]
+        return " and ".join(told) or _describe(arguments[0])
     if origin in _UNIONS:
-        return " or ".join(dict.fromkeys(map(_describe, arguments)))
+        members = (_describe(member, limits) for member in arguments)
+        return " or ".join(dict.fromkeys(members))
     if origin is Literal:
         return f"one of {', '.join(map(repr, arguments))}"
     if origin in (list, tuple):
-        return f"a list of: {_describe(arguments[0])}"
+        return f"a list of: {_describe(arguments[0], limits)}"
     if origin in _MAPPINGS:
         return f"a mapping of names to: {_describe(arguments[1])}"
     return "a section with fields of its own"

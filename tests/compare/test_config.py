@@ -88,7 +88,7 @@ def test_the_grid_has_every_run_once(world: TinyWorld, tmp_path: Path) -> None:
     config = load(tmp_path, small(world, hooks=HOOKS, sparsity=sparsity))
     groups = plan(config)
     assert [(group.name, group.hooks) for group in groups] == [("seed-0", HOOKS), ("seed-1", HOOKS)]
-    runs = [run for group in groups for run in group.runs]
+    runs = [run for group in groups for run in group.runs.values()]
     assert len({run.run for run in runs}) == len(runs) == 2 * 2 * 2 * 2
     assert runs[0].run == "layer-0-k-2-aux_loss_coefficient-0p5-sae-seed-0"
     assert runs[1].pair == runs[0].pair == "layer-0-k-2-aux_loss_coefficient-0p5-seed-0"
@@ -124,9 +124,9 @@ def test_hooks_are_shared_out_over_passes(world: TinyWorld, tmp_path: Path) -> N
 def test_hooks_of_one_layer_are_named_in_full(world: TinyWorld, tmp_path: Path) -> None:
     hooks = ["blocks.1.hook_resid_post", "blocks.1.hook_mlp_out"]
     config = load(tmp_path, small(world, hooks=hooks, sae=sae(), sparsity=None, seeds=[0]))
-    runs = plan(config)[0].runs
+    runs = list(plan(config)[0].runs.values())
     assert runs[0].run == "blocks-1-hook_resid_post-sae-seed-0"
-    assert (runs[-1].cell, runs[-1].layer) == ("blocks-1-hook_mlp_out", 1)
+    assert (runs[-1].pair, runs[-1].layer) == ("blocks-1-hook_mlp_out-seed-0", 1)
 
 
 def test_a_shuffle_is_drawn_anew_for_every_seed(world: TinyWorld, tmp_path: Path) -> None:
@@ -205,7 +205,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no seeds": ({"seeds": None}, "seeds: missing"),
     "no seed": ({"seeds": []}, "seeds = "),
     "a seed twice": ({"seeds": [0, 0]}, "seeds = .* twice"),
-    "a negative seed": ({"seeds": [-1]}, "seeds = -1"),
+    "a negative seed": (
+        {"seeds": [-1]},
+        r"seeds = \[-1\]: must be a list of: at least 0 and below",
+    ),
     "no hooks per pass": ({"hooks_per_pass": 0}, "hooks_per_pass = 0: must be above 0"),
     "a misspelt SAE field": (
         {"sae": sae(alfa=1, k=None)},
@@ -267,7 +270,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "whitening of a weighted baseline": (
         {"baseline": "alpha-1", "arms": {"alpha-1": {}, "x": {"control": "whitening"}}},
-        "normalize_activations is 'covariance_whitening'",
+        "normalize_activations = 'covariance_whitening'",
     ),
 }
 

@@ -157,7 +157,7 @@ def test_a_proxy_that_gives_anything_but_a_number_a_dimension_is_rejected(
 ) -> None:
     monkeypatch.setitem(PROXIES, "mine", Proxy(lambda _: torch.tensor(values), "once", ()))
     scheduler = GammaScheduler(2, D_SAE, proxy="mine", freeze_step=3)
-    with pytest.raises(BadInputError, match="gamma_proxy 'mine' gave a tensor of shape"):
+    with pytest.raises(BadInputError, match="gamma_proxy 'mine' has shape"):
         scheduler.update(0, 1.0, torch.randn(4, 2), decoder)
     assert torch.equal(scheduler.gamma, torch.ones(2))
 

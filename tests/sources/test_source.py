@@ -1,48 +1,59 @@
-"""A third source is one subclass: it is opened from its config and trained on by the same loop."""
+"""A third source is one module: it names its config, and is trained on from a YAML file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from sae_lens.synthetic import SyntheticModelConfig, SyntheticSAERunnerConfig
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typing_extensions import override
 
-from tests.training.tiny import BATCH, D_MODEL, TinyWorld, write_config
+from tests.training.tiny import BATCH, D_MODEL, TinyWorld, sae, write_config
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.sources import Source, open_source
-from wsae_plugin.training import RunFolder, load_run_config
-from wsae_plugin.training.loop import TrainingLoop
-from wsae_plugin.training.saes import build_saes
+from wsae_plugin.training import estimate, load_run_config, train
 
 
-@dataclass
-class TableConfig:
-    """A table of embeddings, of shape (n, d_in)."""
+@dataclass(kw_only=True)
+class TableRunnerConfig(SyntheticSAERunnerConfig[Any]):
+    """What SAELens's synthetic config says of a training, of a table of embeddings."""
 
-    table: Tensor
-    batch_size: int
+    synthetic_model: SyntheticModelConfig | str = ""
+    table: str = ""
 
 
 class TableSource(Source):
-    """Its rows in their order, over and over."""
+    """The rows of a table (n, d_in) in a safetensors file, in their order, over and over."""
 
-    opened_from = (TableConfig,)
+    runner_configs = {"table": TableRunnerConfig}
+    n_samples_field, batch_size_field = "training_samples", "batch_size"
     cannot_give = frozenset({"language_model", "ground_truth"})
     cfg_filename = "runner_cfg.json"
 
-    def __init__(self, cfg: TableConfig) -> None:
-        self.name = f"a table of {len(cfg.table)} rows"
-        self.d_in = {"table": cfg.table.shape[1]}
+    @override
+    @classmethod
+    def problems(cls, values: Mapping[str, Any]) -> Iterator[str]:
+        if not Path(values["table"]).is_file():
+            yield f"table = {values['table']!r}: no such file"
+
+    def __init__(self, cfg: TableRunnerConfig) -> None:
+        self._table = load_file(cfg.table)["table"]
+        self._batch_size = cfg.batch_size
+        self.name = f"a table of {len(self._table)} rows"
+        self.d_in = {"table": self._table.shape[1]}
         self.n_read = 0
-        self._cfg = cfg
 
     @override
     def __next__(self) -> dict[str, Tensor]:
-        rows = torch.arange(self.n_read, self.n_read + self._cfg.batch_size)
-        self.n_read += self._cfg.batch_size
-        return {"table": self._cfg.table[rows % len(self._cfg.table)]}
+        rows = torch.arange(self.n_read, self.n_read + self._batch_size)
+        self.n_read += self._batch_size
+        return {"table": self._table[rows % len(self._table)]}
 
     @override
     def save(self, folder: Path) -> None:
@@ -54,35 +65,47 @@ class TableSource(Source):
 
 
 @pytest.fixture
-def cfg() -> TableConfig:
-    return TableConfig(torch.randn(1000, D_MODEL, generator=torch.manual_seed(0)), BATCH)
+def values(tmp_path: Path) -> dict[str, Any]:
+    table = torch.randn(1000, D_MODEL, generator=torch.manual_seed(0))
+    save_file({"table": table}, tmp_path / "table.safetensors")
+    return {
+        "table": str(tmp_path / "table.safetensors"),
+        "sae": sae(),
+        "training_samples": 10 * BATCH,
+        "batch_size": BATCH,
+        "n_checkpoints": 1,
+    }
 
 
-def test_a_source_is_opened_from_its_config(cfg: TableConfig) -> None:
-    source = open_source(cfg)
+def test_a_source_is_opened_from_its_config(tmp_path: Path, values: dict[str, Any]) -> None:
+    config = load_run_config(write_config(tmp_path / "c.yaml", values))
+    source = open_source(config.runner_config())
     assert isinstance(source, TableSource)
-    assert source.metadata("table") == {}
+    assert (source.metadata("table"), source.name) == ({}, "a table of 1000 rows")
+    assert (config.seed, config.is_synthetic, config.has_language_model) == (42, False, False)
+    assert estimate(config).n_steps == 10
+    with pytest.raises(BadInputError, match="table = 'nowhere': no such file"):
+        load_run_config(tmp_path / "c.yaml", ["table=nowhere"])
+    with pytest.raises(BadInputError, match="tabel: unknown field; did you mean 'table'"):
+        load_run_config(tmp_path / "c.yaml", ["tabel=x"])
 
 
-def test_the_loop_trains_on_any_source_and_resumes_it(
-    world: TinyWorld, tmp_path: Path, cfg: TableConfig
+def test_a_yaml_of_any_source_is_trained_and_resumed(
+    world: TinyWorld, tmp_path: Path, values: dict[str, Any]
 ) -> None:
-    config = load_run_config(write_config(tmp_path / "c.yaml", world.synthetic(n_checkpoints=1)))
-
-    def loop(name: str) -> TrainingLoop:
-        (tmp_path / name).mkdir()
-        return TrainingLoop(
-            config, build_saes(config), open_source(cfg), RunFolder(tmp_path / name)
-        )
-
-    whole = loop("whole")
-    whole.run()
+    config = load_run_config(write_config(tmp_path / "c.yaml", values))
+    whole = train(config, tmp_path / "whole")
     (checkpoint,) = (tmp_path / "whole" / "checkpoints").iterdir()
     assert int((checkpoint / "n_read").read_text()) == int(checkpoint.name)
-    resumed = loop("resumed")
-    resumed.run(checkpoint)
-    assert (resumed.n_steps, resumed.n_samples) == (10, 10 * BATCH)
-    for name in ("whole", "resumed"):
-        assert (tmp_path / name / "sae" / "cfg.json").is_file()
-    expected, found = whole.trainers["sae"].sae, resumed.trainers["sae"].sae
-    assert torch.equal(found.W_dec, expected.W_dec)
+    own = load_run_config(tmp_path / "whole" / "config.yaml")
+    assert own.values == config.values
+    # As it was when a kill came after the checkpoint.
+    record = tmp_path / "whole" / "run.json"
+    record.write_text(record.read_text().replace('"finished"', '"interrupted"'))
+    expected = load_file(whole.exports["sae"] / "sae_weights.safetensors")
+    resumed = train(own, tmp_path / "whole", resume=True)
+    found = load_file(resumed.exports["sae"] / "sae_weights.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    # The same file without a table is a run on something else.
+    other = load_run_config(write_config(tmp_path / "s.yaml", world.synthetic()))
+    assert other.is_synthetic

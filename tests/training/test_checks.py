@@ -19,7 +19,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no tokens": ({"training_tokens": 0}, "training_tokens = 0: must be above 0"),
     "no batch": ({"train_batch_size_tokens": -1}, "train_batch_size_tokens = -1: must be above 0"),
     "less than a batch": ({"training_tokens": 100}, "training_tokens = 100: is less than one"),
-    "no learning": ({"lr": 0}, "lr = 0.0: must be above 0"),
+    "no learning": ({"lr": 0}, "lr = 0: must be above 0"),
     "no input": ({"sae": sae(d_in=0)}, "sae.d_in = 0: must be above 0"),
     "no latents": ({"sae": sae(d_sae=-3)}, "sae.d_sae = -3: must be above 0"),
     "no active latent": ({"sae": sae(k=0)}, "sae.k = 0: must be above 0"),
@@ -28,11 +28,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "small sliced buffer": ({"seqpos_slice": [0, 8]}, "use 16 or more"),
     "no positions": ({"seqpos_slice": [5, 5]}, "seqpos_slice = [5, 5]: must be [start, end]"),
     "too many slices": ({"seqpos_slice": [1, 2, 3, 4]}, "seqpos_slice = [1, 2, 3, 4]"),
-    "mixing": ({"activations_mixing_fraction": 1.5}, "must lie between 0 and 1"),
-    "more context than memory": ({"context_size": 4 * 10**10}, "must be above 0 and below 2**24"),
+    "mixing": (
+        {"activations_mixing_fraction": 1.5},
+        "activations_mixing_fraction = 1.5: must be at least 0 and at most 1",
+    ),
+    "more context than memory": (
+        {"context_size": 4 * 10**10},
+        "must be above 0 and below 16777216",
+    ),
     "no context": ({"context_size": 0}, "context_size = 0: must be above 0"),
     "no window": ({"feature_sampling_window": 0}, "feature_sampling_window = 0"),
-    "seed": ({"seed": 2**63}, "must be at least 0 and below 2**63"),
+    "seed": ({"seed": 2**63}, "must be at least 0 and below 9223372036854775808"),
     "no cuda": ({"device": "cuda:63"}, "device = 'cuda:63': this machine has none; use "),
     "no device": ({"device": "gpu"}, "device = 'gpu': no device"),
     "no device for the SAE": ({"sae": sae(device="cuda:63")}, "sae.device = 'cuda:63'"),
@@ -80,7 +86,7 @@ def test_refused_in_the_other_kinds(world: TinyWorld, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     cases = [
         (world.synthetic(training_samples=3), "training_samples = 3: is less than one batch_size"),
-        (world.synthetic(eval_samples=-1), "eval_samples = -1: must be 0 or above"),
+        (world.synthetic(eval_samples=-1), "eval_samples = -1: must be at least 0"),
         (world.multi(saes={"a/b": sae()}), "saes.a/b: the name becomes a folder"),
         (world.multi(saes={"a": sae(k=999)}), "saes.a.k = 999: must not exceed saes.a.d_sae"),
         (world.multi(saes={}), "saes must contain at least one entry"),

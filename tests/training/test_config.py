@@ -131,7 +131,7 @@ UNWHITENABLE = {
     ("changes", "message"),
     [
         # Refused by the plugin, by SAELens's SAE config, by SAELens's runner config.
-        ({"sae": sae(gamma_proxy="nonsense")}, "sae: gamma_proxy"),
+        ({"sae": sae(gamma_proxy="nonsense")}, "sae.gamma_proxy = 'nonsense': the proxies are"),
         (
             {"sae": UNWHITENABLE},
             "sae: normalize_activations='covariance_whitening' is not supported",

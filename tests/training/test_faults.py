@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import wsae_plugin.training.checkpoints as checkpoints_module
-import wsae_plugin.training.run_folder as run_folder_module
+import wsae_plugin.training.output_folder as output_folder_module
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import load_run_config
@@ -63,7 +63,7 @@ def test_a_disk_that_is_full_while_a_checkpoint_is_saved(
     def save_once(*arguments: Any) -> None:
         if any(name.isdecimal() for name in checkpoint_names(folder)):
             # Not even the run's record can be written any more.
-            monkeypatch.setattr(run_folder_module, "write_json_atomic", no_space)
+            monkeypatch.setattr(output_folder_module, "write_json_atomic", no_space)
             no_space()
         saved(*arguments)
 
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_written(
     (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match="cannot be written: Not a directory"):
         run(name="file/run")
-    monkeypatch.setattr(run_folder_module, "write_json_atomic", no_space)
+    monkeypatch.setattr(output_folder_module, "write_json_atomic", no_space)
     with pytest.raises(BadInputError, match="cannot be written: No space left"):
         run()
     assert not (tmp_path / "run" / "config.yaml").exists()

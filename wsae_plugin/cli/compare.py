@@ -7,22 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsae_plugin.cli._shared import (
-    CONFIG,
-    DRY_RUN,
-    JSON,
-    KEEP_CHECKPOINTS,
-    RESUME,
-    RUN_FOLDER,
-    SET,
-    command_line,
-    help_of,
-    plain_table,
-    print_json,
-    print_plain,
-    print_table,
-    run_folder,
-)
+from wsae_plugin.cli import _shared
 from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
@@ -34,13 +19,13 @@ logger = logging.getLogger(__name__)
 
 @loads_models
 def compare(
-    config: CONFIG,
-    overrides: SET = None,
-    output: RUN_FOLDER = None,
-    resume: RESUME = False,
-    keep_checkpoints: KEEP_CHECKPOINTS = None,
-    dry_run: DRY_RUN = False,
-    as_json: JSON = False,
+    config: _shared.CONFIG,
+    overrides: _shared.SET = None,
+    output: _shared.RUN_FOLDER = None,
+    resume: _shared.RESUME = False,
+    keep_checkpoints: _shared.KEEP_CHECKPOINTS = None,
+    dry_run: _shared.DRY_RUN = False,
+    as_json: _shared.JSON = False,
 ) -> None:
     """Train an SAE, weighted SAEs and controls, matched: every hook, sparsity and seed of a grid.
 
@@ -89,7 +74,7 @@ def compare(
     from wsae_plugin.compare.run import estimate_comparison, run_comparison
 
     comparison_config = load_comparison_config(config, overrides or [])
-    folder = run_folder(output, comparison_config.values, config)
+    folder = _shared.run_folder(output, comparison_config.values, config)
     estimate = estimate_comparison(comparison_config)
     if dry_run:
         _show_estimate(comparison_config, folder, estimate, as_json)
@@ -101,20 +86,20 @@ def compare(
         folder,
         resume=resume,
         keep_checkpoints=keep_checkpoints,
-        command=command_line(),
+        command=_shared.command_line(),
     )
     if as_json:
-        print_json(comparison.manifest)
+        _shared.print_json(comparison.manifest)
         return
     seconds = sum(comparison.manifest["wall_clock_seconds"].values())
-    print_plain(
+    _shared.print_plain(
         f"{len(comparison.runs)} SAEs trained in {seconds:,.0f} s: {folder}",
         "What they are worth, on held-out text and in SAEBench, and the report:",
         *(f"  wsae {command} {folder}" for command in ("eval", "bench", "report")),
     )
 
 
-_HELP = help_of(compare)
+_HELP = _shared.help_of(compare)
 
 
 def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
@@ -135,32 +120,33 @@ def _show_estimate(
 ) -> None:
     from wsae_plugin.compare.plan import plan
 
-    groups = {group.name: group.runs for group in plan(config)}
+    groups = plan(config)
     if as_json:
-        print_json(
+        _shared.print_json(
             {
                 "config": config.values,
                 "output": str(folder),
-                "n_runs": sum(map(len, groups.values())),
+                "n_runs": sum(len(group.runs) for group in groups),
                 "n_groups": len(groups),
                 **asdict(estimate),
                 "memory": estimate.memory.as_dict(),
                 "seconds": None,
-                "groups": {name: [run.run for run in runs] for name, runs in groups.items()},
+                "groups": {group.name: [r.run for r in group.runs.values()] for group in groups},
             }
         )
         return
-    print_plain(f"{config.source} → {folder} (nothing is written)")
+    _shared.print_plain(f"{config.file} → {folder} (nothing is written)")
     headings = ("arm", "role", "α", "proxy", "normalization", "label")
-    table = plain_table("", *headings, pad_edge=False)
+    table = _shared.plain_table("", *headings, pad_edge=False)
     for column in table.columns[:-1]:
         column.no_wrap = True
     for arm in config.arms:
         normalization = arm.overrides.get("gamma_normalization", "-")
         proxy = arm.proxy or "-"
         table.add_row(arm.name, arm.role, f"{arm.alpha:g}", proxy, normalization, arm.label)
-    print_table(table)
-    for name, runs in groups.items():
-        cells = ", ".join(dict.fromkeys(run.cell for run in runs))
-        print_plain(f"{name}: {len(runs)} SAEs, every arm at {cells}")
-    print_plain(*_lines(config, estimate))
+    _shared.print_table(table)
+    for group in groups:
+        pairs = dict.fromkeys(run.pair for run in group.runs.values())
+        cells = ", ".join(pair.removesuffix(f"-seed-{group.seed}") for pair in pairs)
+        _shared.print_plain(f"{group.name}: {len(group.runs)} SAEs, every arm at {cells}")
+    _shared.print_plain(*_lines(config, estimate))

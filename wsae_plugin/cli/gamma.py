@@ -7,21 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from wsae_plugin.cli._shared import (
-    CONFIG,
-    JSON,
-    SET,
-    plain_table,
-    print_json,
-    print_plain,
-    print_table,
-)
+from wsae_plugin.cli import _shared
 from wsae_plugin.cli.trust import loads_models
 
 
 @loads_models
 def gamma(
-    config: CONFIG,
+    config: _shared.CONFIG,
     sae: Annotated[
         str | None,
         typer.Option("--sae", metavar="NAME", help="Which of `saes`. By default the first."),
@@ -44,14 +36,14 @@ def gamma(
             "--tokens", min=1, help="How many to read. By default as many as training would."
         ),
     ] = None,
-    overrides: SET = None,
+    overrides: _shared.SET = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", metavar="DIR", help="Write gamma.json and gamma_spectrum.png there."
         ),
     ] = None,
-    as_json: JSON = False,
+    as_json: _shared.JSON = False,
 ) -> None:
     """Look at Γ before training: how uneven it would be, and on how few dimensions the loss would
     rest.
@@ -85,7 +77,7 @@ def gamma(
     if output is not None:
         _write(result, output)
     if as_json:
-        print_json(result)
+        _shared.print_json(result)
     else:
         _show(result)
 
@@ -106,7 +98,7 @@ def _show(result: dict[str, Any]) -> None:
 
     title = f"Γ at {result['hook_name']} of {result['model']}, {result['tokens']:,} tokens"
     headings = ("min γ", "median", "max", "max/med.", "dims", "top 1/5/10", "dead")
-    table = plain_table(title, "Γ", *headings, numbers=len(headings), pad_edge=False)
+    table = _shared.plain_table(title, "Γ", *headings, numbers=len(headings), pad_edge=False)
     table.columns[0].no_wrap = True
     largest: list[str] = []
     notes: list[str] = []
@@ -127,8 +119,8 @@ def _show(result: dict[str, Any]) -> None:
             f"The config's own proxy, {result['config']['gamma_proxy']}, is made from the SAE's "
             "decoder while it trains, so it cannot be known before."
         )
-    print_table(table)
-    print_plain(*largest, *notes)
+    _shared.print_table(table)
+    _shared.print_plain(*largest, *notes)
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:

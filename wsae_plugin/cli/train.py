@@ -6,21 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsae_plugin.cli._shared import (
-    CONFIG,
-    DRY_RUN,
-    JSON,
-    KEEP_CHECKPOINTS,
-    RESUME,
-    RUN_FOLDER,
-    SET,
-    command_line,
-    plain_table,
-    print_json,
-    print_plain,
-    print_table,
-    run_folder,
-)
+from wsae_plugin.cli import _shared
 from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
@@ -29,13 +15,13 @@ if TYPE_CHECKING:
 
 @loads_models
 def train(
-    config: CONFIG,
-    overrides: SET = None,
-    output: RUN_FOLDER = None,
-    resume: RESUME = False,
-    keep_checkpoints: KEEP_CHECKPOINTS = None,
-    dry_run: DRY_RUN = False,
-    as_json: JSON = False,
+    config: _shared.CONFIG,
+    overrides: _shared.SET = None,
+    output: _shared.RUN_FOLDER = None,
+    resume: _shared.RESUME = False,
+    keep_checkpoints: _shared.KEEP_CHECKPOINTS = None,
+    dry_run: _shared.DRY_RUN = False,
+    as_json: _shared.JSON = False,
 ) -> None:
     """Train one SAE, or several in one pass, as a YAML file says.
 
@@ -78,7 +64,7 @@ def train(
     from wsae_plugin.training import train as run
 
     run_config = load_run_config(config, overrides or [])
-    folder = run_folder(output, run_config.values, config)
+    folder = _shared.run_folder(output, run_config.values, config)
     if dry_run:
         _show_estimate(run_config, folder, estimate(run_config), as_json)
         return
@@ -87,7 +73,7 @@ def train(
         folder,
         resume=resume,
         keep_checkpoints=keep_checkpoints,
-        command=command_line(),
+        command=_shared.command_line(),
     )
     _show_run(trained, as_json)
 
@@ -102,18 +88,18 @@ def _show_estimate(config: RunConfig, folder: Path, estimate: Estimate, as_json:
     if as_json:
         counts = asdict(estimate) | {"memory_bytes": memory}
         del counts["memory"]
-        print_json({"config": config.values, "output": str(folder), **counts})
+        _shared.print_json({"config": config.values, "output": str(folder), **counts})
         return
-    print_plain(to_yaml(config.values))
-    table = plain_table(f"A run of {config.source} (nothing is written)", "", "", numbers=1)
+    _shared.print_plain(to_yaml(config.values))
+    table = _shared.plain_table(f"A run of {config.file} (nothing is written)", "", "", numbers=1)
     table.add_row("run folder", str(folder))
     table.add_row("steps", f"{estimate.n_steps:,}")
-    table.add_row("samples" if config.is_synthetic else "tokens", f"{estimate.n_samples:,}")
+    table.add_row("tokens" if config.has_language_model else "samples", f"{estimate.n_samples:,}")
     table.add_row("tokens in the activation buffer", f"{estimate.buffer_tokens:,}")
     for name, n_bytes in memory.items():
         known = "unknown: not on this machine" if n_bytes is None else _size(n_bytes)
         table.add_row("memory, at least" if name == "total" else name.replace("_", " "), known)
-    print_table(table)
+    _shared.print_table(table)
 
 
 def _show_run(run: TrainedRun, as_json: bool) -> None:
@@ -122,19 +108,19 @@ def _show_run(run: TrainedRun, as_json: bool) -> None:
             name: {"path": str(path), "metrics": run.metrics[name]}
             for name, path in run.exports.items()
         }
-        print_json({"output": str(run.folder), "saes": saes})
+        _shared.print_json({"output": str(run.folder), "saes": saes})
         return
     columns = ("loss", "unweighted MSE", "explained variance", "L0", "dead")
-    table = plain_table(f"Trained: {run.folder}", "SAE", *columns, numbers=len(columns))
+    table = _shared.plain_table(f"Trained: {run.folder}", "SAE", *columns, numbers=len(columns))
     for name, metrics in run.metrics.items():
         # alpha 0 and SAELens's own architectures have no weighted loss to tell apart.
         mse = metrics.get("metrics/unweighted_mse_loss", metrics.get("losses/mse_loss"))
         others = ("metrics/explained_variance", "metrics/l0", "sparsity/dead_features")
         shown = (metrics["losses/overall_loss"], mse, *map(metrics.get, others))
         table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in shown))
-    print_table(table)
-    print_plain("Load with SAELens alone:", "from sae_lens import SAE")
-    print_plain(*(f'sae = SAE.load_from_disk("{path}")' for path in run.exports.values()))
+    _shared.print_table(table)
+    _shared.print_plain("Load with SAELens alone:", "from sae_lens import SAE")
+    _shared.print_plain(*(f'sae = SAE.load_from_disk("{path}")' for path in run.exports.values()))
 
 
 def _size(n_bytes: int) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import product
-from typing import Any, cast, get_type_hints
+from typing import Annotated, Any, cast
 
+from annotated_types import Gt
 from sae_lens import TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
+from wsae_plugin._saelens_fields import Seed
 from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.resolve_arms import config_class_of, resolve_arms
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest
-from wsae_plugin.training.checks import check_alone
-from wsae_plugin.validation import convert, resolve
+from wsae_plugin.validation import convert, hints_of, resolve
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class _Grid:
     """What a comparison adds to the fields that its runs have in common."""
 
     hooks: list[str]
-    seeds: list[int]
+    seeds: list[Seed]
     sae: dict  # pyright: ignore[reportMissingTypeArgument]
     baseline: str
     arms: Mapping[str, dict]  # pyright: ignore[reportMissingTypeArgument]
-    hooks_per_pass: int | None = None
+    hooks_per_pass: Annotated[int, Gt(0)] | None = None
     sparsity: Mapping[str, list[int | float]] = field(default_factory=dict)
 
 
@@ -44,12 +45,12 @@ class ComparisonConfig:
     Args:
         values: Plain values, as they stand in the folder's comparison.yaml.
         arms: In the order of the file.
-        source: The file, and what was set on top of it, for messages.
+        file: The file, and what was set on top of it, for messages.
     """
 
     values: dict[str, Any]
     arms: tuple[Arm, ...]
-    source: str
+    file: str
 
     @property
     def hooks(self) -> list[str]:
@@ -89,19 +90,13 @@ def resolve_comparison(
     common = {key: value for key, value in written.items() if key in _SHARED}
     shared = resolve(MultiSAETrainingRunnerConfig, {"saes": {}, "hook_names": "", **common})
     grid = resolve(_Grid, written, others_allowed=True)
-    sparsity, per_pass = grid["sparsity"], grid["hooks_per_pass"]
+    sparsity = grid["sparsity"]
     varied = {"hooks": grid["hooks"], "seeds": grid["seeds"]}
     for name, values in (varied | {f"sparsity.{k}": v for k, v in sparsity.items()}).items():
         if not values:
             raise BadInputError(f"{name} = []: give one or more")
         if len(set(values)) < len(values):
             raise BadInputError(f"{name} = {values}: one of them is there twice")
-    for seed in grid["seeds"]:
-        check_alone("seeds", "seed", seed)
-    if per_pass is not None and per_pass < 1:
-        raise BadInputError(
-            f"hooks_per_pass = {per_pass}: must be above 0, or null for all at once"
-        )
     sae = _sae(grid["sae"], sparsity)
     arms = resolve_arms(grid["arms"], sae, grid["baseline"])
     _check_varied(sparsity, grid["arms"], arms)
@@ -112,7 +107,7 @@ def resolve_comparison(
 
 def _sae(written: dict[str, Any], sparsity: Mapping[str, list[float]]) -> dict[str, Any]:
     """The common section, with the first value of what varies, which each run replaces."""
-    hints = get_type_hints(config_class_of(written))
+    hints = hints_of(config_class_of(written))
     for name, values in sparsity.items():
         if name in written:
             raise BadInputError(f"sae.{name}: is varied by sparsity.{name}; leave one of them out")

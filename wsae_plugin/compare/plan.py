@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
-from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.config import ComparisonConfig, resolve_comparison
-from wsae_plugin.compare.manifest import layer_of
+from wsae_plugin.compare.manifest import ComparedRun, layer_of
 from wsae_plugin.messages import naming
 from wsae_plugin.training.checks import check
 from wsae_plugin.training.config import RunConfig
@@ -20,65 +20,25 @@ from wsae_plugin.yaml_file import read_config
 
 
 @dataclass(frozen=True)
-class PlannedRun:
-    """One SAE of a comparison.
-
-    Args:
-        arm: Its arm.
-        hook_name: Where in the language model.
-        sparsity: The varied fields with their values here.
-        seed: Of weights, of the data's order and of a shuffled Γ.
-        cell: Hook and sparsity, in words for names.
-    """
-
-    arm: Arm
-    hook_name: str
-    sparsity: dict[str, float]
-    seed: int
-    cell: str
-
-    @property
-    def sae(self) -> str:
-        """Its name among the SAEs of a training run, which are of one seed."""
-        return f"{self.cell}-{self.arm.name}"
-
-    @property
-    def layer(self) -> int | None:
-        return layer_of(self.hook_name)
-
-    @property
-    def run(self) -> str:
-        """Its name in the whole comparison."""
-        return f"{self.sae}-seed-{self.seed}"
-
-    @property
-    def pair(self) -> str:
-        """What it has in common with the runs that differ from it in the arm alone."""
-        return f"{self.cell}-seed-{self.seed}"
-
-    def section(self) -> dict[str, Any]:
-        """Its `sae:` section."""
-        drawn = {"gamma_seed": self.seed} if self.arm.control == "shuffled" else {}
-        return {**self.arm.overrides, **self.sparsity, **drawn}
-
-
-@dataclass(frozen=True)
 class Group:
     """SAEs that are trained together, from one pass of the language model.
 
     Args:
         name: Its folder.
-        seed: The one seed of all.
-        runs: Its SAEs.
+        seed: Of weights, of the data's order and of a shuffled Γ, for all of them.
+        runs: Name of an SAE in the training run → what the comparison knows of it; its path is in
+            the comparison folder.
+        sections: The same names → the `sae:` sections.
     """
 
     name: str
     seed: int
-    runs: tuple[PlannedRun, ...]
+    runs: dict[str, ComparedRun]
+    sections: dict[str, dict[str, Any]]
 
     @property
     def hooks(self) -> list[str]:
-        return list(dict.fromkeys(run.hook_name for run in self.runs))
+        return list(dict.fromkeys(run.hook_name for run in self.runs.values()))
 
 
 def load_comparison_config(path: Path, overrides: Sequence[str] = ()) -> ComparisonConfig:
@@ -94,9 +54,9 @@ def load_comparison_config(path: Path, overrides: Sequence[str] = ()) -> Compari
     Raises:
         BadInputError: Whatever the file and the overrides alone show to be wrong.
     """
-    written, source = read_config(path, overrides)
-    with naming(source):
-        config = ComparisonConfig(*resolve_comparison(written), source)
+    written, file = read_config(path, overrides)
+    with naming(file):
+        config = ComparisonConfig(*resolve_comparison(written), file)
         for group in plan(config):
             # Other seeds are other seeds only.
             if group.seed == config.seeds[0]:
@@ -108,38 +68,40 @@ def load_comparison_config(path: Path, overrides: Sequence[str] = ()) -> Compari
 
 def plan(config: ComparisonConfig) -> list[Group]:
     """The groups, in the order in which they are trained: all hooks of a seed, then the next."""
-    chunks = _chunks(config.hooks, config.hooks_per_pass)
-    places = _places(config.hooks)
+    size, hooks = config.hooks_per_pass, config.hooks
+    chunks = [hooks[start : start + size] for start in range(0, len(hooks), size)]
     return [
-        Group(
-            name=f"seed-{seed}" if len(chunks) == 1 else f"seed-{seed}-pass-{n}",
-            seed=seed,
-            runs=tuple(
-                PlannedRun(arm, hook, sparsity, seed, cell=_cell(places[hook], sparsity))
-                for hook in hooks
-                for sparsity in config.sparsities
-                for arm in config.arms
-            ),
-        )
+        _group(config, f"seed-{seed}" if len(chunks) == 1 else f"seed-{seed}-pass-{n}", seed, chunk)
         for seed in config.seeds
-        for n, hooks in enumerate(chunks, start=1)
+        for n, chunk in enumerate(chunks, start=1)
     ]
+
+
+def _group(config: ComparisonConfig, name: str, seed: int, hooks: list[str]) -> Group:
+    places = _places(config.hooks)
+    group = Group(name, seed, runs={}, sections={})
+    for hook, sparsity, arm in product(hooks, config.sparsities, config.arms):
+        cell = _cell(places[hook], sparsity)
+        sae, pair = f"{cell}-{arm.name}", f"{cell}-seed-{seed}"
+        run, layer = f"{sae}-seed-{seed}", layer_of(hook)
+        group.runs[sae] = ComparedRun(
+            run, Path("runs", run), arm.name, arm.role, hook, layer, sparsity, seed, pair
+        )
+        drawn = {"gamma_seed": seed} if arm.control == "shuffled" else {}
+        group.sections[sae] = {**arm.overrides, **sparsity, **drawn}
+    return group
 
 
 def group_config(config: ComparisonConfig, group: Group) -> RunConfig:
     """The SAELens run of several SAEs that trains a group."""
     values = config.shared | {
-        "saes": {run.sae: run.section() for run in group.runs},
-        "hook_names": {run.sae: run.hook_name for run in group.runs},
+        "saes": group.sections,
+        "hook_names": {sae: run.hook_name for sae, run in group.runs.items()},
         "seed": group.seed,
         "output_path": None,
     }
     resolved = resolve(MultiSAETrainingRunnerConfig, values)
-    return RunConfig(MultiSAETrainingRunnerConfig, resolved, source=config.source)
-
-
-def _chunks(hooks: list[str], size: int) -> list[list[str]]:
-    return [hooks[start : start + size] for start in range(0, len(hooks), size)]
+    return RunConfig(resolved, config.file)
 
 
 def _places(hooks: list[str]) -> dict[str, str]:

@@ -17,9 +17,8 @@ from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.compare.plan import group_config, plan
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.messages import naming, one_line
-from wsae_plugin.sources import activations_of
-from wsae_plugin.sources.hooks import Hook, check_hooks, check_names_before_loading
-from wsae_plugin.sources.opening import open_model
+from wsae_plugin.sources import LanguageModelSource
+from wsae_plugin.sources.hooks import Hook
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.estimate import Estimate, estimate
 from wsae_plugin.training.output_folder import lock
@@ -72,10 +71,8 @@ def run_comparison(
             folder cannot be written any more. The comparison can be resumed.
     """
     folder = ComparisonFolder(output)
-    if resume:
-        folder.check_resumable(config)
-    else:
-        folder.refuse_if_used()
+    folder.check(config, resume)
+    if not resume:
         _check_sources(config)
     resume_command = command_to_resume("compare", folder.config_file, output, keep_checkpoints)
     train_one = partial(
@@ -83,10 +80,8 @@ def run_comparison(
     )
     with lock(output):
         # Another process may have had the folder while this one was looking at the sources.
-        if resume:
-            folder.check_resumable(config)
-        else:
-            folder.refuse_if_used()
+        folder.check(config, resume)
+        if not resume:
             folder.start(config, command)
         try:
             _train_groups(config, folder, train_one)
@@ -111,14 +106,14 @@ def _train_groups(
             start = time.monotonic()
             _train(run_config, folder.working(group), train_one)
             folder.add(group, run_config, seconds=time.monotonic() - start)
-    folder.finish()
+    folder.update_record(status="finished")
 
 
 def _train(config: RunConfig, folder: RunFolder, train_one: Callable[..., object]) -> None:
     """Train a group, from where a former attempt left it."""
     if folder.is_finished():
         return
-    resume = folder.run_file.is_file()
+    resume = folder.record_file.is_file()
     if not resume:
         with lock(folder.path):
             shutil.rmtree(folder.path)
@@ -135,9 +130,6 @@ def _check_sources(config: ComparisonConfig) -> None:
     """
     width: dict[str, Any] = {"d_in": config.values["sae"]["d_in"], "d_in_field": "sae.d_in"}
     hooks = [Hook(name, "hooks", head_index=None, **width) for name in config.hooks]
-    run_config = group_config(config, plan(config)[0])
-    with naming(config.source):
-        runner_config: Any = run_config.runner_config()
-        check_names_before_loading(runner_config, hooks)
-        check_hooks(runner_config, open_model(runner_config, config.hooks), hooks)
-        activations_of(run_config.alone().runner_config())
+    runner_config = group_config(config, plan(config)[0]).runner_config()
+    with naming(config.file):
+        LanguageModelSource(runner_config, hooks)

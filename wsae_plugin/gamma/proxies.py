@@ -21,7 +21,7 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.moments import Moments
-from wsae_plugin.gamma.weights import shuffled
+from wsae_plugin.gamma.weights import check_proxy, shuffled
 
 
 @dataclass(frozen=True)
@@ -154,17 +154,10 @@ def read_proxy_file(path: str | Path, d_in: int) -> Tensor:
             f" exactly one of shape ({d_in},) is allowed."
         )
     (s,) = tensors.values()
-    if s.shape != (d_in,):
-        raise BadInputError(
-            f"gamma_file {str(path)!r} holds a tensor of shape {tuple(s.shape)}; one weight for "
-            f"each of the d_in = {d_in} input dimensions is needed, shape ({d_in},)."
-        )
     s = s.to(torch.float64)
-    if not (torch.isfinite(s).all() and (s >= 0).all() and (s > 0).any()):
-        raise BadInputError(
-            f"gamma_file {str(path)!r} holds values that are negative, not finite or all zero; "
-            "proxies are finite and ≥ 0, with at least one above 0."
-        )
+    check_proxy(s, f"gamma_file {str(path)!r}", d_in)
+    if not s.any():
+        raise BadInputError(f"gamma_file {str(path)!r} is all zero: a proxy is above 0 somewhere")
     return s
 
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from wsae_plugin.compilation import not_compiled
-from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.errors import RunFailedError
 from wsae_plugin.gamma.moments import as_float64, merge, moments_of
 from wsae_plugin.gamma.proxies import PROXIES, Proxy, ProxyEvidence
 from wsae_plugin.gamma.statistics import GammaStatistics
 from wsae_plugin.gamma.weights import (
     Normalization,
+    check_proxy,
     effective_dimensions,
     gamma_from_proxy,
     max_over_median,
@@ -205,13 +206,7 @@ class GammaScheduler(nn.Module):
             seed=self.seed,
         )
         proxy = self.proxy.compute(evidence)
-        if proxy.shape != (self.d_in,) or not torch.isfinite(proxy).all() or (proxy < 0).any():
-            raise BadInputError(
-                f"gamma_proxy {self.proxy_name!r} gave a tensor of shape {tuple(proxy.shape)} with "
-                f"{int((~torch.isfinite(proxy)).sum())} values that are not finite and "
-                f"{int((proxy < 0).sum())} negative ones: one finite value, 0 or more, for each of "
-                f"the {self.d_in} input dimensions is needed"
-            )
+        check_proxy(proxy, f"gamma_proxy {self.proxy_name!r}", self.d_in)
         return proxy
 
     @property

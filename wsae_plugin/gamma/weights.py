@@ -56,12 +56,7 @@ def gamma_from_proxy(
         raise BadInputError(f"gamma_clip is {clip}; it limits max γ / median γ, so it is ≥ 1.")
     if not math.isfinite(alpha):
         raise BadInputError(f"alpha is {alpha}; a finite number is needed.")
-    if proxy.ndim != 1 or not torch.isfinite(proxy).all() or (proxy < 0).any():
-        raise BadInputError(
-            "the proxy needs one finite value ≥ 0 for each input dimension; got shape "
-            f"{tuple(proxy.shape)}, {int((~torch.isfinite(proxy)).sum())} not finite, "
-            f"{int((proxy < 0).sum())} negative."
-        )
+    check_proxy(proxy, "the proxy")
     if alpha == 0:
         return torch.ones_like(proxy)
     live = proxy > eps * proxy.max()
@@ -88,6 +83,26 @@ def gamma_from_proxy(
             f"{float(s.min()):.3g} to {float(s.max()):.3g}; use a smaller |alpha| or gamma_clip."
         )
     return gamma
+
+
+def check_proxy(proxy: Tensor, source: str, d_in: int | None = None) -> None:
+    """Refuse what is no proxy s: one finite value, 0 or more, for each input dimension.
+
+    Args:
+        proxy: what should be s, shape (d_in,).
+        source: where it is from, to begin the message with.
+        d_in: the input dimensions, where they are known.
+
+    Raises:
+        BadInputError: it is none; the message counts what is wrong with it.
+    """
+    n_not_finite, n_negative = int((~torch.isfinite(proxy)).sum()), int((proxy < 0).sum())
+    if n_not_finite or n_negative or proxy.ndim != 1 or d_in not in (None, len(proxy)):
+        wanted = "each input dimension" if d_in is None else f"each of the {d_in} input dimensions"
+        raise BadInputError(
+            f"{source} has shape {tuple(proxy.shape)}, {n_not_finite} not finite and {n_negative} "
+            f"negative values: one finite value, 0 or more, for {wanted} is needed"
+        )
 
 
 def shuffled(weights: Tensor, generator: torch.Generator) -> Tensor:

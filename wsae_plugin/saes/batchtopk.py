@@ -24,11 +24,6 @@ class WeightedBatchTopKTrainingSAEConfig(
     latents.
     """
 
-    @override
-    @classmethod
-    def architecture(cls) -> str:
-        return "weighted_batchtopk"
-
 
 class SparseBatchTopKTrainingSAE(SparseTrainingSAE):
     """What BatchTopK's selection changes in a sparse step."""

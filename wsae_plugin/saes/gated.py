@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sae_lens import GatedSAEConfig, GatedTrainingSAE, GatedTrainingSAEConfig, SAEConfig
-from typing_extensions import override
+from sae_lens import GatedTrainingSAE, GatedTrainingSAEConfig
 
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
@@ -15,15 +14,6 @@ class WeightedGatedTrainingSAEConfig(WeightedTrainingSAEConfig, GatedTrainingSAE
     """
     GatedTrainingSAE with a weight per input dimension in its loss, and in its via-gate loss.
     """
-
-    @override
-    @classmethod
-    def architecture(cls) -> str:
-        return "weighted_gated"
-
-    @override
-    def get_inference_config_class(self) -> type[SAEConfig]:
-        return GatedSAEConfig
 
 
 class WeightedGatedTrainingSAE(WeightedTrainingSAE, GatedTrainingSAE):

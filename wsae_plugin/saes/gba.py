@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from sae_lens import JumpReLUSAEConfig, SAEConfig
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saes.gba_tied import BiasAdaptedSAE
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
+from wsae_plugin.validation import check_fields
 
 PRINTED_GBA: dict[str, Any] = {
     "highest_target_frequency": 0.5,
@@ -43,13 +44,14 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
         alpha (float): Exponent in γ = s^alpha. 0, the default, is Group Bias Adaptation unweighted. Γ weighs the reconstruction loss, which trains the directions only where direction_scale is None.
     """  # noqa: E501
 
-    n_groups: int = 10
-    highest_target_frequency: float = 0.2
-    lowest_target_frequency: float = 1e-3
-    bias_update_steps: int = 50
-    bias_step_size: float = 0.04
-    bias_limit: float | None = None
-    direction_scale: float | None = 1.5
+    n_groups: Annotated[int, Ge(1)] = 10
+    highest_target_frequency: Annotated[float, Gt(0), Le(1)] = 0.2
+    lowest_target_frequency: Annotated[float, Gt(0)] = 1e-3
+    bias_update_steps: Annotated[int, Ge(1)] = 50
+    bias_step_size: Annotated[float, Gt(0), Le(1)] = 0.04
+    bias_limit: Annotated[float, Gt(0)] | None = None
+    # At 2, the half of the latents that fires at the start leaves nothing to learn from.
+    direction_scale: Annotated[float, Ge(0), Lt(2)] | None = 1.5
     normalize_activations: Literal[
         "none",
         "expected_average_only_in",
@@ -61,7 +63,8 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_bias_fields(self)
+        check_fields(self, GBATrainingSAEConfig)
+        _check_together(self)
 
     @override
     @classmethod
@@ -123,44 +126,17 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
         return {**super().log_histograms(), "weights/bias": self.bias.float().cpu().numpy()}
 
 
-def _check_bias_fields(cfg: GBATrainingSAEConfig) -> None:
-    def is_count(value: Any, most: float) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-
-    def is_between(value: Any, above: float, most: float) -> bool:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and above < value <= most
-
-    def refuse(field: str, allowed: str) -> None:
-        raise BadInputError(f"{field} is {getattr(cfg, field)!r}; {allowed}.")
-
-    highest = cfg.highest_target_frequency
-    if not is_count(cfg.n_groups, cfg.d_sae):
-        refuse("n_groups", f"a whole number from 1 to d_sae = {cfg.d_sae} is needed")
-    if not is_between(highest, 0, 1):
-        refuse(
-            "highest_target_frequency", "a share of the inputs, above 0 and at most 1, is needed"
-        )
-    if not is_between(cfg.lowest_target_frequency, 0, highest):
-        refuse(
-            "lowest_target_frequency",
-            f"it is above 0 and at most highest_target_frequency = {highest!r}",
-        )
-    if not is_count(cfg.bias_update_steps, float("inf")):
-        refuse("bias_update_steps", "a whole number of steps, 1 or more, is needed")
-    if not is_between(cfg.bias_step_size, 0, 1):
-        refuse("bias_step_size", "a share, above 0 and at most 1, is needed")
-    if cfg.bias_limit is not None and not is_between(cfg.bias_limit, 0, sys.float_info.max):
-        refuse("bias_limit", "a positive number is needed, or None for the length of the inputs")
-    scale = cfg.direction_scale
-    if scale is not None and not (is_between(scale, -1, 2) and 0 <= scale < 2):
-        refuse(
-            "direction_scale",
-            "a number from 0 to below 2 is needed, or None for the printed loss: at 2, the half of "
-            "the latents that fires at the start leaves nothing to learn from",
+def _check_together(cfg: GBATrainingSAEConfig) -> None:
+    """Refuse fields that are impossible together."""
+    if cfg.n_groups > cfg.d_sae:
+        raise BadInputError(f"n_groups = {cfg.n_groups}: must be at most d_sae = {cfg.d_sae}")
+    if cfg.lowest_target_frequency > cfg.highest_target_frequency:
+        raise BadInputError(
+            f"lowest_target_frequency = {cfg.lowest_target_frequency}: must be at most "
+            f"highest_target_frequency = {cfg.highest_target_frequency}"
         )
     if cfg.normalize_activations == "covariance_whitening":
-        refuse(
-            "normalize_activations",
-            "undoing the whitening would untie encoder and decoder: use 'expected_average_only_in'",
+        raise BadInputError(
+            "normalize_activations = 'covariance_whitening': undoing the whitening would untie "
+            "encoder and decoder: use 'expected_average_only_in'"
         )

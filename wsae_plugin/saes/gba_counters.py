@@ -77,19 +77,10 @@ class FiringCounters(nn.Module):
 
     @override
     def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: Any,
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         packed = state_dict.get(f"{prefix}packed")
         if packed is not None:
             # A copy, since a mapped file need not be aligned to the eight bytes of an int64.
             state_dict[f"{prefix}packed"] = packed.to(torch.uint8, copy=True)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

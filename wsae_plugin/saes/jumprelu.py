@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sae_lens import JumpReLUSAEConfig, JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig, SAEConfig
-from typing_extensions import override
+from sae_lens import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
 
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
@@ -15,15 +14,6 @@ class WeightedJumpReLUTrainingSAEConfig(WeightedTrainingSAEConfig, JumpReLUTrain
     """
     JumpReLUTrainingSAE with a weight per input dimension in its loss.
     """
-
-    @override
-    @classmethod
-    def architecture(cls) -> str:
-        return "weighted_jumprelu"
-
-    @override
-    def get_inference_config_class(self) -> type[SAEConfig]:
-        return JumpReLUSAEConfig
 
 
 class WeightedJumpReLUTrainingSAE(WeightedTrainingSAE, JumpReLUTrainingSAE):

@@ -24,11 +24,6 @@ class WeightedMatryoshkaBatchTopKTrainingSAEConfig(
     and its loss for dead latents.
     """
 
-    @override
-    @classmethod
-    def architecture(cls) -> str:
-        return "weighted_matryoshka_batchtopk"
-
 
 class WeightedMatryoshkaBatchTopKTrainingSAE(
     WeightedTrainingSAE, SparseBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE

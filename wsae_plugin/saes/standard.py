@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sae_lens import SAEConfig, StandardSAEConfig, StandardTrainingSAE, StandardTrainingSAEConfig
-from typing_extensions import override
+from sae_lens import StandardTrainingSAE, StandardTrainingSAEConfig
 
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
@@ -15,15 +14,6 @@ class WeightedStandardTrainingSAEConfig(WeightedTrainingSAEConfig, StandardTrain
     """
     StandardTrainingSAE with a weight per input dimension in its loss.
     """
-
-    @override
-    @classmethod
-    def architecture(cls) -> str:
-        return "weighted_standard"
-
-    @override
-    def get_inference_config_class(self) -> type[SAEConfig]:
-        return StandardSAEConfig
 
 
 class WeightedStandardTrainingSAE(WeightedTrainingSAE, StandardTrainingSAE):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sae_lens import SAEConfig, TopKSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
-from typing_extensions import override
+from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 
 from wsae_plugin.saes.sparse import SparseTrainingSAE, SparseTrainingSAEConfig
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
@@ -18,15 +17,6 @@ class WeightedTopKTrainingSAEConfig(
     """
     TopKTrainingSAE with a weight per input dimension in its loss, and in its loss for dead latents.
     """
-
-    @override
-    @classmethod
-    def architecture(cls) -> str:
-        return "weighted_topk"
-
-    @override
-    def get_inference_config_class(self) -> type[SAEConfig]:
-        return TopKSAEConfig
 
 
 class WeightedTopKTrainingSAE(WeightedTrainingSAE, SparseTrainingSAE, TopKTrainingSAE):

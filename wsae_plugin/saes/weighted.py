@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from sae_lens import TrainingSAE, TrainingSAEConfig
+from annotated_types import Ge
+from pydantic import AfterValidator
+from sae_lens import SAEConfig, TrainingSAE, TrainingSAEConfig
+from sae_lens.registry import SAE_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainCoefficientConfig, TrainStepInput, TrainStepOutput, mse_loss
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,11 +22,19 @@ from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES, GammaScheduler, max_over_median
 from wsae_plugin.gamma.proxies import SHUFFLED
-from wsae_plugin.gamma.weights import NORMALIZATIONS, Normalization
+from wsae_plugin.gamma.weights import Normalization
 from wsae_plugin.saes.weighted_squares import WeightedSquares
+from wsae_plugin.validation import check_fields
 
 GAMMA_FILENAME = "gamma.safetensors"
 _SCHEDULER = "gamma_scheduler"
+_PREFIX = "weighted_"
+
+
+def _known_proxy(name: str) -> str:
+    if name not in PROXIES:
+        raise ValueError(f"the proxies are {', '.join(sorted(PROXIES))}; see register_proxy")
+    return name
 
 
 @dataclass(kw_only=True)
@@ -45,19 +55,34 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
     """  # noqa: E501
 
     alpha: float = 1.0
-    alpha_warm_up_steps: int = 0
-    gamma_proxy: str = "variance"
+    alpha_warm_up_steps: Annotated[int, Ge(0)] = 0
+    gamma_proxy: Annotated[str, AfterValidator(_known_proxy)] = "variance"
     gamma_normalization: Normalization = "mean_square"
-    gamma_clip: float | None = None
-    gamma_freeze_step: int | None = 100
+    gamma_clip: Annotated[float, Ge(1)] | None = None
+    gamma_freeze_step: Annotated[int, Ge(1)] | None = 100
     gamma_file: str | None = None
-    gamma_seed: int = 0
+    gamma_seed: Annotated[int, Ge(0)] = 0
     weight_aux_loss: bool = True
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        """The name of SAELens's architecture with `weighted_` in front."""
+        parent: Any = super().architecture
+        return f"{_PREFIX}{parent()}"
+
+    @override
+    def get_inference_config_class(self) -> type[SAEConfig]:
+        """SAELens's own: what is published loads without this package."""
+        registered = SAE_CLASS_REGISTRY.get(self.architecture().removeprefix(_PREFIX))
+        # BatchTopK says itself what it becomes.
+        return registered[1] if registered else super().get_inference_config_class()
 
     @override
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_gamma_fields(self)
+        check_fields(self, WeightedTrainingSAEConfig)
+        _check_together(self)
 
 
 class WeightedTrainingSAE(TrainingSAE[Any]):
@@ -216,45 +241,23 @@ def _unweighted_mse_loss(sae_out: Tensor, sae_in: Tensor) -> Tensor:
     return mse_loss(sae_out, sae_in).sum(dim=-1).mean()
 
 
-def _check_gamma_fields(cfg: WeightedTrainingSAEConfig) -> None:
-    def is_number(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-    def is_count(value: Any, least: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    def refuse(field: str, allowed: str) -> None:
-        raise BadInputError(f"{field} is {getattr(cfg, field)!r}; {allowed}.")
-
-    if not (is_number(cfg.alpha) and math.isfinite(cfg.alpha)):
-        refuse("alpha", "a finite number is needed, 0 for no weighting")
-    if not is_count(cfg.alpha_warm_up_steps, 0):
-        refuse("alpha_warm_up_steps", "a whole number of steps, 0 or more, is needed")
-    if cfg.gamma_proxy not in PROXIES:
-        refuse("gamma_proxy", f"the proxies are {', '.join(sorted(PROXIES))}; see register_proxy")
-    if cfg.gamma_normalization not in NORMALIZATIONS:
-        refuse("gamma_normalization", f"it is one of {', '.join(NORMALIZATIONS)}")
-    if cfg.gamma_clip is not None and not (is_number(cfg.gamma_clip) and cfg.gamma_clip >= 1):
-        refuse("gamma_clip", "it limits max γ / median γ: a number ≥ 1, or None for no limit")
-    if cfg.gamma_freeze_step is not None and not is_count(cfg.gamma_freeze_step, 1):
-        refuse("gamma_freeze_step", "Γ needs 1 step or more to be estimated; None never freezes it")
+def _check_together(cfg: WeightedTrainingSAEConfig) -> None:
+    """Refuse fields that are impossible together."""
     if cfg.gamma_freeze_step == 1 and "latents" in PROXIES[cfg.gamma_proxy].needs:
-        refuse(
-            "gamma_freeze_step",
-            f"gamma_proxy {cfg.gamma_proxy!r} is made from latents, of which none has been seen at "
-            "the first step: 2 or more is needed, or None to never freeze Γ",
+        raise BadInputError(
+            f"gamma_freeze_step = 1: gamma_proxy {cfg.gamma_proxy!r} is made from latents, of "
+            "which none has been seen at the first step: 2 or more is needed, or None to never "
+            "freeze Γ"
         )
-    if not is_count(cfg.gamma_seed, 0):
-        refuse("gamma_seed", "a whole number, 0 or more, is needed")
     reads_file = cfg.gamma_proxy.removeprefix(SHUFFLED) == "file"
-    if reads_file and not cfg.gamma_file:
-        refuse("gamma_file", "gamma_proxy 'file' needs the path of a safetensors file")
-    if cfg.gamma_file and not reads_file:
-        refuse("gamma_file", f"it is read by gamma_proxy 'file' only, not {cfg.gamma_proxy!r}")
+    if reads_file != bool(cfg.gamma_file):
+        raise BadInputError(
+            f"gamma_file = {cfg.gamma_file!r}: gamma_proxy 'file' needs the path of a safetensors "
+            f"file, and no other reads one; gamma_proxy is {cfg.gamma_proxy!r}"
+        )
     if cfg.alpha != 0 and cfg.normalize_activations == "covariance_whitening":
-        refuse(
-            "normalize_activations",
-            "whitened activations have variance 1 in every direction and no longer the model's "
-            f"dimensions, so there is nothing for Γ to weight: use alpha=0 (got {cfg.alpha}) or "
-            "another normalization",
+        raise BadInputError(
+            "normalize_activations = 'covariance_whitening': whitened activations have variance 1 "
+            "in every direction and no longer the model's dimensions, so there is nothing for Γ to "
+            f"weight: use alpha=0 (got {cfg.alpha}) or another normalization"
         )

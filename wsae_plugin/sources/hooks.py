@@ -54,17 +54,17 @@ def hooks_of(config: Any) -> list[Hook]:
     ]
 
 
-def open_checked_model(config: Any) -> HookedRootModule:
+def open_checked_model(config: Any, hooks: list[Hook]) -> HookedRootModule:
     """Load the language model of a runner config, and refuse what it cannot give.
 
     Args:
         config: A `LanguageModelSAERunnerConfig` or `MultiSAETrainingRunnerConfig`.
+        hooks: What is wanted of it.
 
     Raises:
         BadInputError: There is no such model; a hook that the model has not or does not reach; a
             width other than the hook's; a context longer than the model's.
     """
-    hooks = hooks_of(config)
     check_names_before_loading(config, hooks)
     model = open_model(config, [hook.name for hook in hooks])
     check_hooks(config, model, hooks)

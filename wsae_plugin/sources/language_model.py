@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from wsae_plugin.messages import refusals_as_bad_input
-from wsae_plugin.sources.hooks import hooks_of, open_checked_model
+from wsae_plugin.remote_code import check_own
+from wsae_plugin.sources.hooks import Hook, hooks_of, open_checked_model
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
 from wsae_plugin.sources.source import Source
@@ -39,6 +40,11 @@ _RECORDED = (
 """What SAELens's runners write into an SAE's metadata, in their order."""
 
 
+def positions_per_context(values: Mapping[str, Any]) -> int:
+    """Token positions of a context that `seqpos_slice` leaves."""
+    return len(range(values["context_size"])[slice(*values["seqpos_slice"])])
+
+
 class LanguageModelSource(Source):
     """What a language model computes at the hooks of a runner config, shuffled.
 
@@ -50,6 +56,7 @@ class LanguageModelSource(Source):
 
     Args:
         cfg: The runner config. `model_name` and `dataset_path` may be `bundled`.
+        wanted: Hooks that the model has to have; None for those of `cfg`.
 
     Attributes:
         model: The language model, as SAELens wraps it.
@@ -59,16 +66,17 @@ class LanguageModelSource(Source):
         BadInputError: The model, a hook, its width or the data set is not what `cfg` says.
     """
 
-    opened_from = (LanguageModelSAERunnerConfig, MultiSAETrainingRunnerConfig)
+    runner_configs = {"sae": LanguageModelSAERunnerConfig, "saes": MultiSAETrainingRunnerConfig}
+    n_samples_field, batch_size_field = "training_tokens", "train_batch_size_tokens"
     cannot_give = frozenset({"ground_truth"})
     cfg_filename = RUNNER_CFG_FILENAME
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Any, wanted: list[Hook] | None = None) -> None:
         self._cfg = cfg
         self._hooks = {hook.name: hook for hook in hooks_of(cfg)}
         self.name = f"{cfg.model_name} on {cfg.dataset_path}"
         self.d_in = {name: hook.d_in for name, hook in self._hooks.items()}
-        self.model: Any = open_checked_model(cfg)
+        self.model: Any = open_checked_model(cfg, wanted or hooks_of(cfg))
         if cfg.compile_llm:
             # What the store and SAELens's evaluator call; a compiled module would not reach it.
             self.model.run_with_cache = torch.compile(
@@ -87,6 +95,34 @@ class LanguageModelSource(Source):
             self.store.activations_mixing_fraction,
         )
         self._batches: Iterator[Tensor] | None = None
+
+    @override
+    @classmethod
+    def problems(cls, values: Mapping[str, Any]) -> Iterator[str]:
+        check_own(values["model_from_pretrained_kwargs"])
+        try:
+            positions = positions_per_context(values)
+        except (TypeError, ValueError):
+            positions = 0
+        if positions == 0:
+            yield (
+                f"seqpos_slice = {values['seqpos_slice']}: must be [start, end] or [start, end, "
+                f"step] and leave some of the context_size = {values['context_size']} positions"
+            )
+        batch, n_batches = values["train_batch_size_tokens"], values["n_batches_in_buffer"]
+        if n_batches * positions < batch:
+            yield (
+                f"n_batches_in_buffer = {n_batches}: the buffer of n_batches_in_buffer × "
+                f"context_size = {n_batches * positions} tokens must hold "
+                f"train_batch_size_tokens = {batch}; use {-(-batch // positions)} or more"
+            )
+        cached = (
+            values.get("cached_activations_path") if values.get("use_cached_activations") else None
+        )
+        if cached is not None and not Path(cached).is_dir():
+            yield f"cached_activations_path = {cached!r}: no such folder"
+        if not values["dataset_path"] and cached is None:
+            yield "dataset_path: missing; 'bundled', a local folder or file, or a name on the Hub"
 
     def _open_store(self, dataset: Any) -> _CountingStore:
         cfg = self._cfg

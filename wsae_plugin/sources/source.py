@@ -12,6 +12,8 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from torch import Tensor
 from typing_extensions import override
 
+from wsae_plugin.errors import BadInputError
+
 
 class Source(Iterator[Mapping[str, Tensor]], ABC):
     """Endless batches of activations, which a resumed run continues with the very next one.
@@ -20,7 +22,10 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
     order. Whatever is drawn at random is drawn from torch's global generator, whose state is not
     saved here: seed or restore it for an order that repeats.
 
-    A subclass is opened by `open_source` from the SAELens runner configs that it lists.
+    A subclass names the sections of a config file that ask for it, and is opened by `open_source`
+    from the runner configs that they make: of SAELens, or others with the same fields and methods
+    for all that is not about where activations come from (a subclass of
+    `SyntheticSAERunnerConfig`, say).
 
     Args:
         cfg: The runner config.
@@ -30,8 +35,12 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         d_in: Hook → width of its activations. A source without hooks has one entry.
     """
 
-    opened_from: ClassVar[tuple[type[Any], ...]]
-    """Classes of the runner configs that describe such a source."""
+    runner_configs: ClassVar[Mapping[str, type[Any]]]
+    """Section that only a config file of this source has → the class of its runner config."""
+    n_samples_field: ClassVar[str]
+    """The field that says on how many activation vectors to train."""
+    batch_size_field: ClassVar[str]
+    """The field that says how many of them a step takes."""
     cannot_give: ClassVar[frozenset[str]]
     """What a measure may ask for and not get: `language_model`, `ground_truth`."""
     cfg_filename: ClassVar[str]
@@ -42,6 +51,11 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
 
     @abstractmethod
     def __init__(self, cfg: Any) -> None: ...
+
+    @classmethod
+    def problems(cls, values: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG003
+        """What the fields of a config make impossible together; each names a field and says why."""
+        return iter(())
 
     @override
     @abstractmethod
@@ -79,10 +93,44 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         """Stop whatever runs in the background."""
 
 
+def runner_config_of(values: Mapping[str, Any]) -> type[Any]:
+    """The class of the runner config that a config file describes, by its sections.
+
+    Raises:
+        BadInputError: None has such sections.
+    """
+    if "sae" in values and "saes" in values:
+        raise BadInputError("sae and saes: a run has one or the other; leave one out")
+    sections = {
+        section: cls
+        for kind in Source.__subclasses__()
+        for section, cls in kind.runner_configs.items()
+        if section in values
+    }
+    # Every run of one SAE has it, beside what says where its activations come from.
+    found = sections.pop("sae", None)
+    if sections:
+        # A config class that is made from another one has the sections of both.
+        found = max(sections.values(), key=lambda cls: len(cls.__mro__))
+    if found is None:
+        raise BadInputError(
+            "sae: missing; give 'sae:' for one SAE, 'saes:' and 'hook_names:' for several in one "
+            "pass, or 'sae:' and 'synthetic_model:' for a toy world"
+        )
+    return found
+
+
+def source_of(runner_config: type[Any]) -> type[Source]:
+    """The source that a class of runner configs is for."""
+    kinds = Source.__subclasses__()
+    opened_from = {cls: kind for kind in kinds for cls in kind.runner_configs.values()}
+    return next(opened_from[cls] for cls in runner_config.__mro__ if cls in opened_from)
+
+
 def open_source(cfg: Any) -> Source:
-    """Open the source that a SAELens runner config describes.
+    """Open the source that a runner config describes.
 
     Raises:
         BadInputError: It cannot be opened, or is not as the config says.
     """
-    return next(kind for kind in Source.__subclasses__() if isinstance(cfg, kind.opened_from))(cfg)
+    return source_of(type(cfg))(cfg)

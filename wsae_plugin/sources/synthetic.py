@@ -36,7 +36,8 @@ class SyntheticSource(Source):
         BadInputError: There is no such model, or `sae.d_in` is not its width.
     """
 
-    opened_from = (SyntheticSAERunnerConfig,)
+    runner_configs = {"synthetic_model": SyntheticSAERunnerConfig}
+    n_samples_field, batch_size_field = "training_samples", "batch_size"
     cannot_give = frozenset({"language_model"})
     cfg_filename = RUNNER_CONFIG_FILENAME
 

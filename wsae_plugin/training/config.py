@@ -1,7 +1,8 @@
-"""One of SAELens's three runner configs, with every field known, as plain values.
+"""A runner config of SAELens or of another source, with every field known, as plain values.
 
-The file says which: `sae:` makes it a `LanguageModelSAERunnerConfig`, `saes:` a
-`MultiSAETrainingRunnerConfig`, `synthetic_model:` a `SyntheticSAERunnerConfig`.
+The sections of the file say which: `sae:` makes it a `LanguageModelSAERunnerConfig`, `saes:` a
+`MultiSAETrainingRunnerConfig`, `synthetic_model:` a `SyntheticSAERunnerConfig`; a source of
+another kind names its own.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any
 
 from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig, TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
-from sae_lens.synthetic import SyntheticSAERunnerConfig
 
+from wsae_plugin._saelens_fields import Seed
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
+from wsae_plugin.sources import Source, runner_config_of, source_of
 from wsae_plugin.sources.opening import published_model_name
 from wsae_plugin.training.checks import check
-from wsae_plugin.validation import convert, resolve
+from wsae_plugin.validation import convert, hints_of, resolve
 from wsae_plugin.yaml_file import read_config
 
-_DEFAULT_SYNTHETIC_SEED = 42
+_DEFAULT_SEED = 42
+"""Where SAELens's config has no seed, as its synthetic one."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +33,37 @@ class RunConfig:
     """A config in which every field is known, filled in and checked.
 
     Args:
-        cls: SAELens's class for it.
         values: All of its fields as plain values, as they stand in the run folder's config.yaml.
-            A synthetic run has a `seed` here too, which SAELens's class lacks.
-        source: The file, and what was set on top of it, for messages.
+            There is a `seed` also where SAELens's class has none, as for synthetic data.
+        file: The file, and what was set on top of it, for messages.
     """
 
-    cls: type[Any]
     values: dict[str, Any]
-    source: str
+    file: str
+
+    @property
+    def cls(self) -> type[Any]:
+        """The class of its runner config."""
+        return runner_config_of(self.values)
+
+    @property
+    def source(self) -> type[Source]:
+        """What the activations come from."""
+        return source_of(self.cls)
 
     @property
     def is_synthetic(self) -> bool:
-        return self.cls is SyntheticSAERunnerConfig
+        """Whether the features behind the activations are known."""
+        return "ground_truth" not in self.source.cannot_give
+
+    @property
+    def has_language_model(self) -> bool:
+        """Whether a language model computes the activations."""
+        return "language_model" not in self.source.cannot_give
 
     @property
     def is_multi(self) -> bool:
-        return self.cls is MultiSAETrainingRunnerConfig
+        return "saes" in self.values
 
     @property
     def seed(self) -> int:
@@ -55,12 +72,12 @@ class RunConfig:
     @property
     def n_samples(self) -> int:
         """Activation vectors to train on: tokens, or samples of a synthetic model."""
-        return self.values["training_samples" if self.is_synthetic else "training_tokens"]
+        return self.values[self.source.n_samples_field]
 
     @property
     def batch_size(self) -> int:
         """Activation vectors a step."""
-        return self.values["batch_size" if self.is_synthetic else "train_batch_size_tokens"]
+        return self.values[self.source.batch_size_field]
 
     @property
     def n_steps(self) -> int:
@@ -99,7 +116,7 @@ class RunConfig:
             one_each = values.pop(of_all)
             own[field] = one_each.get(name) if isinstance(one_each, dict) else one_each
         resolved = resolve(LanguageModelSAERunnerConfig, values | own, others_allowed=True)
-        return RunConfig(LanguageModelSAERunnerConfig, resolved, source=self.source)
+        return RunConfig(resolved, self.file)
 
     def sae_configs(self) -> dict[str, TrainingSAEConfig]:
         """SAE name (`sae` where there is one only) → a new SAELens config for it.
@@ -127,9 +144,9 @@ class RunConfig:
         # `verbose` only makes a constructor log a summary, and we construct more than once.
         values: dict[str, Any] = dict(self.values)
         values["output_path"] = None if output is None else str(output)
-        if self.is_synthetic:
+        if "seed" not in hints_of(self.cls):
             del values["seed"]
-        else:
+        if self.has_language_model:
             values["seqpos_slice"] = tuple(values["seqpos_slice"])
             values["model_name"] = published_model_name(values["model_name"])
         with refusals_as_bad_input():
@@ -157,24 +174,17 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         BadInputError: Whatever the file and the overrides alone show to be wrong.
     """
-    values, source = read_config(path, overrides)
-    with naming(source):
-        config = RunConfig(*_resolve(values), source=source)
+    values, file = read_config(path, overrides)
+    with naming(file):
+        config = RunConfig(_resolve(values), file)
         check(config)
         config.runner_config()
     return config
 
 
-def _resolve(values: dict[str, Any]) -> tuple[type[Any], dict[str, Any]]:
-    if "synthetic_model" in values:
-        seed = convert(values.pop("seed", _DEFAULT_SYNTHETIC_SEED), int, "seed")
-        return SyntheticSAERunnerConfig, resolve(SyntheticSAERunnerConfig, values) | {"seed": seed}
-    if "sae" in values and "saes" in values:
-        raise BadInputError("sae and saes: a run has one or the other; leave one out")
-    for key, cls in ("saes", MultiSAETrainingRunnerConfig), ("sae", LanguageModelSAERunnerConfig):
-        if key in values:
-            return cls, resolve(cls, values)
-    raise BadInputError(
-        "sae: missing; give 'sae:' for one SAE, 'saes:' and 'hook_names:' for several in one pass, "
-        "or 'sae:' and 'synthetic_model:' for a toy world"
-    )
+def _resolve(values: dict[str, Any]) -> dict[str, Any]:
+    cls = runner_config_of(values)
+    if "seed" in hints_of(cls):
+        return resolve(cls, values)
+    seed = convert(values.pop("seed", _DEFAULT_SEED), Seed, "seed")
+    return resolve(cls, values) | {"seed": seed}

@@ -17,8 +17,8 @@ from wsae_plugin.messages import naming
 from wsae_plugin.remote_code import guarded
 from wsae_plugin.saes.sparse import SparseTrainingSAE
 from wsae_plugin.sources.hooks import hooks_of
+from wsae_plugin.sources.language_model import positions_per_context
 from wsae_plugin.sources.opening import local_model_name
-from wsae_plugin.training.checks import positions_per_context
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.saes import build_saes
 
@@ -89,12 +89,12 @@ def estimate(config: RunConfig) -> Estimate:
         BadInputError: SAELens or the plugin refuses to build one of the SAEs.
     """
     values, n_samples = config.values, config.n_steps * config.batch_size
-    with naming(config.source):
+    with naming(config.file):
         saes = build_saes(config, device="meta").values()
     parameters = sum(p.nbytes for sae in saes for p in sae.parameters() if p.requires_grad)
     steps = [_step_bytes(sae, config) for sae in saes]
     buffer_tokens = buffered = norms = language_model = 0
-    if not config.is_synthetic:
+    if config.has_language_model:
         positions = positions_per_context(values)
         buffer_tokens = values["n_batches_in_buffer"] * positions
         buffered = buffer_tokens + values["store_batch_size_prompts"] * positions
@@ -135,7 +135,7 @@ def _step_bytes(sae: TrainingSAE[Any], config: RunConfig) -> tuple[int, int]:
 
 def _bytes_a_token(config: RunConfig) -> int:
     """What a token takes in the buffer: each hook once, however many SAEs share it."""
-    if config.is_synthetic:
+    if not config.has_language_model:
         return 0
     widths = {hook.name: hook.d_in for hook in hooks_of(config.runner_config())}
     return sum(widths.values()) * _FLOAT32_BYTES

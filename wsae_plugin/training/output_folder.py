@@ -1,17 +1,178 @@
-"""Who may write into a folder: one process at a time, where nothing else is, and not beyond it."""
+"""A folder that is trained into: by one process at a time, where nothing else is, resumable."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import filelock
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
+from wsae_plugin.messages import naming
+from wsae_plugin.validation import convert, read_json
+from wsae_plugin.yaml_file import to_yaml
 
 _LOCK = ".lock"
+_MAY_DIFFER = {
+    "output_path",
+    "checkpoint_path",
+    "resume_from_checkpoint",
+    "logger",
+    "verbose",
+    "n_checkpoints",
+    "save_final_checkpoint",
+    "n_eval_batches",
+    "eval_batch_size_prompts",
+    "eval_frequency",
+    "eval_samples",
+    "run_final_eval",
+    "save_synthetic_model",
+    "device",
+    "llm_device",
+    "act_store_device",
+    "prefetch_llm_batches",
+    "compile_llm",
+    "llm_compilation_mode",
+    "compile_sae",
+    "sae_compilation_mode",
+}
+"""Top-level fields that change where and how a run is carried out, not what it computes."""
+
+
+class _Config(Protocol):
+    @property
+    def values(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What every record says, beside what is of its kind alone."""
+
+    status: str
+    config: dict  # pyright: ignore[reportMissingTypeArgument]
+
+
+@dataclass(frozen=True)
+class TrainingFolder(ABC):
+    """The config of what is trained into a folder, and the record of how far it is.
+
+    Args:
+        path: The folder. It need not exist yet.
+    """
+
+    path: Path
+
+    kind: ClassVar[str]
+    """What it holds, for messages."""
+    config_name: ClassVar[str]
+    record_name: ClassVar[str]
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved config, itself accepted by the command that trains."""
+        return self.path / self.config_name
+
+    @property
+    def record_file(self) -> Path:
+        """The config it was started with, versions, git revision, command and status."""
+        return self.path / self.record_name
+
+    @abstractmethod
+    def load_config(self) -> _Config:
+        """The config in the folder.
+
+        Raises:
+            BadInputError: It is not there, or wrong.
+        """
+
+    def read_record(self) -> dict[str, Any]:
+        """The record.
+
+        Raises:
+            BadInputError: It is not there, or broken.
+        """
+        record = read_json(self.record_file, made_by="wsae train")
+        with naming(str(self.record_file)):
+            convert(record, _Record, self.kind, others_allowed=True)
+        return record
+
+    def check(self, config: _Config, resume: bool) -> None:
+        """Refuse a folder that is not free for what is about to be trained, or not to be resumed.
+
+        Raises:
+            BadInputError: To start, it holds something, or is a file. To resume, there is nothing,
+                it is finished, `config` differs in what is computed, or a link would have files
+                read or written elsewhere.
+        """
+        if resume:
+            self._check_resumable(config)
+        elif self.record_file.exists():
+            status = self.read_record()["status"]
+            way_out = "" if status == "finished" else "continue it with --resume, or "
+            raise BadInputError(
+                f"--output {self.path}: already holds a {self.kind} ({status}); {way_out}choose "
+                "another folder"
+            )
+        elif self.path.is_dir():
+            if any(path.name != _LOCK for path in self.path.iterdir()):
+                raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
+        elif self.path.exists():
+            raise BadInputError(f"--output {self.path}: is a file; give a folder")
+
+    def _check_resumable(self, config: _Config) -> None:
+        refuse_links(self.path)
+        if not self.record_file.is_file() or not self.config_file.is_file():
+            raise BadInputError(
+                f"--resume: {self.path} holds no {self.kind}; start one without --resume, or name "
+                f"the {self.kind}'s folder with --output"
+            )
+        record = self.read_record()
+        if record["status"] == "finished":
+            raise BadInputError(
+                f"--resume: the {self.kind} in {self.path} is finished; nothing is left"
+            )
+        # Its own file is what everything reads later, so it must not have been edited either.
+        for now in (self.load_config(), config):
+            self._refuse_other(_flat(record["config"]), _flat(now.values))
+
+    def _refuse_other(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        differences = [
+            f"{path} was {old.get(path)!r} and is now {new.get(path)!r}"
+            for path in dict.fromkeys((*old, *new))
+            if path.split(".")[0] not in _MAY_DIFFER and old.get(path) != new.get(path)
+        ]
+        if differences:
+            raise BadInputError(
+                f"--resume: the {self.kind} in {self.path} was started with another config: "
+                f"{', '.join(differences)}; undo the change, or start anew in another folder"
+            )
+
+    def write_first(self, record: Mapping[str, Any], config: _Config | None) -> None:
+        """Write what is about to be trained: the record, and the config unless it stays.
+
+        Raises:
+            BadInputError: They cannot be written; then a folder without a config has none.
+        """
+        is_new = not self.config_file.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if config is not None:
+                write_text_atomic(self.config_file, to_yaml(config.values))
+            write_json_atomic(self.record_file, record)
+        except OSError as error:
+            if is_new:
+                self.config_file.unlink(missing_ok=True)
+            raise _not_writable(self.path, error) from error
+
+    def update_record(self, **changes: Any) -> None:
+        """Write other values of some fields into the record."""
+        write_json_atomic(self.record_file, self.read_record() | changes)
 
 
 @contextmanager
@@ -33,7 +194,7 @@ def lock(folder: Path) -> Generator[None]:
             "choose another folder"
         ) from None
     except OSError as error:
-        raise not_writable(folder, error) from error
+        raise _not_writable(folder, error) from error
     try:
         yield
     finally:
@@ -44,31 +205,14 @@ def lock(folder: Path) -> Generator[None]:
         file_lock.release()
 
 
-def not_writable(folder: Path, error: OSError) -> BadInputError:
-    """The refusal of a folder that the system does not let us write into."""
+def _not_writable(folder: Path, error: OSError) -> BadInputError:
     return BadInputError(
         f"--output {folder}: cannot be written: {error.strerror or error}; choose another folder"
     )
 
 
-def refuse_unless_free(folder: Path, kind: str, status: str | None) -> None:
-    """Refuse a folder that is not free for what is about to be written.
-
-    Args:
-        folder: It need not exist.
-        kind: What is to be written, for the message: "run", "comparison".
-        status: Of one that is there already; None if there is none.
-
-    Raises:
-        BadInputError: It holds one, or files that are none of ours, or it is a file.
-    """
-    if status is not None:
-        way_out = "" if status == "finished" else "continue it with --resume, or "
-        raise BadInputError(
-            f"--output {folder}: already holds a {kind} ({status}); {way_out}choose another folder"
-        )
-    if folder.is_dir():
-        if any(path.name != _LOCK for path in folder.iterdir()):
-            raise BadInputError(f"--output {folder}: is not empty; choose another folder")
-    elif folder.exists():
-        raise BadInputError(f"--output {folder}: is a file; give a folder")
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    parts = (_flat(inner, f"{path}.{name}" if path else name) for name, inner in value.items())
+    return {name: inner for part in parts for name, inner in part.items()}

@@ -42,9 +42,9 @@ def survey_config(
             model, its hook or the data set is not as the config says.
         RunFailedError: The activations do not vary, or are not finite.
     """
-    if config.is_synthetic:
+    if not config.has_language_model:
         raise BadInputError(
-            f"{config.source}: wsae gamma looks at a hook of a language model, and a synthetic run "
+            f"{config.file}: wsae gamma looks at a hook of a language model, and this run "
             "has none; give a config with 'model_name:'"
         )
     for proxy in proxies or []:

@@ -85,7 +85,7 @@ def train(
     resume_command = resume_command or command_to_resume(
         "train", folder.config_file, output, keep_checkpoints
     )
-    with naming(config.source):
+    with naming(config.file):
         torch.manual_seed(config.seed)
         saes = build_saes(config)
         source = open_source(config.runner_config())
@@ -123,13 +123,13 @@ def _record_failure(folder: RunFolder, error: BaseException) -> None:
         if isinstance(error, TrainingInterruptedError | KeyboardInterrupt):
             folder.end("interrupted")
         else:
-            folder.end("failed", "".join(traceback.format_exception(error)))
+            folder.end("failed", error="".join(traceback.format_exception(error)))
 
 
 def _what_failed(folder: RunFolder, error: Exception, resume_command: str) -> str:
     message = (
         f"training failed: {type(error).__name__}: {one_line(error)}; the traceback is in "
-        f"{folder.run_file}"
+        f"{folder.record_file}"
     )
     checkpoint = newest_checkpoint(folder.checkpoints)
     if checkpoint is None:
