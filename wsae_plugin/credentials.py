@@ -179,18 +179,18 @@ def _credential_in(
         return None
     seen.add(id(value))
     if isinstance(value, Mapping):
-        for key, entry in cast("Mapping[Any, Any]", value).items():
-            path = f"{where}.{key}" if where else str(key)
-            found = _credential_in(str(key), path, ours, seen)
-            found = found or _credential_in(entry, path, ours, seen)
-            if found is None and _is_named(str(key)) and _holds(entry):
-                found = f"{redacted(path)}: is a credential by its name"
-            if found is not None:
-                return found
-        return None
-    entries = enumerate(cast("Collection[Any]", value))
-    inside = (_credential_in(entry, f"{where}[{n}]", ours, seen) for n, entry in entries)
-    return next(filter(None, inside), None)
+        written = cast("Mapping[Any, Any]", value).items()
+        parts = [(f"{where}.{key}" if where else str(key), str(key), v) for key, v in written]
+    else:
+        entries = enumerate(cast("Collection[Any]", value))
+        parts = [(f"{where}[{n}]", "", entry) for n, entry in entries]
+    for path, name, entry in parts:
+        found = _credential_in(name, path, ours, seen) or _credential_in(entry, path, ours, seen)
+        if found is None and _is_named(name) and _holds(entry):
+            found = f"{redacted(path)}: is a credential by its name"
+        if found is not None:
+            return found
+    return None
 
 
 def _kind(text: str, ours: Mapping[str, str]) -> str | None:
