@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, cast
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.validation import convert
+from wsae_plugin.validation import FileName, convert
 from wsae_plugin.validation import read_json as read_json
 
 T = TypeVar("T")
@@ -49,10 +48,7 @@ class JsonSection:
 
     def name(self, field: str) -> str:
         """A text that can be a file's name anywhere."""
-        value = self.value(field, str)
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
-            self.refuse(field, "names files: letters, digits, '-', '_' and '.', no other")
-        return value
+        return self.value(field, cast("Any", FileName))
 
     def sections(self, field: str) -> list[JsonSection]:
         """A list of objects."""

@@ -8,6 +8,7 @@ hold), so it can be compared, written down and read again.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, reduce
@@ -27,11 +28,11 @@ from typing import (
 )
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Len, Lt
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from wsae_plugin._saelens_fields import LIMITS
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest, one_line
+from wsae_plugin.saelens_fields import LIMITS
 
 OUR_DEFAULTS: dict[str, Any] = {
     "log_to_wandb": False,
@@ -41,6 +42,16 @@ OUR_DEFAULTS: dict[str, Any] = {
     "output_path": None,
 }
 """Where a field left out of a config means something else than in SAELens."""
+
+
+def _file_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        raise ValueError("names files: letters, digits, '-', '_' and '.', no other")
+    return text
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+"""A text that can be a file's name anywhere."""
 
 _RECORDED_ELSEWHERE = {"sae_lens_version", "sae_lens_training_version"}
 # `evaluator` is a Python callable, which YAML cannot hold.

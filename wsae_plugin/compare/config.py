@@ -11,28 +11,28 @@ from annotated_types import Gt
 from sae_lens import TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
-from wsae_plugin._saelens_fields import Seed
 from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.resolve_arms import config_class_of, resolve_arms
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest
+from wsae_plugin.saelens_fields import Seed
 from wsae_plugin.validation import convert, hints_of, resolve
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Grid:
-    """What a comparison adds to the fields that its runs have in common."""
+    """What a comparison adds to the fields that its runs have in common, in the file's order."""
 
     hooks: list[str]
+    hooks_per_pass: Annotated[int, Gt(0)] | None = None
     seeds: list[Seed]
     sae: dict  # pyright: ignore[reportMissingTypeArgument]
+    sparsity: Mapping[str, list[int | float]] = field(default_factory=dict)
     baseline: str
     arms: Mapping[str, dict]  # pyright: ignore[reportMissingTypeArgument]
-    hooks_per_pass: Annotated[int, Gt(0)] | None = None
-    sparsity: Mapping[str, list[int | float]] = field(default_factory=dict)
 
 
-_OURS = ("hooks", "hooks_per_pass", "seeds", "sae", "sparsity", "baseline", "arms")
+_OURS = [field.name for field in fields(_Grid)]
 # What the comparison itself decides for each of its runs.
 _DECIDED = {"saes", "hook_names", "hook_head_indices", "seed", "resume_from_checkpoint"}
 _SHARED = {field.name for field in fields(MultiSAETrainingRunnerConfig)} - _DECIDED - {"evaluator"}
@@ -102,7 +102,7 @@ def resolve_comparison(
     _check_varied(sparsity, grid["arms"], arms)
     grid["sae"] = {name: value for name, value in sae.items() if name not in sparsity}
     values = {name: value for name, value in shared.items() if name in _SHARED}
-    return values | {name: grid[name] for name in _OURS}, arms
+    return values | grid, arms
 
 
 def _sae(written: dict[str, Any], sparsity: Mapping[str, list[float]]) -> dict[str, Any]:

@@ -16,17 +16,11 @@ from wsae_plugin.compare.arms import Arm, Control, Role
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.messages import naming
-from wsae_plugin.validation import convert, read_json, resolve
+from wsae_plugin.validation import FileName, convert, read_json, resolve
 from wsae_plugin.yaml_file import read_yaml
 
 MANIFEST_FILENAME = "manifest.json"
 VERSION = 1
-
-
-def _file_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
-        raise ValueError("names files: letters, digits, '-', '_' and '.', no other")
-    return text
 
 
 def _path_inside(value: Any) -> Path:
@@ -45,8 +39,6 @@ def _known_version(version: int) -> int:
     return version
 
 
-FileName = Annotated[str, AfterValidator(_file_name)]
-"""A text that can be a file's name anywhere."""
 _Number = Annotated[int | float, "as it stands there: in JSON, unlike in YAML, text is no number"]
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig, TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
-from wsae_plugin._saelens_fields import Seed
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
+from wsae_plugin.saelens_fields import Seed
 from wsae_plugin.sources import Source, runner_config_of, source_of
 from wsae_plugin.sources.opening import published_model_name
 from wsae_plugin.training.checks import check
