@@ -190,6 +190,23 @@ def test_output(tmp_path: Path) -> None:
         output_folder([tmp_path, tmp_path], None)
 
 
+def test_links_in_the_output_matter_where_results_are(tmp_path: Path) -> None:
+    """A folder of results may hold a virtual environment, whose Python is a link."""
+    output = tmp_path / "output"
+    (output / "venv" / "bin").mkdir(parents=True)
+    (output / "venv" / "bin" / "python").symlink_to(sys.executable)
+    assert output_folder([tmp_path], output) == output
+    (output / "cache").mkdir()
+    (output / "cache" / "model").symlink_to(tmp_path)
+    assert output_folder([tmp_path], output) == output
+    for name in ("records", "results", "noise", "scores.json"):
+        link = output / name
+        link.symlink_to(tmp_path)
+        with pytest.raises(BadInputError, match=f"{link}: is a link that leads out of"):
+            output_folder([tmp_path], output)
+        link.unlink()
+
+
 def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text('{"eval_result_metrics": {"a": {"nan": NaN, "minus": -1, "none": null}}}')

@@ -13,6 +13,7 @@ from rich.console import Console
 from tqdm import tqdm
 from wrapt import when_imported
 
+from wsae_plugin.cli._shared import flowing
 from wsae_plugin.cli.bench import bench
 from wsae_plugin.cli.card import card
 from wsae_plugin.cli.claims import claims
@@ -46,7 +47,7 @@ for _command in (
     *(demo, gamma, train, compare, eval_, bench),
     *(report, card, push, verify, identify, claims),
 ):
-    app.command(name=_command.__name__.rstrip("_"))(_command)
+    app.command(name=_command.__name__.rstrip("_"), help=flowing(_command.__doc__))(_command)
 app.add_typer(toy)
 app.command(
     context_settings={
