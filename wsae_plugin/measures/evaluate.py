@@ -21,14 +21,13 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
 from wsae_plugin.measures.evaluated_run import EvaluatedRun, runs_in
-from wsae_plugin.measures.evidence import Evidence
 from wsae_plugin.measures.explained_variance import (
     explained_variance_per_dimension,
     is_constant,
     variance_per_dimension,
 )
-from wsae_plugin.measures.measure import EVAL
-from wsae_plugin.measures.seed_agreement import Seeds
+from wsae_plugin.measures.identifiability import Seeds
+from wsae_plugin.measures.measure import EVAL, Evidence
 from wsae_plugin.provenance import versions
 from wsae_plugin.scores import ScoreFile, read_scores
 
@@ -164,24 +163,20 @@ def _evidence(
 def _scores(
     run: EvaluatedRun, evidence: Evidence, about: dict[str, Any], asked: dict[str, Any]
 ) -> ScoreFile:
-    found = [each for family in MEASURES for each in family(evidence)]
+    scores = [score for measure in MEASURES for score in measure(evidence)]
     variance = variance_per_dimension(evidence.sums)
     uneven = not is_constant(run.gamma) and bool(torch.isfinite(variance).all() and variance.any())
     return ScoreFile(
         run=run.name,
-        scores=[measure.score(value) for measure, value in found],
+        scores=[*scores],
         held_out=about,
-        per_batch={m.described.metric: list(f.per_batch) for m, f in found if f.per_batch},
+        per_batch={score.metric: list(score.per_batch) for score in scores if score.per_batch},
         per_dimension={
-            "variance": _list(variance),
-            "explained_variance": _list(explained_variance_per_dimension(evidence.sums)),
-            "gamma": _list(run.gamma),
+            "variance": variance.tolist(),
+            "explained_variance": explained_variance_per_dimension(evidence.sums).tolist(),
+            "gamma": run.gamma.tolist(),
         },
         spectrum=gamma_spectrum(run.gamma, variance) if uneven else {},
         versions={**versions()},
         settings=asked,  # pyright: ignore[reportCallIssue] - a field of its own
     )
-
-
-def _list(values: Tensor) -> list[float | None]:
-    return [*values.tolist()]

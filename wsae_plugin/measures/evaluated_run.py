@@ -133,19 +133,8 @@ class EvaluatedRun:
         )
 
     def load_sae(self) -> SAE[Any]:
-        """The SAE for inference, as plain SAELens loads it.
-
-        Raises:
-            BadInputError: SAELens cannot load it.
-        """
-        path = self.compared.sae
-        try:
-            with warnings.catch_warnings():
-                # It asks for what `open_model` does.
-                warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
-                return SAE.load_from_disk(path, device=best_device()).eval()
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise BadInputError(f"{path}: SAELens cannot load this SAE: {error}") from error
+        """See `load_sae`."""
+        return load_sae(self.compared.sae, best_device())
 
     def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
         """Arm → the weighted run of `runs` that saw the same data, the strongest |α| first."""
@@ -168,6 +157,25 @@ class EvaluatedRun:
 
         same = [run for run in runs if kind(run.compared) == kind(self.compared)]
         return sorted(same, key=lambda run: run.compared.seed)
+
+
+def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
+    """The SAE in a folder for inference, as plain SAELens loads it.
+
+    Args:
+        folder: with cfg.json.
+        device: where to.
+
+    Raises:
+        BadInputError: SAELens cannot load it.
+    """
+    try:
+        with warnings.catch_warnings():
+            # It asks for what `open_model` does.
+            warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
+            return SAE.load_from_disk(folder, device=device).eval()
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BadInputError(f"{folder}: SAELens cannot load this SAE: {error}") from error
 
 
 @dataclass(frozen=True)
