@@ -100,7 +100,8 @@ def bench(
     Exit codes: 0 done, 1 an eval failed, 2 the request is wrong and nothing was measured.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.saebench.estimate import estimate
+    from wsae_plugin.saebench.bench import bench as measure
+    from wsae_plugin.saebench.bench import estimate
     from wsae_plugin.saebench.request import Request, output_folder
 
     request = Request(
@@ -121,9 +122,7 @@ def bench(
     if dry_run:
         result = {"output": str(folder), **estimate(runs, folder, request)}
     else:
-        from wsae_plugin.saebench.bench import bench as run
-
-        result = run(runs, folder, request)
+        result = measure(runs, folder, request)
     if as_json:
         print_json(result)
     elif dry_run:

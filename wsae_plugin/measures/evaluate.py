@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -17,15 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wsae_plugin.compare.manifest import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
-from wsae_plugin.measures.evaluated_run import EvaluatedRun, runs_in
+from wsae_plugin.measures.evaluated_run import EvaluatedRun
 from wsae_plugin.measures.explained_variance import (
     explained_variance_per_dimension,
     is_constant,
     variance_per_dimension,
 )
+from wsae_plugin.measures.held_out import EvalSettings, open_held_out
 from wsae_plugin.measures.identifiability import Seeds
 from wsae_plugin.measures.measure import EVAL, Evidence
 from wsae_plugin.provenance import versions
@@ -35,24 +37,6 @@ logger = logging.getLogger(__name__)
 
 SAE_BYTES = 4 * 2**30
 """SAEs that are held at once; more are measured in several passes, hook by hook."""
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """What is measured on.
-
-    Args:
-        dataset: `bundled-held-out`, a folder, a file or a name on the Hub; None for the held-out
-            part of what a run was trained on, which for a synthetic model are samples of it.
-        batches: the blocks that the bootstrap draws from.
-        batch_size_prompts: contexts in one of them, for a synthetic model of 128 samples each.
-        seed: of the order of the documents and of the shuffled controls.
-    """
-
-    dataset: str | None = None
-    batches: int = 32
-    batch_size_prompts: int = 8
-    seed: int = 0
 
 
 def evaluate_runs(
@@ -76,7 +60,10 @@ def evaluate_runs(
             held-out text.
     """
     settings = settings or EvalSettings()
-    runs = [EvaluatedRun.load(compared, settings.dataset) for compared in runs_in(paths)]
+    runs = [
+        EvaluatedRun.load(compared, settings.dataset)
+        for compared in runs_of(paths, of_any_kind=True)
+    ]
     asked = {run.name: _asked(run, runs, settings) for run in runs}
     documents = {
         run.name: found
@@ -151,9 +138,7 @@ def _evidence(
 ) -> Iterator[tuple[EvaluatedRun, dict[str, Any], Evidence]]:
     """Runs that share their text, with what is known of the text and what it says of them."""
     hooks = sorted({run.compared.hook_name for run in group})
-    held_out = group[0].open_held_out(
-        hooks, settings.batches, settings.batch_size_prompts, settings.seed
-    )
+    held_out = open_held_out(group[0].config, group[0].source, hooks, settings)
     about = held_out.about | {"dataset": str(group[0].source)}
     for chosen in passes(group, SAE_BYTES):
         found = held_out.evidence({run.name: run.load_sae() for run in chosen})

@@ -54,6 +54,24 @@ _SAMPLES_OF_A_PROMPT = 128
 
 
 @dataclass(frozen=True)
+class EvalSettings:
+    """What is measured on.
+
+    Args:
+        dataset: `bundled-held-out`, a folder, a file or a name on the Hub; None for the held-out
+            part of what a run was trained on, which for a synthetic model are samples of it.
+        batches: the blocks that the bootstrap draws from.
+        batch_size_prompts: contexts in one of them, for a synthetic model of 128 samples each.
+        seed: of the order of the documents and of the shuffled controls.
+    """
+
+    dataset: str | None = None
+    batches: int = 32
+    batch_size_prompts: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class HeldOutSource:
     """A data set and the split of it to measure on.
 
@@ -203,20 +221,6 @@ class HeldOutWorld:
             yield
 
 
-def open_world(
-    config: RunConfig, n_batches: int, batch_size_prompts: int, seed: int
-) -> HeldOutWorld:
-    """The synthetic model of a run, for samples that the run has not seen.
-
-    Raises:
-        BadInputError: The model cannot be loaded.
-    """
-    source = config.runner_config().synthetic_model
-    with refusals_as_bad_input("synthetic_model"):
-        model = SyntheticModel.load_from_source(source, device=best_device())
-    return HeldOutWorld(model, n_batches, batch_size_prompts * _SAMPLES_OF_A_PROMPT, seed)
-
-
 def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
     """Which text SAEs are measured on.
 
@@ -249,28 +253,28 @@ def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
 
 
 def open_held_out(
-    config: RunConfig,
-    source: HeldOutSource,
-    hook_names: list[str],
-    n_batches: int,
-    batch_size_prompts: int,
-    seed: int,
-) -> HeldOutText:
-    """Load the language model and draw the batches.
+    config: RunConfig, source: HeldOutSource, hook_names: list[str], settings: EvalSettings
+) -> HeldOutText | HeldOutWorld:
+    """Load the model and, if it is a language model, draw the batches.
 
     Args:
         config: of one run, for the model and for how text becomes contexts.
-        source: the text.
+        source: the text, for a language model.
         hook_names: all hooks that will be read.
-        n_batches: how many batches.
-        batch_size_prompts: contexts in one of them.
-        seed: of the order of the documents.
+        settings: how much to measure on, in which order.
 
     Raises:
         BadInputError: the model, a hook or the data set is not what the config says, or the text
             ends before so many batches.
     """
-    runner_config = config.runner_config()
+    runner_config, seed = config.runner_config(), settings.seed
+    if config.is_synthetic:
+        n_samples = settings.batch_size_prompts * _SAMPLES_OF_A_PROMPT
+        with refusals_as_bad_input("synthetic_model"):
+            world = SyntheticModel.load_from_source(
+                runner_config.synthetic_model, device=best_device()
+            )
+        return HeldOutWorld(world, settings.batches, n_samples, seed)
     hooks = hooks_of(runner_config)
     check_names_before_loading(runner_config, hooks)
     model: Any = open_model(runner_config, hook_names)
@@ -281,7 +285,7 @@ def open_held_out(
     ):
         dataset = _open(source).shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER)
         store = ActivationsStore.from_config(model, runner_config, override_dataset=dataset)
-        batches = held_out_batches(store, n_batches, batch_size_prompts)
+        batches = held_out_batches(store, settings.batches, settings.batch_size_prompts)
     tokenizer = getattr(model, "tokenizer", None)
     excluded: list[int] = [] if tokenizer is None else get_special_token_ids(tokenizer)
     return HeldOutText(model, tokenizer, batches, sorted(excluded), seed)
