@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wsae_plugin.compare.manifest import runs_of
 from wsae_plugin.errors import BadInputError
@@ -73,14 +71,16 @@ def evaluate_runs(
     left = [run for run in runs if run.name not in documents]
     if documents:
         logger.info("%d of %d runs are measured already", len(documents), len(runs))
-    seeds = _seeds(left, runs)
+    seeds: dict[str, Seeds] = {}
     for _, group in groupby(sorted(left, key=lambda run: run.text), key=lambda run: run.text):
         for run, about, evidence in _evidence(list(group), settings):
+            others = run.other_seeds(runs)
             evidence = replace(
                 evidence,
                 gamma=run.gamma,
                 weighted={arm: o.gamma for arm, o in run.weighted_in_pair(runs).items()},
-                seeds=seeds[run.name],
+                # One for all of them, so that their agreement is computed once.
+                seeds=seeds.setdefault(others[0].name, _seeds(others)),
             )
             scores = _scores(run, evidence, about, asked[run.name])
             documents[run.name] = scores.write(run.compared.path, EVAL)
@@ -118,19 +118,9 @@ def _measured(run: EvaluatedRun, asked: dict[str, Any]) -> dict[str, Any] | None
     return found if found.get("settings") == asked else None
 
 
-def _seeds(left: Sequence[EvaluatedRun], runs: Sequence[EvaluatedRun]) -> dict[str, Seeds]:
-    """Run → the runs that differ from it in their seed alone, which share one of these."""
-    found: dict[str, Seeds] = {}
-    for run in left:
-        others = run.other_seeds(runs)
-        numbers = [other.compared.seed for other in others]
-        seeds = Seeds(numbers, partial(_decoders, others))
-        found |= {other.name: found.get(other.name, seeds) for other in others}
-    return found
-
-
-def _decoders(runs: Sequence[EvaluatedRun]) -> list[Tensor]:
-    return [run.load_sae().W_dec.detach() for run in runs]
+def _seeds(runs: Sequence[EvaluatedRun]) -> Seeds:
+    numbers = [run.compared.seed for run in runs]
+    return Seeds(numbers, lambda: [run.load_sae().W_dec.detach() for run in runs])
 
 
 def _evidence(

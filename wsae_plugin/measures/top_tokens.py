@@ -114,14 +114,9 @@ def consistency(labels: Tensor, positions: Tensor) -> Tensor:
     nobody = -2 - torch.arange(positions.shape[1]) + labels.min().clamp(max=0)
     ours = labels[positions.clamp(min=0)].where(is_there, nobody)
     n = is_there.sum(dim=1).double()
-    ranked = ours.sort(dim=1).values
-    # Runs of equal labels: the number of pairs is what each adds to those before it in its run.
-    starts = torch.ones_like(is_there)
-    starts[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    column = torch.arange(positions.shape[1]).expand_as(ranked)
-    first_of_run = column.where(starts, 0).cummax(dim=1).values
-    pairs = (column - first_of_run).sum(dim=1).double()
-    return (2 * pairs / (n * (n - 1))).masked_fill(n < FEWEST_TOKENS, torch.nan)
+    # Every place agrees with itself, and every pair is counted from both sides.
+    agreeing = (ours.unsqueeze(1) == ours.unsqueeze(2)).sum(dim=(1, 2)) - positions.shape[1]
+    return (agreeing / (n * (n - 1))).masked_fill(n < FEWEST_TOKENS, torch.nan)
 
 
 def chance_of_agreeing(labels: Tensor) -> float:
