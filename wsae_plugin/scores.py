@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.json_fields import read_json
+from wsae_plugin.validation import read_json
 
 VERSION = 1
 FOLDER = "scores"
