@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,13 +97,20 @@ def sha256_of(content: bytes | Path) -> str:
     return digest.hexdigest()
 
 
-def refuse_links(folder: Path, unread: str = "saebench/cache") -> None:
+def refuse_links(
+    folder: Path, unread: str = "saebench/cache", only: Collection[str] | None = None
+) -> None:
     """Refuse a folder, from wherever it came, that holds a link to a place outside of it.
+
+    Args:
+        folder: The folder.
+        unread: End of the path of folders whose contents nobody follows.
+        only: Names in the folder that are looked at; None for all.
 
     Raises:
         BadInputError: The message names the link.
     """
-    link = link_out_of(folder, unread)
+    link = link_out_of(folder, unread, only)
     if link is not None:
         raise BadInputError(
             f"{link}: is a link that leads out of {folder}, where nothing is read or written; put "
@@ -111,7 +118,9 @@ def refuse_links(folder: Path, unread: str = "saebench/cache") -> None:
         )
 
 
-def link_out_of(folder: Path, unread: str = "saebench/cache") -> Path | None:
+def link_out_of(
+    folder: Path, unread: str = "saebench/cache", only: Collection[str] | None = None
+) -> Path | None:
     """The first symbolic link under `folder` that leads out of it; None where there is none.
 
     `folder` itself may be a link: it is what was asked for. A snapshot in the Hub's cache, and a
@@ -120,6 +129,7 @@ def link_out_of(folder: Path, unread: str = "saebench/cache") -> Path | None:
     Args:
         folder: The folder.
         unread: End of the path of folders whose contents nobody follows.
+        only: Names in the folder that are looked at; None for all.
     """
     # `realpath`, which a ring of links does not disturb.
     root = Path(os.path.realpath(folder))
@@ -128,6 +138,8 @@ def link_out_of(folder: Path, unread: str = "saebench/cache") -> Path | None:
         if place.parent.name == "snapshots" and place.parent.parent.name.startswith("models--"):
             places.append(place.parent.parent / "blobs")
     for parent, folders, files in os.walk(folder):
+        if only is not None and Path(parent) == folder:
+            folders[:], files = ([n for n in names if n in only] for names in (folders, files))
         for path in sorted(Path(parent, name) for name in (*folders, *files)):
             real = Path(os.path.realpath(path)) if path.is_symlink() else root
             if not any(real.is_relative_to(place) for place in places):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.json_fields import read_json
+from wsae_plugin.validation import read_json
 
 VERSION = 1
 FOLDER = "scores"
@@ -106,15 +106,10 @@ class ScoreFile(BaseModel):
 
     def write(self, folder: Path, name: str) -> dict[str, Any]:
         """Write it into an SAE's folder, and return what stands there."""
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        document = self.model_dump()
-        write_json_atomic(file_of(folder, name), document)
+        file, document = folder / FOLDER / f"{name}.json", self.model_dump()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(file, document)
         return document
-
-
-def file_of(folder: Path, name: str) -> Path:
-    """Where the scores of the evaluation `name` are, of the SAE in `folder`."""
-    return folder / FOLDER / f"{name}.json"
 
 
 def read_scores(folder: Path, run: str | None = None) -> dict[str, ScoreFile]:

@@ -50,7 +50,7 @@ CACHE, STATE = BUILD / "tests.json", BUILD / "outcomes.json"
 LONGEST = 60
 MEASURES = (
     *("measure", "sums", "explained_variance", "activity", "language_model", "top_tokens"),
-    *("token_consistency", "token_classes", "seed_agreement", "seed_consistency"),
+    *("token_consistency", "token_classes", "seed_consistency"),
     *("matching", "identifiability"),
 )
 PACKAGES = {

@@ -17,8 +17,9 @@ from markdown_it import MarkdownIt
 from tests.hub.conftest import Wsae
 from wsae_plugin.hub.records import SAERecord, read_records
 from wsae_plugin.hub.variants import is_worth_grouping, level, variants_of
-from wsae_plugin.saebench.records import Record
-from wsae_plugin.saebench.scores import write_scores
+from wsae_plugin.saebench.records import Record, write_scores
+from wsae_plugin.saebench.request import Request
+from wsae_plugin.scores import Score
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All samples in the training dataset"),
@@ -158,8 +159,8 @@ def test_twelve_layers(wsae: Wsae, runs: list[Path], tmp_path: Path) -> None:
     assert len(text) < 12_000
 
 
-def _metric(name: str, value: float, **changes: Any) -> dict[str, Any]:
-    return {
+def _metric(name: str, value: float, **changes: Any) -> Score:
+    fields: dict[str, Any] = {
         "eval": "saebench/sparse_probing",
         "metric": name,
         "label": "probing accuracy, 1 latent",
@@ -167,8 +168,9 @@ def _metric(name: str, value: float, **changes: Any) -> dict[str, Any]:
         "direction": "up",
         "headline": True,
         "chance": 0.5,
-        "note": "",
-    } | changes
+        "definition": "Test score of a linear probe.",
+    }
+    return Score.model_validate(fields | changes)
 
 
 def _bench(folder: Path, runs: dict[str, Path]) -> None:
@@ -176,9 +178,17 @@ def _bench(folder: Path, runs: dict[str, Path]) -> None:
     names = list(runs)
     records = [
         Record(
-            *("sparse_probing", name, "arm", "model hook", "p", name, seed, {"seed": seed}, 1.0),
-            [f"read from {folder}/cache/x.pt"] if name == names[0] else [],
-            [
+            eval="sparse_probing",
+            run=name,
+            arm="arm",
+            hook="model hook",
+            protocol="p",
+            sae=name,
+            seed=seed,
+            config={"seed": seed},
+            seconds=1.0,
+            notes=[f"read from {folder}/cache/x.pt"] if name == names[0] else [],
+            values=[
                 _metric("sae_top_1_test_accuracy", 0.6 + 0.01 * n + 0.02 * seed),
                 _metric("ratio", 0.1 * n, label="norm | ratio", direction="down", chance=None),
                 _metric("detail", 0.3, headline=False, label="a detail"),
@@ -188,10 +198,8 @@ def _bench(folder: Path, runs: dict[str, Path]) -> None:
         for seed in (0, 1)
     ]
     folder.mkdir()
-    versions = {"sae-bench": "0.6.0"}
     failures = {"core": f"OSError: {folder}/models/missing.bin"}
-    refused = {"ravel": "cannot be run"}
-    write_scores(folder, records, 0, 1, "quick", failures, refused, versions, runs)
+    write_scores(folder, records, Request(["sparse_probing"]), failures, runs)
 
 
 def test_saebench_with_chance_noise_and_caveats(
@@ -223,7 +231,7 @@ def test_saebench_with_chance_noise_and_caveats(
     assert "SAEBench sparse probing): Test score of a linear probe" in text, "as the report says it"
     assert "Of 1 SAEs\\: read from x.pt" in text
     assert "`core`: failed\\: OSError\\: missing.bin" in section
-    assert "`ravel`: cannot be run" in section
+    assert "`ravel`: SAEBench" in section and "RAVEL fails with transformers 5" in section
     assert f"`{names[0]}`" in section
     assert f"`{names[0]}`" not in text
 

@@ -27,7 +27,7 @@ def sums_of(batches: list[tuple[Tensor, Tensor]]) -> HeldOutSums:
         ),
         norm_ratio=torch.tensor([0.75 * len(x) for x, _ in batches], dtype=torch.float64),
         cosine_similarity=torch.tensor([0.25 * len(x) for x, _ in batches], dtype=torch.float64),
-        firings=torch.tensor([3.0, 0.0], dtype=torch.float64),
+        firings=torch.tensor([[3.0, 0.0]] + [[0.0, 0.0]] * (n - 1), dtype=torch.float64),
     )
 
 

@@ -7,22 +7,22 @@ import torch
 
 from tests.measures.sums import sums_of
 from wsae_plugin.measures import activity
-from wsae_plugin.measures.evidence import Evidence
+from wsae_plugin.measures.measure import Evidence
 from wsae_plugin.measures.sums import HeldOutSums
 
 
 def test_how_many_latents_work() -> None:
     # of 20 tokens: never, on one, on a tenth, on more, on all
     sums = sums_of([(torch.randn(10, 2), torch.randn(10, 2))] * 2)
-    firings = torch.tensor([0.0, 1.0, 2.0, 3.0, 20.0], dtype=torch.float64)
+    firings = torch.tensor([[0.0, 0, 1, 1, 10], [0, 1, 1, 2, 10]], dtype=torch.float64)
     evidence = Evidence(HeldOutSums(**{**vars(sums), "firings": firings}))
     scores = [
-        measure.score(found)
-        for family in (
+        score
+        for measure in (
             *(activity.l0, activity.dead_share, activity.dense_share),
             *(activity.norm_ratio, activity.cosine_similarity),
         )
-        for measure, found in family(evidence)
+        for score in measure(evidence)
     ]
     assert {s.metric: (s.direction, s.headline, s.chance) for s in scores} == {
         "l0": ("none", True, None),

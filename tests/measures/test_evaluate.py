@@ -24,7 +24,7 @@ from wsae_plugin.files import write_json_atomic
 from wsae_plugin.measures import evaluate as module
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs, passes
 from wsae_plugin.measures.evaluated_run import EvaluatedRun
-from wsae_plugin.measures.held_out import held_out_source, open_held_out
+from wsae_plugin.measures.held_out import HeldOutText, held_out_source, open_held_out
 from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.train import train
 
@@ -190,7 +190,8 @@ def test_scores_are_those_of_run_evals(
     config = load_run_config(run / "config.yaml")
     trained_sae = SAE.load_from_disk(run / "sae")
     source = held_out_source(config.values["dataset_path"], settings.dataset)
-    text = open_held_out(config, source, ["blocks.1.hook_resid_post"], 4, 4, 0)
+    text = open_held_out(config, source, ["blocks.1.hook_resid_post"], settings)
+    assert isinstance(text, HeldOutText)
 
     theirs, _ = run_evals(
         trained_sae,
@@ -227,7 +228,7 @@ def refuse_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(*_: Any, **__: Any) -> Any:
         raise AssertionError("was measured again")
 
-    monkeypatch.setattr(EvaluatedRun, "open_held_out", measured)
+    monkeypatch.setattr(module, "open_held_out", measured)
 
 
 @pytest.mark.usefixtures("refuse_to_measure")
@@ -355,6 +356,14 @@ def test_every_sae_of_a_run_of_several_is_measured(
         SAE.load_from_disk(run / "saes" / name)
     assert "own_weighted_explained_variance" in scores_of(documents[1])
     assert evaluate_runs([run], settings) == documents
+
+
+def test_runs_without_a_trained_sae_are_refused(world: TinyWorld, tmp_path: Path) -> None:
+    for name, values in (("several", world.multi()), ("world", world.synthetic())):
+        (tmp_path / name).mkdir()
+        write_config(tmp_path / name / "config.yaml", values)
+        with pytest.raises(BadInputError, match=f"{name}: holds no trained SAE"):
+            evaluate_runs([tmp_path / name])
 
 
 def test_an_sae_of_a_synthetic_model_is_measured_on_new_samples(

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from tests.measures.sums import once, sums_of
-from wsae_plugin.measures.evidence import Evidence
 from wsae_plugin.measures.explained_variance import (
     explained_under,
     explained_variance,
@@ -16,6 +15,7 @@ from wsae_plugin.measures.explained_variance import (
     under_weights,
     variance_per_dimension,
 )
+from wsae_plugin.measures.measure import Evidence
 from wsae_plugin.measures.sums import HeldOutSums
 from wsae_plugin.scores import Score
 
@@ -34,11 +34,7 @@ def explained(gamma: torch.Tensor, sums: HeldOutSums = SUMS) -> float:
 
 def scores_of(own: torch.Tensor, weighted: Mapping[str, torch.Tensor]) -> list[Score]:
     evidence = Evidence(SUMS, gamma=own, weighted=weighted)
-    return [
-        measure.score(found)
-        for family in (explained_variance, under_weights)
-        for measure, found in family(evidence)
-    ]
+    return [s for measure in (explained_variance, under_weights) for s in measure(evidence)]
 
 
 def reconstruction(
@@ -96,5 +92,5 @@ def test_the_dimensions_one_by_one() -> None:
 
 
 def test_each_batch_is_measured_alone() -> None:
-    ((_, found),) = explained_variance(Evidence(SUMS))
-    assert found.per_batch == pytest.approx([explained(ONES, sums_of([half])) for half in HALVES])
+    (score,) = explained_variance(Evidence(SUMS))
+    assert score.per_batch == pytest.approx([explained(ONES, sums_of([half])) for half in HALVES])

@@ -12,6 +12,7 @@ from tests.training.tiny import TinyWorld, write_config, write_texts
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.held_out import (
     BUNDLED_HELD_OUT,
+    EvalSettings,
     HeldOutSource,
     HeldOutText,
     held_out_source,
@@ -67,7 +68,10 @@ def opened(
     path = write_config(world.path / "held_out.yaml", world.language_model(device="cpu"))
     config: RunConfig = load_run_config(path)
     hooks = ["blocks.1.hook_resid_post"]
-    return open_held_out(config, source, hooks, n_batches, batch_size_prompts=3, seed=seed)
+    settings = EvalSettings(batches=n_batches, batch_size_prompts=3, seed=seed)
+    text = open_held_out(config, source, hooks, settings)
+    assert isinstance(text, HeldOutText)
+    return text
 
 
 def test_batches_are_tokens_of_the_held_out_text(world: TinyWorld, with_test_split: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from tests.measures.sums import sums_of
 from wsae_plugin.measures import language_model as module
-from wsae_plugin.measures.evidence import Evidence
+from wsae_plugin.measures.measure import Evidence
 from wsae_plugin.scores import Score
 
 X = torch.randn(4, 3)
@@ -17,11 +17,11 @@ SUMS = sums_of([(X, X + 1), (X, X - 1)])
 
 
 def scores_of(evidence: Evidence) -> dict[str, Score]:
-    families = (
+    measures = (
         *(module.ce_loss_recovered, module.ce_loss_with_sae),
         *(module.kl_divergence, module.kl_recovered),
     )
-    scores = [measure.score(found) for family in families for measure, found in family(evidence)]
+    scores = [score for measure in measures for score in measure(evidence)]
     return {score.metric: score for score in scores}
 
 

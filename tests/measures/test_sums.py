@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from tests.measures.sums import once, sums_of
-from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.activity import cosine_similarity, l0, norm_ratio
 from wsae_plugin.measures.explained_variance import (
     explained_under,
@@ -24,7 +27,7 @@ from wsae_plugin.measures.explained_variance import (
     quarters_by_weight,
     variance_per_dimension,
 )
-from wsae_plugin.measures.held_out import held_out_batches
+from wsae_plugin.measures.held_out import HeldOutText, HeldOutWorld, held_out_batches
 from wsae_plugin.measures.language_model import (
     ce_loss_recovered,
     ce_loss_with_sae,
@@ -32,7 +35,8 @@ from wsae_plugin.measures.language_model import (
     kl_recovered,
 )
 from wsae_plugin.measures.measure import Measure
-from wsae_plugin.measures.sums import BatchScore, HeldOutSums, measure, measure_samples, summarize
+from wsae_plugin.measures.sums import BatchScore, Found, HeldOutSums, over_batches
+from wsae_plugin.measures.top_tokens import TopTokens
 
 D_IN, D_SAE, K = 16, 32, 4
 HOOKS = ("gpt_neox.layers.0", "gpt_neox.layers.1")
@@ -90,7 +94,19 @@ def random_sae(seed: int, hook_name: str = HOOKS[0]) -> SAE[Any]:
 
 
 def of(measure: Measure, sums: HeldOutSums) -> Any:
-    return measure.compute(sums, once(sums))
+    return score_of(measure)(sums, once(sums))
+
+
+def score_of(measure: Measure) -> BatchScore:
+    """The function of sums that `batch_measure` decorated."""
+    return inspect.unwrap(measure)  # type: ignore[return-value]
+
+
+def measure(
+    saes: dict[str, SAE[Any]], model: Any, batches: list[Tensor], exclude_tokens: Sequence[int] = ()
+) -> dict[str, HeldOutSums]:
+    text = HeldOutText(model, None, batches, [*exclude_tokens], seed=0)
+    return {name: evidence.sums for name, evidence in text.evidence(saes).items()}
 
 
 def explained(gamma: Tensor) -> BatchScore:
@@ -133,7 +149,7 @@ def test_scores_count_batches_as_often_as_asked() -> None:
     counts = torch.tensor([2.0, 1.0], dtype=torch.float64)
     for score in (
         explained(torch.rand(3)),
-        *(each.compute for each in (l0, ce_loss_recovered, kl_recovered)),
+        *map(score_of, (l0, ce_loss_recovered, kl_recovered)),
     ):
         torch.testing.assert_close(score(sums_of(halves), counts), score(drawn, once(drawn)))
 
@@ -194,7 +210,7 @@ def test_measure_agrees_with_run_evals(model: HookedProxyLM, batches: list[Tenso
         for key in ("ce_loss_without_sae", "ce_loss_with_ablation"):
             loss = getattr(sums, key.removesuffix("_without_sae")).sum() / predictions
             assert loss.item() == pytest.approx(flat[key], rel=1e-5), key
-        density = sums.firings / sums.tokens.sum()
+        density = sums.firings.sum(dim=0) / sums.tokens.sum()
         assert density.tolist() == pytest.approx(features["feature_density"], rel=1e-5)
 
 
@@ -205,20 +221,35 @@ def test_excluded_tokens_are_in_no_sum(model: HookedProxyLM, batches: list[Tenso
     assert sums.predictions.tolist() == [17, 18, 18, 18]
 
 
-def test_a_watch_sees_the_tokens_that_count(model: HookedProxyLM, batches: list[Tensor]) -> None:
+def test_latents_are_seen_on_the_tokens_that_count(
+    model: HookedProxyLM, batches: list[Tensor]
+) -> None:
     saes = {"first": random_sae(0), "deeper": random_sae(1, HOOKS[1])}
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in saes}
-
-    def watch(name: str, x: Tensor, feature_acts: Tensor) -> None:
-        seen[name].append((x, feature_acts))
-
-    measured = measure(saes, model, batches, [SPECIAL], watch)
-    _, cache = model.run_with_cache(batches[0], names_filter=list(HOOKS), prepend_bos=False)
+    text = HeldOutText(model, None, batches, [SPECIAL], seed=0)
+    measured = text.evidence(saes)
     for (name, sae), hook in zip(saes.items(), HOOKS, strict=True):
-        x = cache[hook][batches[0] != SPECIAL]
-        torch.testing.assert_close(seen[name][0], (x, sae.encode(x)))
-        firings = sum(((acts != 0).sum(dim=0) for _, acts in seen[name]), torch.zeros(D_SAE))
-        assert measured[name].firings.tolist() == firings.tolist()
+        top, firings = TopTokens(D_SAE), torch.zeros(D_SAE)
+        for batch in batches:
+            _, cache = model.run_with_cache(batch, names_filter=list(HOOKS), prepend_bos=False)
+            acts = sae.encode(cache[hook][batch != SPECIAL])
+            top.add(acts.detach())
+            firings += (acts != 0).sum(dim=0)
+        tokens = measured[name].tokens
+        assert tokens is not None
+        assert torch.equal(tokens.positions[0], top.positions)
+        assert len(tokens.tokens.contexts) == sum(int((b != SPECIAL).sum()) for b in batches)
+        assert measured[name].sums.firings.sum(dim=0).tolist() == firings.tolist()
+
+
+def test_saes_of_one_hook_have_the_same_random_directions(
+    model: HookedProxyLM, batches: list[Tensor]
+) -> None:
+    saes = {"a": random_sae(0), "b": random_sae(1), "deeper": random_sae(1, HOOKS[1])}
+    measured = HeldOutText(model, None, batches, [SPECIAL], seed=0).evidence(saes)
+    a, b, deeper = (evidence.tokens for evidence in measured.values())
+    assert a is not None and b is not None and deeper is not None
+    assert torch.equal(a.positions[1], b.positions[1])
+    assert not torch.equal(a.positions[1], deeper.positions[1])
 
 
 def test_a_perfect_sae_costs_nothing(model: HookedProxyLM, batches: list[Tensor]) -> None:
@@ -247,23 +278,28 @@ def test_the_spread_is_a_bootstrap_over_batches() -> None:
     x = [torch.randn(20, 3) for _ in range(6)]
     errors = [torch.randn(20, 3) * scale for scale in (0.1, 0.5, 0.2, 0.9, 0.3, 0.4)]
     sums = sums_of([(a, a + e) for a, e in zip(x, errors, strict=True)])
-    score: BatchScore = explained_variance.compute
-    value, spread = summarize(score, sums)
-    assert value == float(score(sums, once(sums)))
+    score = score_of(explained_variance)
+    found = over_batches(score, sums, {})
+    assert found.value == float(score(sums, once(sums)))
     # the same draws again, and others
-    assert (value, spread) == summarize(score, sums, seed=0)
-    assert (value, spread) != summarize(score, sums, seed=1)
+    assert found == over_batches(score, sums, {}, seed=0)
+    assert found.spread != over_batches(score, sums, {}, seed=1).spread
     # about twice the standard error over six batches
     each = score(sums, torch.eye(6, dtype=torch.float64))
-    assert spread == pytest.approx(2 * float(each.std()) / 6**0.5, rel=0.3)
+    assert found.per_batch == each.tolist()
+    assert found.spread == pytest.approx(2 * float(each.std()) / 6**0.5, rel=0.3)
     # Equal batches leave the bootstrap nothing to vary.
-    assert summarize(score, sums_of([(x[0], x[0] + errors[0])] * 4))[1] == pytest.approx(0)
+    equal = sums_of([(x[0], x[0] + errors[0])] * 4)
+    assert over_batches(score, equal, {}).spread == pytest.approx(0)
 
 
-def test_samples_that_no_model_made_are_measured_alike() -> None:
+def test_samples_that_no_model_made_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     sae = random_sae(0)
     batches = [torch.randn(7, D_IN) for _ in range(3)]
-    sums = measure_samples({"sae": sae}, batches)["sae"]
+    left = iter(batches)
+    world: Any = SimpleNamespace(sample=lambda _: next(left))
+    monkeypatch.setattr(HeldOutWorld, "_truth", lambda *_: None)
+    sums = HeldOutWorld(world, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
     with torch.no_grad():
         expected = sums_of([(x, sae.decode(sae.encode(x))) for x in batches])
     for name in ("tokens", "x", "x_squared", "squared_error"):
@@ -275,8 +311,9 @@ def test_samples_that_no_model_made_are_measured_alike() -> None:
 def test_a_score_that_is_not_finite_is_refused() -> None:
     constant = torch.ones(5, 3)
     sums = sums_of([(constant, constant), (constant, constant)])
-    with pytest.raises(RunFailedError, match="not finite"):
-        summarize(explained_variance.compute, sums)
+    found = over_batches(score_of(explained_variance), sums, {"chance": lambda *_: torch.ones(())})
+    assert isinstance(found, Found) and found.value is None and "not finite" in found.note
+    assert found.chance == 1 and len(found.per_batch) == 2
     assert explained_variance_per_dimension(sums).isnan().all()
 
 

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from wsae_plugin.assets import bundled_model_path
 from wsae_plugin.measures.token_classes import CLASSES, token_class, token_classes
-from wsae_plugin.measures.top_tokens import HeldOutTokens, TokenEvidence, labels_of
+from wsae_plugin.measures.top_tokens import HeldOutTokens, TokenEvidence
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,9 @@ def test_sentencepiece_keeps_its_leading_space() -> None:
 
 
 def test_without_a_tokenizer_there_are_no_classes() -> None:
-    tokens = HeldOutTokens.of([torch.tensor([[1, 2, 2, 2, 2, 2]])], [])
-    kinds = labels_of(tokens, None)
-    assert list(kinds) == ["token", "context"]
+    tokens = HeldOutTokens.of([torch.tensor([[1, 2, 2, 2, 2, 2]])], [], tokenizer=None)
+    assert list(tokens.kinds) == ["token", "context"]
     positions = torch.tensor([[1, 2, 3, 4, 5]])
-    evidence = TokenEvidence(tokens, kinds, 0, (positions, positions))
+    evidence = TokenEvidence(tokens, 0, (positions, positions))
     assert evidence.specificity("token", positions).consistency.value == 1
     assert evidence.specificity("context", positions).consistency.value == pytest.approx(6 / 10)

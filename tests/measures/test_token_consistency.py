@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.measures.sums import sums_of
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.measure import Found
+from wsae_plugin.measures.measure import Evidence
+from wsae_plugin.measures.sums import Found
 from wsae_plugin.measures.token_consistency import token_consistency
 from wsae_plugin.measures.top_tokens import HeldOutTokens, Specificity, TokenEvidence
 from wsae_plugin.scores import Score
@@ -28,15 +28,14 @@ def evidence(monkeypatch: pytest.MonkeyPatch) -> Evidence:
 
     monkeypatch.setattr(TokenEvidence, "specificity", specificity)
     ids = torch.arange(4)
-    tokens = HeldOutTokens(ids, ids, ids)
+    tokens = HeldOutTokens({"token": ids, "context": ids}, ids)
     positions = torch.zeros(1, 2), torch.zeros(2, 2)
     x = torch.randn(4, 3)
-    kinds = {"token": ids, "context": ids}
-    return Evidence(sums_of([(x, x), (x, x)]), TokenEvidence(tokens, kinds, 0, positions))
+    return Evidence(sums_of([(x, x), (x, x)]), TokenEvidence(tokens, 0, positions))
 
 
 def scores_of(evidence: Evidence) -> list[Score]:
-    return [measure.score(found) for measure, found in token_consistency(evidence)]
+    return [*token_consistency(evidence)]
 
 
 def test_specificity(evidence: Evidence) -> None:

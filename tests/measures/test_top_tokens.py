@@ -29,9 +29,9 @@ from wsae_plugin.measures.top_tokens import (
 
 def test_held_out_tokens_know_what_came_before() -> None:
     batches = [torch.tensor([[9, 1, 2], [9, 3, 9]]), torch.tensor([[4, 5, 6], [9, 7, 8]])]
-    tokens = HeldOutTokens.of(batches, exclude_tokens=[9])
-    assert tokens.ids.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert tokens.previous.tolist() == [9, 1, 9, -1, 4, 5, 9, 7]
+    tokens = HeldOutTokens.of(batches, exclude_tokens=[9], tokenizer=None)
+    assert tokens.kinds["token"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert tokens.kinds["context"].tolist() == [9, 1, 9, -1, 4, 5, 9, 7]
     assert tokens.contexts.tolist() == [0, 0, 1, 2, 2, 2, 3, 3]
 
 

@@ -67,5 +67,22 @@ def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None
     cfg = json.loads(file.read_text())
     del cfg["metadata"][field]
     file.write_text(json.dumps(cfg))
-    with pytest.raises(BadInputError, match=f"metadata.{field} is missing"):
+    with pytest.raises(BadInputError, match=f"cfg.json: metadata.{field} is missing"):
+        describe(runs_of([folder])[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", r"cfg.json: its content = \[\]: must be a section"),
+        ('{"metadata": null, "d_sae": 4}', "cfg.json: metadata.model_name is missing"),
+        ('{"metadata": {"model_name": 3}, "d_sae": 4}', "metadata.model_name = 3: must be text"),
+        ('{"metadata": {}}', "d_sae: missing"),
+        ("{", "cannot be read as JSON"),
+    ],
+)
+def test_a_broken_config_is_named(tmp_path: Path, content: str, said: str) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / "sae" / "cfg.json").write_text(content)
+    with pytest.raises(BadInputError, match=said):
         describe(runs_of([folder])[0])

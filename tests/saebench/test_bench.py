@@ -15,8 +15,7 @@ from tests.saebench.judge_server import JudgeServer
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.saebench import bench as bench_module
 from wsae_plugin.saebench import library
-from wsae_plugin.saebench.bench import bench
-from wsae_plugin.saebench.estimate import estimate
+from wsae_plugin.saebench.bench import bench, estimate
 from wsae_plugin.saebench.evals import autointerp
 from wsae_plugin.saebench.evals.table import evals_named
 from wsae_plugin.saebench.request import Request
@@ -153,9 +152,15 @@ def test_what_is_done_is_kept(comparison: Path, monkeypatch: pytest.MonkeyPatch)
     (output / "results/meta_structure/sae_custom_sae_eval_results.json").unlink()
     assert bench([comparison], output, request)["scores"] == first["scores"]
     assert measured[3:] == ["sae 0"]
+    # Own data have pairs of classes in their config.
+    probes = Request(["tpp"], noise_seed=None)
+    scores = bench([comparison], output, probes)["scores"]
+    assert len(measured) == 6
+    assert bench([comparison], output, probes)["scores"] == scores
+    assert len(measured) == 6
     # Another eval is added to what is there; another seed replaces it.
     both = bench([comparison], output, Request(["core"], noise_seed=None))
-    assert list(both["evals"]) == ["core", "meta_structure"]
+    assert list(both["evals"]) == ["core", "meta_structure", "tpp"]
     del measured[:]
     bench([comparison], output, Request(["meta_structure"], force=True, noise_seed=None))
     assert measured == ["sae 0", "alpha-1 0"]

@@ -109,7 +109,7 @@ def test_own_data_that_lacks_something_is_refused(
     folder.mkdir(parents=True)
     for split in ("train", "test"):
         pd.DataFrame({"text": ["1", "2"], **columns}).to_parquet(folder / f"{split}.parquet")
-    with pytest.raises(BadInputError, match=said):
+    with pytest.raises(BadInputError, match=f"mine: .*{said}"):
         labelled_sources(tmp_path / "data", is_bundled_model=False, stage=stage)
 
 

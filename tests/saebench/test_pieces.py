@@ -29,10 +29,10 @@ from wsae_plugin.saebench.evals.sae_probes import tasks_of
 from wsae_plugin.saebench.evals.table import REFUSED, evals_named
 from wsae_plugin.saebench.measure import seeded
 from wsae_plugin.saebench.models import bench_model
-from wsae_plugin.saebench.records import Record, values_of
+from wsae_plugin.saebench.records import Record, scores_of, values_of
 from wsae_plugin.saebench.request import Request, output_folder
-from wsae_plugin.saebench.scores import scores_of
 from wsae_plugin.saebench.stage import Stage
+from wsae_plugin.scores import Score
 
 
 @pytest.mark.parametrize("name", ["tpp", "scr"])
@@ -190,6 +190,23 @@ def test_output(tmp_path: Path) -> None:
         output_folder([tmp_path, tmp_path], None)
 
 
+def test_links_in_the_output_matter_where_results_are(tmp_path: Path) -> None:
+    """A folder of results may hold a virtual environment, whose Python is a link."""
+    output = tmp_path / "output"
+    (output / "venv" / "bin").mkdir(parents=True)
+    (output / "venv" / "bin" / "python").symlink_to(sys.executable)
+    assert output_folder([tmp_path], output) == output
+    (output / "cache").mkdir()
+    (output / "cache" / "model").symlink_to(tmp_path)
+    assert output_folder([tmp_path], output) == output
+    for name in ("records", "results", "noise", "scores.json"):
+        link = output / name
+        link.symlink_to(tmp_path)
+        with pytest.raises(BadInputError, match=f"{link}: is a link that leads out of"):
+            output_folder([tmp_path], output)
+        link.unlink()
+
+
 def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text('{"eval_result_metrics": {"a": {"nan": NaN, "minus": -1, "none": null}}}')
@@ -198,17 +215,18 @@ def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
         Metric("", "b", "", "up", eval="extra"),
     ]
     values = values_of("a", metrics, file, {"b": 0.5})
-    assert [value["eval"] for value in values] == [*["saebench/a"] * 4, "extra"]
-    assert [value["value"] for value in values] == [None, None, None, None, 0.5]
-    assert all(value["note"] for value in values[:4])
-    json.dumps(values, allow_nan=False)
+    assert [value.eval for value in values] == [*["saebench/a"] * 4, "extra"]
+    assert [value.value for value in values] == [None, None, None, None, 0.5]
+    assert all(value.note for value in values[:4])
+    json.dumps([value.model_dump() for value in values], allow_nan=False)
 
 
 def test_the_noise_of_a_baseline_is_that_of_its_hook() -> None:
     def record(run: str, hook: str, seed: int, value: float | None) -> Record:
-        score = {"eval": "saebench/a", "metric": "m", "value": value, "note": ""}
-        score |= {"label": "m", "direction": "up"}
-        return Record("a", run, run, hook, "p", run, seed, {}, 1.0, [], [score])
+        score = Score(eval="saebench/a", metric="m", label="m", value=value, direction="up")
+        fields = {"eval": "a", "run": run, "arm": run, "hook": hook, "protocol": "p", "sae": run}
+        details = {"config": {}, "seconds": 1.0, "notes": [], "values": [score]}
+        return Record.model_validate({**fields, "seed": seed, **details})
 
     records = [
         record("sae", "one", 0, 0.5),
@@ -222,6 +240,20 @@ def test_the_noise_of_a_baseline_is_that_of_its_hook() -> None:
         "other": None,
     }
     assert {s["noise"] for s in scores_of(records, 0, None)} == {None}
+
+
+def test_a_record_of_another_version_is_none(tmp_path: Path) -> None:
+    score = Score(eval="saebench/a", metric="m", label="m", value=0.5, direction="up")
+    fields = {"eval": "a", "run": "r", "arm": "r", "hook": "h", "protocol": "p", "sae": "s"}
+    details = {"config": {}, "seconds": 1.0, "notes": [], "values": [score]}
+    record, file = Record.model_validate({**fields, "seed": 0, **details}), tmp_path / "r.json"
+    assert Record.read(file) is None
+    record.write(file)
+    assert Record.read(file) == record
+    document = json.loads(file.read_text())
+    del document["values"][0]["definition"]  # its scores would not say what they mean
+    file.write_text(json.dumps(document))
+    assert Record.read(file) is None
 
 
 def test_arms_choose_among_the_runs_of_a_comparison(tmp_path: Path) -> None:

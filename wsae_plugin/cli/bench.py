@@ -8,36 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from wsae_plugin.cli._shared import plain_table, print_json, print_plain
+from wsae_plugin.cli._shared import plain_table, print_json, print_plain, score_table
 from wsae_plugin.cli.trust import loads_models
-
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Measure SAEs with SAEBench (0.6.0, installed apart: `make saebench`).",
-        "Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. Evals: "
-        "core, sparse_probing, sae_probes, absorption, scr, tpp, meta_structure, autointerp. TPP "
-        "and SCR failed an audit of SAEBench's metrics (arXiv 2605.18229): they are measured when "
-        "asked for, and nothing is concluded from them.",
-        "\b\n  wsae bench runs/comparison --evals core,sparse_probing,sae_probes\n"
-        "  wsae bench runs/comparison --evals core,absorption --dry-run\n"
-        "  wsae bench runs/a runs/b --evals core --output bench --dataset pile.jsonl",
-        "Every SAE is measured alone in a seeded call, so the same command gives the same numbers; "
-        "what is done is kept, and a second call goes on. One baseline of each hook is measured "
-        "once more with --noise-seed: a difference below that noise is none.",
-        "quick takes minutes on a small model; standard has SAEBench's settings (its own seed is "
-        "42). The bundled model needs no network: its text and labelled data are the source of "
-        "Python's standard library, and sae_probes brings its own. Of absorption it says little.",
-        "autointerp asks a language model: --judge-model, and --judge-url for any API that speaks "
-        "OpenAI's protocol; the key is read from OPENAI_API_KEY. Its answers are kept, so that no "
-        "question is paid for twice. Chance is 0.714.",
-        "sparse_probing with SAEBench's own data sets in the standard profile reads "
-        "codeparrot/github-code, which comes as a script: it needs --trust-remote-code.",
-        "Writes scores.json, results/<eval>/ (SAEBench's own files) and cache/, which may be "
-        "deleted, into saebench/ of the folder.",
-        "Exit codes: 0 done, 1 an eval failed, 2 the request is wrong and nothing was measured.",
-    )
-)
 
 
 @loads_models
@@ -94,8 +66,42 @@ def bench(
         bool, typer.Option("--json", help="Print scores.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
+    """Measure SAEs with SAEBench (0.6.0, installed apart: `make saebench`).
+
+    Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. Evals: core,
+    sparse_probing, sae_probes, absorption, scr, tpp, meta_structure, autointerp. TPP and SCR failed
+    an audit of SAEBench's metrics (arXiv 2605.18229): they are measured when asked for, and nothing
+    is concluded from them.
+
+    \b
+      wsae bench runs/comparison --evals core,sparse_probing,sae_probes
+      wsae bench runs/comparison --evals core,absorption --dry-run
+      wsae bench runs/a runs/b --evals core --output bench --dataset pile.jsonl
+
+    Every SAE is measured alone in a seeded call, so the same command gives the same numbers; what
+    is done is kept, and a second call goes on. One baseline of each hook is measured once more with
+    --noise-seed: a difference below that noise is none.
+
+    quick takes minutes on a small model; standard has SAEBench's settings (its own seed is 42). The
+    bundled model needs no network: its text and labelled data are the source of Python's standard
+    library, and sae_probes brings its own. Of absorption it says little.
+
+    autointerp asks a language model: --judge-model, and --judge-url for any API that speaks
+    OpenAI's protocol; the key is read from OPENAI_API_KEY. Its answers are kept, so that no
+    question is paid for twice. Chance is 0.714.
+
+    sparse_probing with SAEBench's own data sets in the standard profile reads
+    codeparrot/github-code, which comes as a script: it needs --trust-remote-code.
+
+    Writes scores/saebench.json into every run's folder, which `wsae report` reads, and into
+    saebench/ of the folder, or --output: scores.json of all runs, results/<eval>/ (SAEBench's own
+    files) and cache/, which may be deleted.
+
+    Exit codes: 0 done, 1 an eval failed, 2 the request is wrong and nothing was measured.
+    """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.saebench.estimate import estimate
+    from wsae_plugin.saebench.bench import bench as measure
+    from wsae_plugin.saebench.bench import estimate
     from wsae_plugin.saebench.request import Request, output_folder
 
     request = Request(
@@ -116,18 +122,13 @@ def bench(
     if dry_run:
         result = {"output": str(folder), **estimate(runs, folder, request)}
     else:
-        from wsae_plugin.saebench.bench import bench as run
-
-        result = run(runs, folder, request)
+        result = measure(runs, folder, request)
     if as_json:
         print_json(result)
     elif dry_run:
         _show_cost(result)
     else:
         _show(result, folder)
-
-
-bench.__doc__ = _HELP
 
 
 def _names(text: str) -> list[str]:
@@ -150,24 +151,18 @@ def _show_cost(cost: dict[str, Any]) -> None:
 
 def _show(document: dict[str, Any], folder: Path) -> None:
     headlines = [score for score in document["scores"] if score["headline"]]
-    # A column a metric, with the scores of its runs.
-    columns: dict[tuple[str, str], dict[str, Any]] = {}
-    for score in headlines:
-        columns.setdefault((score["eval"], score["metric"]), {})[score["run"]] = score
     arrows = {"up": " ↑", "down": " ↓", "none": ""}
-    firsts = [next(iter(scores.values())) for scores in columns.values()]
-    headings = [first["label"] + arrows[first["direction"]] for first in firsts]
-    table = plain_table("SAEBench", "run", *headings, numbers=len(columns), pad_edge=False)
-    for run in dict.fromkeys(score["run"] for score in headlines):
-        values = [scores[run]["value"] if run in scores else None for scores in columns.values()]
-        table.add_row(run, *map(_number, values))
-    table.add_section()
-    noise = [[s["noise"] for s in of.values() if s["noise"] is not None] for of in columns.values()]
-    table.add_row("noise", *(_number(max(found, default=None)) for found in noise), style="dim")
-    Console().print(table)
+    columns: dict[tuple[str, str], str] = {}
+    runs: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
+    noise: dict[tuple[str, str], list[float]] = {}
+    for score in headlines:
+        metric = score["eval"], score["metric"]
+        columns.setdefault(metric, score["label"] + arrows[score["direction"]])
+        runs.setdefault(score["run"], {})[metric] = score
+        noise.setdefault(metric, [])
+        if score["noise"] is not None:
+            noise[metric].append(score["noise"])
+    levels = {"noise": {metric: max(found, default=None) for metric, found in noise.items()}}
+    Console().print(score_table("SAEBench", columns, runs, levels, ".3f"))
     notes = dict.fromkeys(f"{s['label']}: {s['note']}" for s in headlines if s["note"])
     print_plain(*notes, f"All scores: {folder / 'scores.json'}")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -6,38 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from wsae_plugin.cli._shared import print_json
+from wsae_plugin.cli._shared import print_json, score_table
 from wsae_plugin.cli.trust import loads_models
-
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Measure trained SAEs on text that none of them has seen.",
-        "Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. All "
-        "SAEs of one language model are measured on the same tokens, and every run folder gets "
-        "scores/held_out.json (of a run of several SAEs, every folder in saes/). SAEs of a "
-        "synthetic model are measured on new samples of it. Runs that have been measured with the "
-        "same settings are left alone. A folder may come from elsewhere: of the model that it "
-        "names, safetensors alone are read.",
-        "\b\n  wsae eval comparison\n"
-        "  wsae eval runs/seed-0 runs/seed-1 --batches 64\n"
-        "  wsae eval runs/mine --dataset my-held-out.jsonl --json",
-        "Unweighted explained variance comes first: a weighted SAE must answer for it too. Beside "
-        "it are explained variance under Γ, what the language model loses when it reads the "
-        "reconstruction (cross-entropy recovered, KL divergence), L0, dead latents, the agreement "
-        "between seeds, and how consistent the tokens are that excite a latent most.",
-        "Chance is not 0: held_out.json has beside each score what a random answer would get "
-        "(chance), and what the same measure says of activations shuffled over the tokens of "
-        "each context, or of rotated decoders (control). The token scores of random directions of "
-        "the activations are there too, far above chance: a latent must exceed those. All token "
-        "scores grow with the amount of text, so compare runs on equally much.",
-        "Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.",
-    )
-)
 
 
 @loads_models
@@ -48,21 +20,17 @@ def eval_(
     dataset: Annotated[
         str | None,
         typer.Option(
-            "--dataset",
             metavar="PATH|bundled-held-out",
             help="The held-out text: a folder, a file, or a name on the Hub. By default the "
             "held-out split of what a run was trained on.",
         ),
     ] = None,
     batches: Annotated[
-        int, typer.Option("--batches", min=2, help="Batches; the spread is taken over them.")
+        int, typer.Option(min=2, help="Batches; the spread is taken over them.")
     ] = 32,
-    batch_size_prompts: Annotated[
-        int, typer.Option("--batch-size-prompts", min=1, help="Contexts in a batch.")
-    ] = 8,
+    batch_size_prompts: Annotated[int, typer.Option(min=1, help="Contexts in a batch.")] = 8,
     seed: Annotated[
-        int,
-        typer.Option("--seed", min=0, help="Of the order of the text and the shuffled control."),
+        int, typer.Option(min=0, help="Of the order of the text and the shuffled control.")
     ] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Measure again what has been measured.")
@@ -71,6 +39,33 @@ def eval_(
         bool, typer.Option("--json", help="Print every held_out.json on stdout, as one list.")
     ] = False,
 ) -> None:
+    """Measure trained SAEs on text that none of them has seen.
+
+    Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. All SAEs of
+    one language model are measured on the same tokens, and every run folder gets
+    scores/held_out.json (of a run of several SAEs, every folder in saes/). SAEs of a synthetic
+    model are measured on new samples of it. Runs that have been measured with the same settings are
+    left alone. A folder may come from elsewhere: of the model that it names, safetensors alone are
+    read.
+
+    \b
+      wsae eval comparison
+      wsae eval runs/seed-0 runs/seed-1 --batches 64
+      wsae eval runs/mine --dataset my-held-out.jsonl --json
+
+    Unweighted explained variance comes first: a weighted SAE must answer for it too. Beside it are
+    explained variance under Γ, what the language model loses when it reads the reconstruction
+    (cross-entropy recovered, KL divergence), L0, dead latents, the agreement between seeds, and how
+    consistent the tokens are that excite a latent most.
+
+    Chance is not 0: held_out.json has beside each score what a random answer would get (chance),
+    and what the same measure says of activations shuffled over the tokens of each context, or of
+    rotated decoders (control). The token scores of random directions of the activations are there
+    too, far above chance: a latent must exceed those. All token scores grow with the amount of
+    text, so compare runs on equally much.
+
+    Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
+    """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 
@@ -80,9 +75,6 @@ def eval_(
         print_json(documents)
     else:
         _show(documents)
-
-
-eval_.__doc__ = _HELP
 
 
 # What the table shows, in its order: heading and legend. All that is measured is in
@@ -98,40 +90,24 @@ _COLUMNS = {
     "mcc": ("MCC", "mean |cosine| with the true features"),
     "seed_consistency": ("seeds", "|cosine| of matched latents of two seeds"),
 }
-_RANDOM_DIRECTIONS = "_of_random_directions"
 
 
 def _show(documents: list[dict[str, Any]]) -> None:
-    scores = [{score["metric"]: score for score in document["scores"]} for document in documents]
+    runs = {of["run"]: {score["metric"]: score for score in of["scores"]} for of in documents}
 
     def mean(metric: str, field: str) -> float | None:
-        values = [of_run.get(metric, {}).get(field) for of_run in scores]
+        values = [scores.get(metric, {}).get(field) for scores in runs.values()]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
 
     shown = [metric for metric in _COLUMNS if mean(metric, "value") is not None]
-    table = Table(
-        title="On held-out text",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("run", overflow="fold")
-    for metric in shown:
-        table.add_column(_COLUMNS[metric][0], justify="right", no_wrap=True)
-    for document, of_run in zip(documents, scores, strict=True):
-        table.add_row(document["run"], *(_cell(of_run.get(metric)) for metric in shown))
-    table.add_section()
     levels = {
-        "chance": [mean(metric, "chance") for metric in shown],
-        "control": [mean(metric, "control") for metric in shown],
-        "directions": [mean(metric + _RANDOM_DIRECTIONS, "value") for metric in shown],
+        level: {metric: mean(metric, level) for metric in shown} for level in ("chance", "control")
     }
-    for level, values in levels.items():
-        table.add_row(level, *map(_number, values), style="dim")
+    levels["directions"] = {m: mean(f"{m}_of_random_directions", "value") for m in shown}
+    columns = {metric: _COLUMNS[metric][0] for metric in shown}
     console = Console()
-    console.print(table)
+    console.print(score_table("On held-out text", columns, runs, levels, ".4g"))
     legend = [": ".join(_COLUMNS[metric]) for metric in shown]
     legend += [
         "±: half the 95 % interval over held-out batches",
@@ -139,14 +115,3 @@ def _show(documents: list[dict[str, Any]]) -> None:
         "more: scores/held_out.json in each run folder",
     ]
     console.print("; ".join(legend) + ".", style="dim", highlight=False, markup=False)
-
-
-def _cell(score: dict[str, Any] | None) -> str:
-    if score is None:
-        return "-"
-    spread = f"\n±{score['spread']:.2g}" if score["spread"] else ""
-    return _number(score["value"]) + spread
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

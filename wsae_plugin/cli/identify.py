@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from wsae_plugin.cli._shared import print_json
+from wsae_plugin.cli._shared import JSON, number, plain_table, print_json, print_plain
 
 
 def identify(
@@ -37,9 +36,7 @@ def identify(
         Path | None,
         typer.Option("--plot", metavar="PNG", help="Draw the pairs and the sorted matches there."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result on stdout as JSON.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
     """Ask whether SAEs trained apart, say with different seeds, found the same directions.
 
@@ -82,24 +79,15 @@ def identify(
     if as_json:
         print_json(result)
         return
-    console = Console()
     for sae in result["saes"]:
-        console.print(_table(sae, threshold))
-    for line in _notes(result):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        Console().print(_table(sae, threshold))
+    print_plain(*_notes(result))
 
 
 def _table(sae: dict[str, Any], threshold: float) -> Table:
-    table = Table(
-        title=f"{sae['name']}: latents that agree (d_in = {sae['d_in']}, same: > {threshold:g})",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    table.add_column("runs", no_wrap=True)
-    for heading in ("d_sae", "same", "|cos|", "best", "MMCS"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    title = f"{sae['name']}: latents that agree (d_in = {sae['d_in']}, same: > {threshold:g})"
+    headings = ("d_sae", "same", "|cos|", "best", "MMCS")
+    table = plain_table(title, "runs", *headings, numbers=len(headings), pad_edge=False)
     members = sae["members"]
     for pair in sae["pairs"]:
         first, second = members[pair["first"]], members[pair["second"]]
@@ -110,7 +98,7 @@ def _table(sae: dict[str, Any], threshold: float) -> Table:
     if len(sae["pairs"]) > 1:
         table.add_section()
         for label, key in (("mean", "agreement"), ("  random", "random"), ("  rotated", "rotated")):
-            table.add_row(label, "", *map(_number, sae["mean"][key].values()))
+            table.add_row(label, "", *map(number, sae["mean"][key].values()))
     return table
 
 
@@ -118,13 +106,9 @@ def _cells(agreement: dict[str, Any]) -> list[str]:
     assignment = agreement["assignment"] or {"share": None, "mean_cosine": None}
     there, back = agreement["forward"], agreement["backward"]
     return [
-        *(_number(assignment[key]) for key in ("share", "mean_cosine")),
-        *(f"{_number(there[key])} → {_number(back[key])} ←" for key in ("share", "mmcs")),
+        *(number(assignment[key]) for key in ("share", "mean_cosine")),
+        *(f"{number(there[key])} → {number(back[key])} ←" for key in ("share", "mmcs")),
     ]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _notes(result: dict[str, Any]) -> list[str]:

@@ -75,9 +75,14 @@ class ComparedRun:
         return cls(name, path, name, "baseline", hook_name, layer, {}, seed, pair=name)
 
     @property
+    def is_one_of_several(self) -> bool:
+        """Whether it is one of the SAEs of a run, so that its folder is in the run's `saes/`."""
+        return self.path.parent.name == "saes" and not (self.path / "config.yaml").is_file()
+
+    @property
     def sae(self) -> Path:
         """The exported SAE, which plain SAELens loads."""
-        return self.path / "sae"
+        return self.path if self.is_one_of_several else self.path / "sae"
 
 
 @dataclass(frozen=True)
@@ -166,30 +171,25 @@ def layer_of(hook_name: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def runs_of(paths: Sequence[Path]) -> list[ComparedRun]:
-    """The runs in comparison folders and in run folders of `wsae train`, in the order given.
+def runs_of(paths: Sequence[Path], of_any_kind: bool = False) -> list[ComparedRun]:
+    """The SAEs in comparison folders and in run folders of `wsae train`, in the order given.
 
     A run folder alone is its own arm, its own pair and its own baseline.
+
+    Args:
+        paths: The folders.
+        of_any_kind: Whether a run may be one of several SAEs, each of which counts as a run, or on
+            a synthetic model.
 
     Raises:
         BadInputError: A folder is neither, holds no trained SAE, or two runs share a name.
     """
-    runs = [run for path in paths for run in _runs_in(path)]
+    runs = [run for path in paths for run in _runs_in(path, of_any_kind)]
     for run in runs:
         if not (run.sae / "cfg.json").is_file():
             raise BadInputError(
                 f"{run.path}: holds no trained SAE: {run.sae / 'cfg.json'} is not there"
             )
-    refuse_repeated_runs(runs)
-    return runs
-
-
-def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
-    """Refuse runs of one name, whose results would overwrite each other.
-
-    Raises:
-        BadInputError: The message names them and their folders.
-    """
     for name, count in Counter(run.run for run in runs).items():
         if count > 1:
             where = ", ".join(str(run.path) for run in runs if run.run == name)
@@ -197,9 +197,10 @@ def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
                 f"{name}: {count} runs have this name ({where}); results are filed by name, so "
                 "rename a folder or give fewer"
             )
+    return runs
 
 
-def _runs_in(path: Path) -> list[ComparedRun]:
+def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:
     if path.is_file() or (path / MANIFEST_FILENAME).is_file():
         return Comparison.load(path).runs
     if not path.is_dir():
@@ -211,20 +212,27 @@ def _runs_in(path: Path) -> list[ComparedRun]:
             f"{path}: is neither a comparison folder (no {MANIFEST_FILENAME}) nor a run folder (no "
             "config.yaml)"
         )
-    return [_plain_run(path, file)]
-
-
-def _plain_run(path: Path, file: Path) -> ComparedRun:
-    values = read_yaml(file)
+    values, name = read_yaml(file), path.resolve().name
     if "saes" in values or "synthetic_model" in values:
         kind = "several SAEs" if "saes" in values else "an SAE on a synthetic model"
-        raise BadInputError(
-            f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or a "
-            "comparison folder"
-        )
+        if not of_any_kind:
+            raise BadInputError(
+                f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or "
+                "a comparison folder"
+            )
+        seed = values.get("seed", 0)
+        if "synthetic_model" in values:
+            return [ComparedRun.alone(name, path, "synthetic model", seed)]
+        saes = {cfg.parent: read_json(cfg, "wsae train") for cfg in path.glob("saes/*/cfg.json")}
+        if not saes:
+            raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
+        return [
+            ComparedRun.alone(f"{name}-{sae.name}", sae, cfg["metadata"]["hook_name"], seed)
+            for sae, cfg in sorted(saes.items())
+        ]
     with naming(str(file)):
         hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
-    return ComparedRun.alone(path.resolve().name, path, hook_name, seed)
+    return [ComparedRun.alone(name, path, hook_name, seed)]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from wsae_plugin.measures import (
     token_consistency,
     true_features,
 )
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.measure import Family, Found, Measure
+from wsae_plugin.measures.measure import Evidence, Measure
+from wsae_plugin.measures.sums import Found
 
-__all__ = ["MEASURES", "Evidence", "Family", "Found", "Measure"]
+__all__ = ["MEASURES", "Evidence", "Found", "Measure"]
 
-MEASURES: list[Family] = [
+MEASURES: list[Measure] = [
     explained_variance.explained_variance,
     explained_variance.under_weights,
     language_model.ce_loss_recovered,

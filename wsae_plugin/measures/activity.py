@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.measure import Found, batch_measure, measure
-from wsae_plugin.measures.sums import HeldOutSums
+from wsae_plugin.measures.measure import Evidence, batch_measure, measure
+from wsae_plugin.measures.sums import Found, HeldOutSums
 
 DENSE = 0.1
 """A latent that is active on more than this share of the tokens is called dense."""
@@ -21,7 +20,7 @@ def l0(sums: HeldOutSums, counts: Tensor) -> Tensor:
 @measure("dead latents", "down", headline=True, note="share of latents active on no held-out token")
 def dead_share(evidence: Evidence) -> Found:
     """Latents that fired on no held-out token."""
-    return Found(float((evidence.sums.firings == 0).double().mean()))
+    return Found(float((evidence.sums.firings.sum(dim=0) == 0).double().mean()))
 
 
 @measure(
@@ -31,7 +30,7 @@ def dead_share(evidence: Evidence) -> Found:
 )
 def dense_share(evidence: Evidence) -> Found:
     """Latents that fire on a large share of tokens."""
-    share = evidence.sums.firings / evidence.sums.tokens.sum()
+    share = evidence.sums.firings.sum(dim=0) / evidence.sums.tokens.sum()
     return Found(float((share > DENSE).double().mean()))
 
 

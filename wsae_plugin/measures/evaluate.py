@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from wsae_plugin.compare.manifest import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
-from wsae_plugin.measures.evaluated_run import EvaluatedRun, runs_in
-from wsae_plugin.measures.evidence import Evidence
+from wsae_plugin.measures.evaluated_run import EvaluatedRun
 from wsae_plugin.measures.explained_variance import (
     explained_variance_per_dimension,
     is_constant,
     variance_per_dimension,
 )
-from wsae_plugin.measures.measure import EVAL
-from wsae_plugin.measures.seed_agreement import Seeds
+from wsae_plugin.measures.held_out import EvalSettings, open_held_out
+from wsae_plugin.measures.identifiability import Seeds
+from wsae_plugin.measures.measure import EVAL, Evidence
 from wsae_plugin.provenance import versions
 from wsae_plugin.scores import ScoreFile, read_scores
 
@@ -36,24 +35,6 @@ logger = logging.getLogger(__name__)
 
 SAE_BYTES = 4 * 2**30
 """SAEs that are held at once; more are measured in several passes, hook by hook."""
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """What is measured on.
-
-    Args:
-        dataset: `bundled-held-out`, a folder, a file or a name on the Hub; None for the held-out
-            part of what a run was trained on, which for a synthetic model are samples of it.
-        batches: the blocks that the bootstrap draws from.
-        batch_size_prompts: contexts in one of them, for a synthetic model of 128 samples each.
-        seed: of the order of the documents and of the shuffled controls.
-    """
-
-    dataset: str | None = None
-    batches: int = 32
-    batch_size_prompts: int = 8
-    seed: int = 0
 
 
 def evaluate_runs(
@@ -77,7 +58,10 @@ def evaluate_runs(
             held-out text.
     """
     settings = settings or EvalSettings()
-    runs = [EvaluatedRun.load(compared, settings.dataset) for compared in runs_in(paths)]
+    runs = [
+        EvaluatedRun.load(compared, settings.dataset)
+        for compared in runs_of(paths, of_any_kind=True)
+    ]
     asked = {run.name: _asked(run, runs, settings) for run in runs}
     documents = {
         run.name: found
@@ -87,14 +71,16 @@ def evaluate_runs(
     left = [run for run in runs if run.name not in documents]
     if documents:
         logger.info("%d of %d runs are measured already", len(documents), len(runs))
-    seeds = _seeds(left, runs)
+    seeds: dict[str, Seeds] = {}
     for _, group in groupby(sorted(left, key=lambda run: run.text), key=lambda run: run.text):
         for run, about, evidence in _evidence(list(group), settings):
+            others = run.other_seeds(runs)
             evidence = replace(
                 evidence,
                 gamma=run.gamma,
                 weighted={arm: o.gamma for arm, o in run.weighted_in_pair(runs).items()},
-                seeds=seeds[run.name],
+                # One for all of them, so that their agreement is computed once.
+                seeds=seeds.setdefault(others[0].name, _seeds(others)),
             )
             scores = _scores(run, evidence, about, asked[run.name])
             documents[run.name] = scores.write(run.compared.path, EVAL)
@@ -132,19 +118,9 @@ def _measured(run: EvaluatedRun, asked: dict[str, Any]) -> dict[str, Any] | None
     return found if found.get("settings") == asked else None
 
 
-def _seeds(left: Sequence[EvaluatedRun], runs: Sequence[EvaluatedRun]) -> dict[str, Seeds]:
-    """Run → the runs that differ from it in their seed alone, which share one of these."""
-    found: dict[str, Seeds] = {}
-    for run in left:
-        others = run.other_seeds(runs)
-        numbers = [other.compared.seed for other in others]
-        seeds = Seeds(numbers, partial(_decoders, others))
-        found |= {other.name: found.get(other.name, seeds) for other in others}
-    return found
-
-
-def _decoders(runs: Sequence[EvaluatedRun]) -> list[Tensor]:
-    return [run.load_sae().W_dec.detach() for run in runs]
+def _seeds(runs: Sequence[EvaluatedRun]) -> Seeds:
+    numbers = [run.compared.seed for run in runs]
+    return Seeds(numbers, lambda: [run.load_sae().W_dec.detach() for run in runs])
 
 
 def _evidence(
@@ -152,9 +128,7 @@ def _evidence(
 ) -> Iterator[tuple[EvaluatedRun, dict[str, Any], Evidence]]:
     """Runs that share their text, with what is known of the text and what it says of them."""
     hooks = sorted({run.compared.hook_name for run in group})
-    held_out = group[0].open_held_out(
-        hooks, settings.batches, settings.batch_size_prompts, settings.seed
-    )
+    held_out = open_held_out(group[0].config, group[0].source, hooks, settings)
     about = held_out.about | {"dataset": str(group[0].source)}
     for chosen in passes(group, SAE_BYTES):
         found = held_out.evidence({run.name: run.load_sae() for run in chosen})
@@ -164,24 +138,20 @@ def _evidence(
 def _scores(
     run: EvaluatedRun, evidence: Evidence, about: dict[str, Any], asked: dict[str, Any]
 ) -> ScoreFile:
-    found = [each for family in MEASURES for each in family(evidence)]
+    scores = [score for measure in MEASURES for score in measure(evidence)]
     variance = variance_per_dimension(evidence.sums)
     uneven = not is_constant(run.gamma) and bool(torch.isfinite(variance).all() and variance.any())
     return ScoreFile(
         run=run.name,
-        scores=[measure.score(value) for measure, value in found],
+        scores=[*scores],
         held_out=about,
-        per_batch={m.described.metric: list(f.per_batch) for m, f in found if f.per_batch},
+        per_batch={score.metric: list(score.per_batch) for score in scores if score.per_batch},
         per_dimension={
-            "variance": _list(variance),
-            "explained_variance": _list(explained_variance_per_dimension(evidence.sums)),
-            "gamma": _list(run.gamma),
+            "variance": variance.tolist(),
+            "explained_variance": explained_variance_per_dimension(evidence.sums).tolist(),
+            "gamma": run.gamma.tolist(),
         },
         spectrum=gamma_spectrum(run.gamma, variance) if uneven else {},
         versions={**versions()},
         settings=asked,  # pyright: ignore[reportCallIssue] - a field of its own
     )
-
-
-def _list(values: Tensor) -> list[float | None]:
-    return [*values.tolist()]

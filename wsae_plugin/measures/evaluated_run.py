@@ -14,26 +14,10 @@ from sae_lens import SAE
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from typing_extensions import override
 
-from wsae_plugin.compare.manifest import (
-    MANIFEST_FILENAME,
-    ComparedRun,
-    refuse_repeated_runs,
-    runs_of,
-)
+from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import refuse_links
-from wsae_plugin.json_fields import read_json
-from wsae_plugin.measures.held_out import (
-    HeldOutSource,
-    HeldOutText,
-    HeldOutWorld,
-    best_device,
-    held_out_source,
-    open_held_out,
-    open_world,
-)
+from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_source
 from wsae_plugin.messages import naming
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
@@ -87,17 +71,16 @@ class EvaluatedRun:
         Raises:
             BadInputError: a file is broken, or there is no held-out text.
         """
-        several = isinstance(compared, OneOfSeveral)
-        folder = compared.path.parent.parent if several else compared.path
-        config = config_for_here(folder / "config.yaml").alone(
-            compared.path.name if several else None
-        )
+        folder, name = compared.path, None
+        if compared.is_one_of_several:
+            folder, name = folder.parent.parent, folder.name
+        config = config_for_here(folder / "config.yaml").alone(name)
         values, source = config.values, HeldOutSource("synthetic model", None)
         with naming(str(compared.path)):
             if not config.is_synthetic:
                 source = held_out_source(values["dataset_path"], dataset)
-                name = "model_from_pretrained_kwargs"
-                values = values | {name: harmless(values[name], values["model_class_name"])}
+                kwargs = "model_from_pretrained_kwargs"
+                values = values | {kwargs: harmless(values[kwargs], values["model_class_name"])}
             elif dataset is not None:
                 raise BadInputError(
                     f"--dataset {dataset}: this is a run on a synthetic model, which is measured "
@@ -122,30 +105,9 @@ class EvaluatedRun:
         values = {field: self.config.values[field] for field in fields}
         return json.dumps({"held_out": str(self.source)} | values, sort_keys=True)
 
-    def open_held_out(
-        self, hook_names: list[str], n_batches: int, batch_size_prompts: int, seed: int
-    ) -> HeldOutText | HeldOutWorld:
-        """What runs with this `text` are measured on; see `held_out.open_held_out`."""
-        if self.config.is_synthetic:
-            return open_world(self.config, n_batches, batch_size_prompts, seed)
-        return open_held_out(
-            self.config, self.source, hook_names, n_batches, batch_size_prompts, seed
-        )
-
     def load_sae(self) -> SAE[Any]:
-        """The SAE for inference, as plain SAELens loads it.
-
-        Raises:
-            BadInputError: SAELens cannot load it.
-        """
-        path = self.compared.sae
-        try:
-            with warnings.catch_warnings():
-                # It asks for what `open_model` does.
-                warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
-                return SAE.load_from_disk(path, device=best_device()).eval()
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise BadInputError(f"{path}: SAELens cannot load this SAE: {error}") from error
+        """See `load_sae`."""
+        return load_sae(self.compared.sae, best_device())
 
     def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
         """Arm → the weighted run of `runs` that saw the same data, the strongest |α| first."""
@@ -170,41 +132,23 @@ class EvaluatedRun:
         return sorted(same, key=lambda run: run.compared.seed)
 
 
-@dataclass(frozen=True)
-class OneOfSeveral(ComparedRun):
-    """One SAE of a run of several; `path` is its own folder, which SAELens loads."""
+def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
+    """The SAE in a folder for inference, as plain SAELens loads it.
 
-    @property
-    @override
-    def sae(self) -> Path:
-        return self.path
-
-
-def runs_in(paths: Sequence[Path]) -> list[ComparedRun]:
-    """The SAEs in comparison folders and in run folders of `wsae train`, of any kind.
+    Args:
+        folder: with cfg.json.
+        device: where to.
 
     Raises:
-        BadInputError: A folder is neither, holds no trained SAE, or two SAEs share a name.
+        BadInputError: SAELens cannot load it.
     """
-    runs = [run for path in paths for run in (_own_runs(path) or runs_of([path]))]
-    refuse_repeated_runs(runs)
-    return runs
-
-
-def _own_runs(path: Path) -> list[ComparedRun]:
-    """The runs in a folder of several SAEs, or of a synthetic model; none in any other."""
-    if not (path / "config.yaml").is_file() or (path / MANIFEST_FILENAME).is_file():
-        return []
-    refuse_links(path)
-    values, folder = read_yaml(path / "config.yaml"), path.resolve().name
-    if "synthetic_model" in values and (path / "sae" / "cfg.json").is_file():
-        return [ComparedRun.alone(folder, path, "synthetic model", values.get("seed", 0))]
-    saes = sorted(path.glob("saes/*/cfg.json")) if "saes" in values else []
-    hooks = [read_json(cfg, "wsae train")["metadata"]["hook_name"] for cfg in saes]
-    return [
-        OneOfSeveral.alone(f"{folder}-{cfg.parent.name}", cfg.parent, hook, values.get("seed", 0))
-        for cfg, hook in zip(saes, hooks, strict=True)
-    ]
+    try:
+        with warnings.catch_warnings():
+            # It asks for what `open_model` does.
+            warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
+            return SAE.load_from_disk(folder, device=device).eval()
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise BadInputError(f"{folder}: SAELens cannot load this SAE: {error}") from error
 
 
 def config_for_here(file: Path) -> RunConfig:

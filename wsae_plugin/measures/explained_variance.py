@@ -8,8 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.measure import Found, Measure, batch_measure
+from wsae_plugin.measures.measure import Evidence, HeldOutScore, batch_measure
 from wsae_plugin.measures.sums import HeldOutSums, squared_deviation
 
 
@@ -39,7 +38,7 @@ def explained_under(gamma: Tensor, sums: HeldOutSums, counts: Tensor) -> Tensor:
     return 1 - error / (squared_deviation(sums, counts) @ weight)
 
 
-def under_weights(evidence: Evidence) -> Iterator[tuple[Measure, Found]]:
+def under_weights(evidence: Evidence) -> Iterator[HeldOutScore]:
     """Explained variance under each Γ of the pair and its own, and by the strongest's weights.
 
     What an arm was trained for says nothing of whether the training was right, so under Γ neither

@@ -9,34 +9,29 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import realpath
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+import datasets
 import torch
-from datasets import (
-    Dataset,
-    DatasetDict,
-    IterableDataset,
-    get_dataset_split_names,
-    load_dataset,
-    load_from_disk,
-)
 from sae_lens import SAE, ActivationsStore
 from sae_lens.synthetic import SyntheticModel
 from sae_lens.synthetic.evals import SyntheticDataEvalResult, eval_sae_on_synthetic_data
 from sae_lens.util import get_special_token_ids
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.sums import measure, measure_samples
+from wsae_plugin.measures.measure import Evidence
+from wsae_plugin.measures.model_run import ModelRun
+from wsae_plugin.measures.sums import HeldOutSums, keep_sums, reconstruct, sums_of_samples
 from wsae_plugin.measures.top_tokens import (
     HeldOutTokens,
     RandomDirections,
     TokenEvidence,
     TopTokens,
-    labels_of,
 )
 from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.sources.hooks import check_hooks, check_names_before_loading, hooks_of
@@ -56,6 +51,24 @@ SPLITS = ("validation", "test", "held_out")
 _SHUFFLE_BUFFER = 1000
 _SAMPLES_OF_A_PROMPT = 128
 """Samples of a synthetic model that count as one context."""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What is measured on.
+
+    Args:
+        dataset: `bundled-held-out`, a folder, a file or a name on the Hub; None for the held-out
+            part of what a run was trained on, which for a synthetic model are samples of it.
+        batches: the blocks that the bootstrap draws from.
+        batch_size_prompts: contexts in one of them, for a synthetic model of 128 samples each.
+        seed: of the order of the documents and of the shuffled controls.
+    """
+
+    dataset: str | None = None
+    batches: int = 32
+    batch_size_prompts: int = 8
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class HeldOutText:
     def about(self) -> dict[str, Any]:
         """What is recorded of the text, beside its name."""
         return {
-            "tokens": len(self._tokens.ids),
+            "tokens": len(self._tokens.contexts),
             "batches": len(self.batches),
             "batch_size_prompts": len(self.batches[0]),
             "context_size": self.batches[0].shape[1],
@@ -106,37 +119,47 @@ class HeldOutText:
 
     @cached_property
     def _tokens(self) -> HeldOutTokens:
-        return HeldOutTokens.of(self.batches, self.excluded)
+        return HeldOutTokens.of(self.batches, self.excluded, self.tokenizer)
 
-    @cached_property
-    def _kinds(self) -> dict[str, Tensor]:
-        return labels_of(self._tokens, self.tokenizer)
-
+    @torch.no_grad()
     def evidence(self, saes: Mapping[str, SAE[Any]]) -> dict[str, Evidence]:
-        """Name → what one pass of the model finds out of each SAE."""
+        """Run the model over the batches once, and once more for each substitute of activations.
+
+        Args:
+            saes: name → SAE, for inference (scaling folded in), with `metadata.hook_name` set.
+
+        Returns:
+            Name → what the text finds out of each SAE.
+
+        Raises:
+            BadInputError: an SAE says no hook, or reads one attention head.
+        """
+        hooks = {name: _hook_of(name, sae) for name, sae in saes.items()}
+        sums: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
         top = {name: TopTokens(sae.cfg.d_sae) for name, sae in saes.items()}
-        # One SAE of each hook shows its activations to the random directions.
-        hooks = {name: sae.cfg.metadata.hook_name for name, sae in saes.items()}
-        first_of = {hook: name for name, hook in reversed(hooks.items())}
-        random = {name: RandomDirections(self.seed) for name in first_of.values()}
-
-        def watch(name: str, x: Tensor, feature_acts: Tensor) -> None:
-            top[name].add(feature_acts)
-            if name in random:
-                random[name].add(x)
-
-        found = measure(saes, self.model, self.batches, self.excluded, watch)
+        random = {hook: RandomDirections(self.seed) for hook in sorted(set(hooks.values()))}
+        excluded = torch.tensor(self.excluded, dtype=torch.long)
+        for n, tokens in enumerate(tqdm(self.batches, desc="Held-out batches", unit="batch")):
+            keep = ~torch.isin(tokens, excluded.to(tokens.device))
+            run = ModelRun(self.model, tokens, keep, [*random])
+            for hook, directions in random.items():
+                directions.add(run.activations[hook][keep.to(run.activations[hook].device)])
+            for name, sae in saes.items():
+                x = run.activations[hooks[name]]
+                x_hat, feature_acts = reconstruct(sae, x)
+                losses = run.losses(hooks[name], x_hat)
+                where, acts = keep.to(x.device), feature_acts[keep.to(feature_acts.device)]
+                found = sums_of_samples(x[where], x_hat[where], acts)
+                keep_sums(sums[name], n, len(self.batches), found | losses)
+                top[name].add(acts)
         return {
             name: Evidence(
-                sums,
+                HeldOutSums(**sums[name]),
                 TokenEvidence(
-                    self._tokens,
-                    self._kinds,
-                    self.seed,
-                    (top[name].positions, random[first_of[hooks[name]]].positions),
+                    self._tokens, self.seed, (top[name].positions, random[hook].positions)
                 ),
             )
-            for name, sums in found.items()
+            for name, hook in hooks.items()
         }
 
 
@@ -167,12 +190,20 @@ class HeldOutWorld:
             "seed": self.seed,
         }
 
+    @torch.no_grad()
     def evidence(self, saes: Mapping[str, SAE[Any]]) -> dict[str, Evidence]:
         """Name → what the samples find out of each SAE, and SAELens beside the true features."""
+        sums: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
         with self._drawing(0):
             batches = [self.model.sample(self.n_samples) for _ in range(self.n_batches)]
-        found = measure_samples(saes, batches)
-        return {name: Evidence(sums, truth=self._truth(saes[name])) for name, sums in found.items()}
+        for n, x in enumerate(batches):
+            for name, sae in saes.items():
+                found = sums_of_samples(x, *reconstruct(sae, x))
+                keep_sums(sums[name], n, self.n_batches, found)
+        return {
+            name: Evidence(HeldOutSums(**sums[name]), truth=self._truth(sae))
+            for name, sae in saes.items()
+        }
 
     def _truth(self, sae: SAE[Any]) -> SyntheticDataEvalResult:
         """What SAELens measures, on samples that are the same for every SAE."""
@@ -188,20 +219,6 @@ class HeldOutWorld:
         with torch.random.fork_rng():
             torch.manual_seed(2**32 + 2 * self.seed + part)
             yield
-
-
-def open_world(
-    config: RunConfig, n_batches: int, batch_size_prompts: int, seed: int
-) -> HeldOutWorld:
-    """The synthetic model of a run, for samples that the run has not seen.
-
-    Raises:
-        BadInputError: The model cannot be loaded.
-    """
-    source = config.runner_config().synthetic_model
-    with refusals_as_bad_input("synthetic_model"):
-        model = SyntheticModel.load_from_source(source, device=best_device())
-    return HeldOutWorld(model, n_batches, batch_size_prompts * _SAMPLES_OF_A_PROMPT, seed)
 
 
 def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
@@ -227,7 +244,7 @@ def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
             f"--dataset: missing; the run was trained on {trained_on}, which has no held-out split "
             f"({found}; looked for {wanted}); give --dataset with text that no run has seen"
         )
-    if _same(dataset, trained_on):
+    if realpath(dataset) == realpath(trained_on):
         raise BadInputError(
             f"--dataset {dataset}: is what the run was trained on and has no held-out split "
             f"({found}; looked for {wanted}); give text that no run has seen"
@@ -236,28 +253,28 @@ def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
 
 
 def open_held_out(
-    config: RunConfig,
-    source: HeldOutSource,
-    hook_names: list[str],
-    n_batches: int,
-    batch_size_prompts: int,
-    seed: int,
-) -> HeldOutText:
-    """Load the language model and draw the batches.
+    config: RunConfig, source: HeldOutSource, hook_names: list[str], settings: EvalSettings
+) -> HeldOutText | HeldOutWorld:
+    """Load the model and, if it is a language model, draw the batches.
 
     Args:
         config: of one run, for the model and for how text becomes contexts.
-        source: the text.
+        source: the text, for a language model.
         hook_names: all hooks that will be read.
-        n_batches: how many batches.
-        batch_size_prompts: contexts in one of them.
-        seed: of the order of the documents.
+        settings: how much to measure on, in which order.
 
     Raises:
         BadInputError: the model, a hook or the data set is not what the config says, or the text
             ends before so many batches.
     """
-    runner_config = config.runner_config()
+    runner_config, seed = config.runner_config(), settings.seed
+    if config.is_synthetic:
+        n_samples = settings.batch_size_prompts * _SAMPLES_OF_A_PROMPT
+        with refusals_as_bad_input("synthetic_model"):
+            world = SyntheticModel.load_from_source(
+                runner_config.synthetic_model, device=best_device()
+            )
+        return HeldOutWorld(world, settings.batches, n_samples, seed)
     hooks = hooks_of(runner_config)
     check_names_before_loading(runner_config, hooks)
     model: Any = open_model(runner_config, hook_names)
@@ -268,7 +285,7 @@ def open_held_out(
     ):
         dataset = _open(source).shuffle(seed=seed, buffer_size=_SHUFFLE_BUFFER)
         store = ActivationsStore.from_config(model, runner_config, override_dataset=dataset)
-        batches = held_out_batches(store, n_batches, batch_size_prompts)
+        batches = held_out_batches(store, settings.batches, settings.batch_size_prompts)
     tokenizer = getattr(model, "tokenizer", None)
     excluded: list[int] = [] if tokenizer is None else get_special_token_ids(tokenizer)
     return HeldOutText(model, tokenizer, batches, sorted(excluded), seed)
@@ -302,16 +319,16 @@ def held_out_batches(
         ) from None
 
 
-def _open(source: HeldOutSource) -> IterableDataset:
+def _open(source: HeldOutSource) -> datasets.IterableDataset:
     if source.dataset == BUNDLED_HELD_OUT:
         return bundled_dataset("held_out").to_iterable_dataset()
     if source.split is None:
         dataset: Any = open_dataset(source.dataset, streaming=True)
     elif (Path(source.dataset) / "dataset_dict.json").is_file():
-        dataset = cast("DatasetDict", load_from_disk(source.dataset))[source.split]
+        dataset = datasets.load_from_disk(source.dataset)[source.split]
     else:
-        dataset = load_dataset(source.dataset, split=source.split, streaming=True)
-    return dataset.to_iterable_dataset() if isinstance(dataset, Dataset) else dataset
+        dataset = datasets.load_dataset(source.dataset, split=source.split, streaming=True)
+    return dataset.to_iterable_dataset() if isinstance(dataset, datasets.Dataset) else dataset
 
 
 def _splits(dataset: str) -> list[str]:
@@ -324,14 +341,19 @@ def _splits(dataset: str) -> list[str]:
         open_dataset(dataset, streaming=True)
     with refusals_as_bad_input(f"held-out data set {dataset}"):
         if (path / "dataset_dict.json").is_file():
-            return [str(split) for split in cast("DatasetDict", load_from_disk(dataset))]
+            return [str(split) for split in datasets.load_from_disk(dataset)]
         if path.is_dir():
             check_format(path)
-        return get_dataset_split_names(dataset)
+        return datasets.get_dataset_split_names(dataset)
 
 
-def _same(first: str, second: str) -> bool:
-    paths = Path(first), Path(second)
-    if all(path.exists() for path in paths):
-        return paths[0].resolve() == paths[1].resolve()
-    return first == second
+def _hook_of(name: str, sae: SAE[Any]) -> str:
+    metadata = sae.cfg.metadata
+    if metadata.hook_name is None:
+        raise BadInputError(f"{name}: its metadata has no hook_name, so its input is unknown.")
+    if metadata.hook_head_index is not None or sae.hook_z_reshaping_mode:
+        raise BadInputError(
+            f"{name}: hook {metadata.hook_name} is read per attention head; only whole activations "
+            "(hook_head_index null, reshape_activations 'none') can be replaced in the model."
+        )
+    return metadata.hook_name

@@ -6,17 +6,23 @@ decoders that know nothing of the other are made here too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
 from wsae_plugin.measures.matching import assign, best_matches
 
+LARGEST_ASSIGNMENT = 4096
+"""Up to this many latents a one-to-one assignment takes seconds."""
+
 _CURVE_POINTS = 101
 _SEEDS_FROM = 7_340_039_000_003
 """Far from every seed that an SAE or its data is likely to be drawn from."""
+_CONTROL_SEED = 2505_20254
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,51 @@ def agreement(
         forward=BestMatchAgreement(*_summary(best_matches(first, second)[0], threshold)),
         backward=BestMatchAgreement(*_summary(best_matches(second, first)[0], threshold)),
     )
+
+
+def agreement_beside_chance(
+    first: Tensor, second: Tensor, threshold: float = 0.9, largest_assignment: int | None = None
+) -> dict[str, Agreement]:
+    """Compare two decoders, and the first with two that know nothing of it.
+
+    Args:
+        first: As for `agreement`, as are the others.
+
+    Returns:
+        "agreement" of the two; "random", with random directions in place of the second; "rotated",
+        with a rotated copy of the second: chance for a dictionary of just this shape.
+    """
+    others = {
+        "agreement": second,
+        "random": random_like(second, _CONTROL_SEED),
+        "rotated": rotated(second, _CONTROL_SEED),
+    }
+    return {
+        name: agreement(first, other, threshold, largest_assignment)
+        for name, other in others.items()
+    }
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Runs that differ in their seed alone.
+
+    Args:
+        seeds: Theirs.
+        decoders: Loads W_dec of each, (d_sae, d_in), when first it is asked how far they agree.
+    """
+
+    seeds: Sequence[int]
+    decoders: Callable[[], Sequence[Tensor]] = tuple
+
+    @cached_property
+    def pairs(self) -> list[dict[str, Agreement]]:
+        """`agreement_beside_chance` of every two; none for a single seed."""
+        decoders = self.decoders() if len(self.seeds) > 1 else ()
+        return [
+            agreement_beside_chance(*pair, largest_assignment=LARGEST_ASSIGNMENT)
+            for pair in combinations(decoders, 2)
+        ]
 
 
 def random_like(W_dec: Tensor, seed: int) -> Tensor:

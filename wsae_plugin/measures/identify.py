@@ -10,20 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens import SAE
-from safetensors import SafetensorError
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
-from wsae_plugin.measures.identifiability import agreement, random_like, rotated
-
-LARGEST_ASSIGNMENT = 4096
-"""Up to this many latents a one-to-one assignment takes seconds."""
-
-# The number matters only in that no SAE is likely to have been initialised from it.
-_CONTROL_SEED = 2505_20254
+from wsae_plugin.measures.evaluated_run import load_sae
+from wsae_plugin.measures.identifiability import LARGEST_ASSIGNMENT, agreement_beside_chance
 
 _Member = tuple[int, Path]
 """The number of a run, and the folder of one of its SAEs."""
@@ -135,15 +128,10 @@ def _compare(
     pairs: list[dict[str, Any]] = []
     numbers = list(combinations(range(len(members)), 2))
     for first, second in tqdm(numbers, f"Comparing {name}", unit="pair"):
-        others = {
-            "agreement": decoders[second],
-            "random": random_like(decoders[second], _CONTROL_SEED),
-            "rotated": rotated(decoders[second], _CONTROL_SEED),
-        }
-        measured = {
-            key: asdict(agreement(decoders[first], other, threshold, largest_assignment))
-            for key, other in others.items()
-        }
+        found = agreement_beside_chance(
+            decoders[first], decoders[second], threshold, largest_assignment
+        )
+        measured = {key: asdict(agreement) for key, agreement in found.items()}
         pairs.append({"first": first, "second": second, **measured})
     return {
         "name": name,
@@ -178,10 +166,7 @@ def _mean(agreements: list[dict[str, Any]]) -> dict[str, float | None]:
 
 def _load(path: Path) -> tuple[str, Tensor]:
     """Load the architecture and the decoder, shape (d_sae, d_in)."""
-    try:
-        sae = SAE.load_from_disk(path)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise BadInputError(f"{path}: SAELens cannot load this SAE: {error}") from error
+    sae = load_sae(path)
     decoder = sae.W_dec.detach()
     if not torch.isfinite(decoder).all():
         raise BadInputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from wsae_plugin.measures.measure import batch_measure, mean_over_tokens
+from wsae_plugin.measures.measure import batch_measure
 from wsae_plugin.measures.sums import HeldOutSums
 
 
@@ -43,7 +43,7 @@ def ce_loss_with_sae(sums: HeldOutSums, counts: Tensor) -> Tensor:
 @batch_measure(
     "KL divergence, nats per token",
     "down",
-    {"chance": mean_over_tokens(lambda sums: sums.kl_divergence_with_ablation)},
+    {"chance": lambda s, counts: counts @ s.kl_divergence_with_ablation / (counts @ s.tokens)},
     of_model=True,
     headline=True,
     unit="nats per token",

@@ -1,4 +1,4 @@
-"""What a measure is: a number of one SAE, with its direction, its chance level and its definition.
+"""What a measure is: `Evidence` → scores, with their direction, chance level and definition.
 
 To add one, write a file with a function that `measure` or `batch_measure` decorates and list it in
 `wsae_plugin.measures`. The function's name is the metric's, and its docstring says to readers what
@@ -7,74 +7,58 @@ it measures. It then stands in scores/held_out.json, in the report and in the ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import torch
+from sae_lens.synthetic.evals import SyntheticDataEvalResult
 from torch import Tensor
 
-from wsae_plugin.errors import RunFailedError
-from wsae_plugin.measures.sums import BatchScore, HeldOutSums, summarize
+from wsae_plugin.measures.identifiability import Seeds
+from wsae_plugin.measures.sums import BatchScore, Found, HeldOutSums, over_batches
+from wsae_plugin.measures.top_tokens import TokenEvidence
 from wsae_plugin.scores import Direction, Score
 
 EVAL = "held_out"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A value and what it has to be seen beside.
+class Evidence:
+    """What held-out activations say of one SAE, and what it has to be compared with.
 
     Args:
-        value: None where it could not be measured; `note` says why.
-        chance: What knowing nothing scores.
-        control: The same measure of shuffled, rotated or otherwise ruined data.
-        spread: Half the 95 % interval over held-out batches.
-        per_batch: The value on each held-out batch; empty where batches have none.
-        note: What is to be said of this value.
+        sums: Over the held-out batches.
+        tokens: What its latents say of the tokens; None without a language model.
+        truth: What SAELens measures against the features of a synthetic model; None without one.
+        gamma: Its own γ, shape (d_in,); ones for an ordinary SAE.
+        weighted: Arm → γ of the weighted arms that saw the same data, the strongest first.
+        seeds: The runs that differ from this one in their seed alone, this one among them.
     """
 
-    value: float | None
-    chance: float | None = None
-    control: float | None = None
-    spread: float | None = None
+    sums: HeldOutSums
+    tokens: TokenEvidence | None = None
+    truth: SyntheticDataEvalResult | None = None
+    gamma: Tensor = field(default_factory=lambda: torch.ones(1))
+    weighted: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    seeds: Seeds = Seeds(())
+
+
+class HeldOutScore(Score):
+    """A score with its value on each held-out batch; without any where batches have none."""
+
     per_batch: Sequence[float] = ()
-    note: str = ""
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One metric of an SAE, as readers see it, and how it is computed.
-
-    Args:
-        described: The score without its value.
-        of: `Evidence` → what is found, or None where the evidence does not say.
-        compute: The function that was decorated.
-    """
-
-    described: Score
-    of: Callable[[Any], Found | None]
-    compute: Callable[..., Any]
-
-    def __call__(self, evidence: Any) -> Iterable[tuple[Measure, Found]]:
-        found = self.of(evidence)
-        return [] if found is None else [(self, found)]
-
-    def score(self, found: Found) -> Score:
-        """The value that was found, with what is to be known of it."""
-        names = ("chance", "control", "spread", "note")
-        beside = {n: v for n in names if (v := getattr(found, n)) not in (None, "")}
-        return Score.model_validate(dict(self.described) | {"value": found.value} | beside)
-
-
-Family = Callable[[Any], Iterable[tuple[Measure, Found]]]
-"""A `Measure`, or a function of an `Evidence` that gives several with what they found."""
+Measure = Callable[[Evidence], Iterable[HeldOutScore]]
+"""Gives no score where the evidence says nothing."""
 
 
 def measure(
     label: str, direction: Direction, **described: Any
-) -> Callable[[Callable[[Any], Found | None]], Measure]:
-    """Make a `Measure` of a function of an `Evidence`.
+) -> Callable[[Callable[[Evidence], Found | None]], Measure]:
+    """Make a `Measure` of one score of a function of an `Evidence`.
 
     Args:
         label: For readers.
@@ -83,10 +67,18 @@ def measure(
             and docstring.
     """
 
-    def decorate(of: Callable[[Any], Found | None]) -> Measure:
-        own = {"metric": of.__name__, "definition": " ".join((of.__doc__ or "").split())}
-        fields = {"eval": EVAL, "value": None, "label": label, "direction": direction}
-        return Measure(Score.model_validate(fields | own | described), of, of)
+    def decorate(of: Callable[[Evidence], Found | None]) -> Measure:
+        @wraps(of)
+        def scores(evidence: Evidence) -> list[HeldOutScore]:
+            found = of(evidence)
+            if found is None:
+                return []
+            own = {"metric": of.__name__, "definition": " ".join((of.__doc__ or "").split())}
+            beside = {name: v for name, v in vars(found).items() if v not in (None, "")}
+            fields = {"eval": EVAL, "label": label, "direction": direction, "value": None}
+            return [HeldOutScore.model_validate(fields | own | described | beside)]
+
+        return scores
 
     return decorate
 
@@ -94,7 +86,7 @@ def measure(
 def batch_measure(
     label: str,
     direction: Direction,
-    beside: dict[str, BatchScore] | None = None,
+    beside: Mapping[str, BatchScore] | None = None,
     of_model: bool = False,
     **described: Any,
 ) -> Callable[[BatchScore], Measure]:
@@ -109,25 +101,12 @@ def batch_measure(
     """
 
     def decorate(score: BatchScore) -> Measure:
-        def of(evidence: Any) -> Found | None:
-            sums: HeldOutSums = evidence.sums
-            if of_model and not sums.predictions.any():
+        @wraps(score)
+        def of(evidence: Evidence) -> Found | None:
+            if of_model and not evidence.sums.predictions.any():
                 return None
-            once = torch.ones_like(sums.tokens)
-            found: dict[str, Any] = {n: float(f(sums, once)) for n, f in (beside or {}).items()}
-            found["per_batch"] = score(sums, torch.eye(len(once), dtype=once.dtype)).tolist()
-            try:
-                value, spread = summarize(score, sums)
-            except RunFailedError as error:
-                return Found(None, note=str(error), **found)
-            return Found(value, spread=spread, **found)
+            return over_batches(score, evidence.sums, beside or {})
 
-        of.__name__, of.__doc__ = getattr(score, "__name__", ""), score.__doc__
-        return replace(measure(label, direction, **described)(of), compute=score)
+        return measure(label, direction, **described)(of)
 
     return decorate
-
-
-def mean_over_tokens(of: Callable[[HeldOutSums], Tensor]) -> BatchScore:
-    """The score that is a sum divided by the number of tokens."""
-    return lambda sums, counts: counts @ of(sums) / (counts @ sums.tokens)

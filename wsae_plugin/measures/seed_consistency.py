@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.identify import LARGEST_ASSIGNMENT
-from wsae_plugin.measures.measure import Found, measure
+from wsae_plugin.measures.identifiability import LARGEST_ASSIGNMENT, Agreement, Seeds
+from wsae_plugin.measures.measure import Evidence, measure
+from wsae_plugin.measures.sums import Found
 
 
 @measure("agreement between seeds", "up", headline=True)
 def seed_consistency(evidence: Evidence) -> Found:
     """Cosine between the latents of SAEs trained from different seeds, matched one to one: whether
     they find the same directions."""
-    return _noted(evidence, 0, "|cosine| of one-to-one matched latents")
+    what = "|cosine| of one-to-one matched latents"
+    return _mean(evidence.seeds, what, lambda a: a.assignment and a.assignment.mean_cosine)
 
 
 @measure("best match between seeds", "up")
 def seed_best_match(evidence: Evidence) -> Found:
     """Largest cosine of each latent with those of SAEs trained from different seeds: whether they
     find the same directions."""
-    return _noted(evidence, 1, "largest cosine of each latent (MMCS)")
+    what = "largest cosine of each latent (MMCS)"
+    return _mean(evidence.seeds, what, lambda a: (a.forward.mmcs + a.backward.mmcs) / 2)
 
 
-def _noted(evidence: Evidence, which: int, what: str) -> Found:
-    seeds = evidence.seeds
+def _mean(seeds: Seeds, what: str, of: Callable[[Agreement], float | None]) -> Found:
+    """Over the pairs, beside what knows nothing of the other seed; `of` is None where too large."""
     whose = f"mean over the pairs of seeds {', '.join(map(str, seeds.seeds))}"
-    if seeds.agreement is None:
-        found, whose = Found(None), "needs runs of two seeds or more"
-    elif (found := seeds.agreement[which]) is None:
+    if not seeds.pairs:
+        whose = "needs runs of two seeds or more"
+    note = f"{what}, {whose}; chance: random directions; control: a rotated copy"
+    columns = [
+        [of(pair[key]) for pair in seeds.pairs] for key in ("agreement", "random", "rotated")
+    ]
+    if None in columns[0]:
         note = f"more than {LARGEST_ASSIGNMENT:,} latents: no one-to-one assignment"
         return Found(None, note=note)
-    note = f"{what}, {whose}; chance: random directions; control: a rotated copy"
-    return replace(found, note=note)
+    known = [[value for value in column if value is not None] for column in columns]
+    value, chance, control = (sum(column) / len(column) if column else None for column in known)
+    return Found(value, chance, control, note=note)

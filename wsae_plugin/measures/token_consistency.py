@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.measure import Found, Measure, measure
+from wsae_plugin.measures.measure import Evidence, HeldOutScore, measure
 from wsae_plugin.measures.top_tokens import FEWEST_TOKENS, STANDING_OUT_BY_CHANCE, TOP_TOKENS
 
 _LABELS = {"token": "token", "context": "previous token", "token_class": "token class"}
 
 
-def token_consistency(evidence: Evidence) -> Iterator[tuple[Measure, Found]]:
+def token_consistency(evidence: Evidence) -> Iterator[HeldOutScore]:
     """The consistency of top tokens, the share of latents that stand out by it, and a baseline.
 
     For each kind of label: `token`, `context` (the token before) and `token_class`.
@@ -19,7 +18,7 @@ def token_consistency(evidence: Evidence) -> Iterator[tuple[Measure, Found]]:
     tokens = evidence.tokens
     if tokens is None:
         return
-    for kind in tokens.kinds:
+    for kind in tokens.tokens.kinds:
         label = _LABELS[kind]
         latents, random = (tokens.specificity(kind, whose) for whose in tokens.positions)
         whose = f"the {latents.n_latents} latents active on {FEWEST_TOKENS} held-out tokens or more"

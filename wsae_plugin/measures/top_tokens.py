@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from wsae_plugin.measures.measure import Found
+from wsae_plugin.measures.sums import Found
 from wsae_plugin.measures.token_classes import token_classes
 
 TOP_TOKENS = 20
@@ -32,23 +32,28 @@ class HeldOutTokens:
     """The tokens that count, in the order in which activations stream past.
 
     Attributes:
-        ids: token ids, shape (n_tokens,), int64.
-        previous: id of the token before, −1 at the start of a context, shape (n_tokens,), int64.
+        kinds: what tokens can have in common: `token` (its id), `context` (the id before it, −1 at
+            the start of a context) and, with a tokenizer, `token_class` → the label of every token,
+            shape (n_tokens,), int64.
         contexts: which context each is in, ascending, shape (n_tokens,), int64.
     """
 
-    ids: Tensor
-    previous: Tensor
+    kinds: Mapping[str, Tensor]
     contexts: Tensor
 
     @classmethod
-    def of(cls, batches: Sequence[Tensor], exclude_tokens: Sequence[int]) -> HeldOutTokens:
+    def of(
+        cls, batches: Sequence[Tensor], exclude_tokens: Sequence[int], tokenizer: Any
+    ) -> HeldOutTokens:
         """The tokens of `batches`, each (batch, context), without those that are excluded."""
         tokens = torch.cat([batch.cpu() for batch in batches]).long()
         previous = torch.cat([torch.full_like(tokens[:, :1], -1), tokens[:, :-1]], dim=1)
         contexts = torch.arange(len(tokens)).unsqueeze(1).expand_as(tokens)
         keep = ~torch.isin(tokens, torch.tensor(sorted(exclude_tokens), dtype=torch.long))
-        return cls(tokens[keep], previous[keep], contexts[keep])
+        kinds = {"token": tokens[keep], "context": previous[keep]}
+        if tokenizer is not None:
+            kinds["token_class"] = token_classes(tokens[keep], tokenizer)
+        return cls(kinds, contexts[keep])
 
 
 class TopTokens:
@@ -109,14 +114,9 @@ def consistency(labels: Tensor, positions: Tensor) -> Tensor:
     nobody = -2 - torch.arange(positions.shape[1]) + labels.min().clamp(max=0)
     ours = labels[positions.clamp(min=0)].where(is_there, nobody)
     n = is_there.sum(dim=1).double()
-    ranked = ours.sort(dim=1).values
-    # Runs of equal labels: the number of pairs is what each adds to those before it in its run.
-    starts = torch.ones_like(is_there)
-    starts[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    column = torch.arange(positions.shape[1]).expand_as(ranked)
-    first_of_run = column.where(starts, 0).cummax(dim=1).values
-    pairs = (column - first_of_run).sum(dim=1).double()
-    return (2 * pairs / (n * (n - 1))).masked_fill(n < FEWEST_TOKENS, torch.nan)
+    # Every place agrees with itself, and every pair is counted from both sides.
+    agreeing = (ours.unsqueeze(1) == ours.unsqueeze(2)).sum(dim=(1, 2)) - positions.shape[1]
+    return (agreeing / (n * (n - 1))).masked_fill(n < FEWEST_TOKENS, torch.nan)
 
 
 def chance_of_agreeing(labels: Tensor) -> float:
@@ -224,26 +224,15 @@ class TokenEvidence:
 
     Attributes:
         tokens: the held-out ones.
-        kinds: `token` (its id), `context` (the id before it) and, with a tokenizer, `token_class`
-            → the label of every token, shape (n_tokens,), int64.
         seed: of the shuffled controls.
         positions: of the top tokens of each latent, shape (d_sae, n_top), see
             `TopTokens.positions`, and of each random direction of the activations.
     """
 
     tokens: HeldOutTokens
-    kinds: Mapping[str, Tensor]
     seed: int
     positions: tuple[Tensor, Tensor]
 
     def specificity(self, kind: str, positions: Tensor) -> Specificity:
         """How consistent the tokens at `positions` are in one kind of label."""
-        return specificity(self.kinds[kind], positions, self.tokens.contexts, self.seed)
-
-
-def labels_of(tokens: HeldOutTokens, tokenizer: Any) -> dict[str, Tensor]:
-    """`TokenEvidence.kinds`; without a tokenizer (None) there is no `token_class`."""
-    kinds = {"token": tokens.ids, "context": tokens.previous}
-    if tokenizer is not None:
-        kinds["token_class"] = token_classes(tokens.ids, tokenizer)
-    return kinds
+        return specificity(self.tokens.kinds[kind], positions, self.tokens.contexts, self.seed)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wsae_plugin.measures.evidence import Evidence
-from wsae_plugin.measures.measure import Found, measure
+from wsae_plugin.measures.measure import Evidence, measure
+from wsae_plugin.measures.sums import Found
 
 
 @measure("MCC with the true features", "up", headline=True)

@@ -12,8 +12,9 @@ from sae_lens import SAE
 import wsae_plugin
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.json_fields import JsonSection, read_json
+from wsae_plugin.messages import naming
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
+from wsae_plugin.validation import convert, read_json
 
 _BLOCK_OF_HUGGING_FACE = re.compile(r"(?:gpt_neox\.layers|model\.layers|transformer\.h)\.(\d+)")
 _NOT_FOLDED = (
@@ -47,6 +48,19 @@ class BenchSAE:
         return self.run.run
 
 
+@dataclass(frozen=True)
+class _Metadata:
+    model_name: str | None = None
+    hook_name: str | None = None
+    context_size: int | None = None
+
+
+@dataclass(frozen=True)
+class _Config:
+    d_sae: int
+    metadata: _Metadata | None = None
+
+
 def describe(run: ComparedRun) -> BenchSAE:
     """Read what an SAE is, without loading it.
 
@@ -54,19 +68,20 @@ def describe(run: ComparedRun) -> BenchSAE:
         BadInputError: Its cfg.json does not say which model or hook it was trained on.
     """
     file = run.sae / "cfg.json"
-    section = JsonSection(read_json(file, "wsae train"), str(file))
-    metadata = JsonSection(section.fields.get("metadata") or {}, f"{file}: metadata").fields
-    for field in ("model_name", "hook_name"):
-        if not isinstance(metadata.get(field), str) or not metadata[field]:
-            raise BadInputError(
-                f"{file}: metadata.{field} is missing; SAEBench cannot know where the SAE belongs"
-            )
+    with naming(str(file)):
+        cfg = convert(read_json(file, "wsae train"), _Config, "its content", others_allowed=True)
+        metadata = cfg["metadata"] or {}
+        for field in ("model_name", "hook_name"):
+            if not metadata.get(field):
+                raise BadInputError(
+                    f"metadata.{field} is missing; SAEBench cannot know where the SAE belongs"
+                )
     return BenchSAE(
         run=run,
         model_name=metadata["model_name"],
         hook_name=transformer_lens_hook(metadata["hook_name"]),
-        d_sae=section.value("d_sae", int),
-        context_size=metadata.get("context_size") or 128,
+        d_sae=cfg["d_sae"],
+        context_size=metadata["context_size"] or 128,
         fingerprint=fingerprint_of_files(run.sae, ("*.json", "*.safetensors")),
     )
 

@@ -16,15 +16,20 @@ from wsae_plugin.saebench import library
 from wsae_plugin.saebench.adapter import BenchSAE, describe
 from wsae_plugin.saebench.data import labelled_sources, registered, text_source
 from wsae_plugin.saebench.evals.base import Eval, Measurement, Setting
-from wsae_plugin.saebench.evals.table import REFUSED, evals_named
+from wsae_plugin.saebench.evals.table import evals_named
+from wsae_plugin.saebench.fingerprint import fingerprint_of
 from wsae_plugin.saebench.judge import Judge
 from wsae_plugin.saebench.measure import measure
 from wsae_plugin.saebench.models import bench_model
-from wsae_plugin.saebench.records import Record, record_file
+from wsae_plugin.saebench.records import Record, read_records, record_file, write_scores
 from wsae_plugin.saebench.request import Request
-from wsae_plugin.saebench.scores import read_records, write_scores
 from wsae_plugin.saebench.stage import Stage
 from wsae_plugin.sources.opening import BUNDLED, published_model_name
+
+# An explanation is asked for and then tested; prompts of SAEBench with 15 and 14 snippets of 21
+# tokens, and answers of 30 and 33 tokens at most.
+_CALLS_A_LATENT = 2
+_TOKENS_A_LATENT = 1500
 
 
 class Planned(NamedTuple):
@@ -59,6 +64,7 @@ def bench(paths: Sequence[Path], output: Path, request: Request) -> dict[str, An
     judge = _judge(request, output)
     plan = planned(paths, request)
     output.mkdir(parents=True, exist_ok=True)
+    runs = {item.sae.name: item.sae.run.path for item in plan}
     protocols: set[str] = set()
     failures: dict[str, str] = {}
     document: dict[str, Any] = {}
@@ -85,17 +91,7 @@ def bench(paths: Sequence[Path], output: Path, request: Request) -> dict[str, An
                         for record in read_records(output)
                         if record.eval not in request.evals or record.protocol in protocols
                     ]
-                    document = write_scores(
-                        output,
-                        records,
-                        request.seed,
-                        request.noise_seed,
-                        request.profile,
-                        failures,
-                        REFUSED,
-                        library.versions(),
-                        {item.sae.name: item.sae.run.path for item in plan},
-                    )
+                    document = write_scores(output, records, request, failures, runs)
     if failures:
         raise RunFailedError("; ".join(failures.values()))
     return document
@@ -134,6 +130,53 @@ def planned(paths: Sequence[Path], request: Request) -> list[Planned]:
     ]
 
 
+def estimate(paths: Sequence[Path], output: Path, request: Request) -> dict[str, Any]:
+    """Count without loading anything; SAEBench need not be installed.
+
+    Returns:
+        `evals`, for each its name, `saes` to measure, baselines to measure once more for the
+        `noise`, how many of both are `done` (they have a record, which is kept unless something
+        has changed), and `seconds` for those that are not, without the caches that the SAEs of a
+        hook share (None if nothing is known of this model and profile). `judge_calls` and
+        `judge_tokens`, in prompts and answers, about.
+
+    Raises:
+        BadInputError: As for `bench`.
+    """
+    plan = [(item, _kept(item, output, request)) for item in planned(paths, request)]
+    latents = sum(
+        item.eval.judged(request.profile, item.sae.d_sae) for item, record in plan if not record
+    )
+    evals = [[entry for entry in plan if entry[0].eval.name == name] for name in request.evals]
+    return {
+        "evals": [_cost(mine, request) for mine in evals],
+        "judge_calls": _CALLS_A_LATENT * latents,
+        "judge_tokens": _TOKENS_A_LATENT * latents,
+    }
+
+
+def _cost(plan: Sequence[tuple[Planned, Record | None]], request: Request) -> dict[str, Any]:
+    evaluation = plan[0][0].eval
+    measured = [record.seconds for _, record in plan if record]
+    n_noise = sum(item.seed != request.seed for item, _ in plan)
+    bundled = published_model_name(BUNDLED)
+    if measured:
+        each = sum(measured) / len(measured)
+    elif request.profile == "quick" and all(
+        bench_model(item.sae.model_name).name == bundled for item, _ in plan
+    ):
+        each = evaluation.seconds
+    else:
+        each = None
+    return {
+        "eval": evaluation.name,
+        "saes": len(plan) - n_noise,
+        "noise": n_noise,
+        "done": len(measured),
+        "seconds": None if each is None else each * (len(plan) - len(measured)),
+    }
+
+
 @contextlib.contextmanager
 def _setting(
     model_name: str, request: Request, output: Path, judge: Judge | None
@@ -148,16 +191,21 @@ def _setting(
         yield Setting(request, output, loaded, model.name, fingerprint, text, labelled, judge)
 
 
+def _kept(item: Planned | Measurement, output: Path, request: Request) -> Record | None:
+    """What there is from before."""
+    file = record_file(output, item.eval.name, item.sae.name, item.seed)
+    return None if request.force else Record.read(file)
+
+
 def _measure_unless_kept(measurement: Measurement) -> None:
-    sae, request = measurement.sae, measurement.setting.request
-    file = record_file(
-        measurement.setting.output, measurement.eval.name, sae.name, measurement.seed
-    )
-    kept = None if request.force else Record.read(file)
-    asked = measurement.protocol, sae.fingerprint, measurement.config
-    is_same = kept is not None and (kept.protocol, kept.sae, kept.config) == asked
+    sae, setting = measurement.sae, measurement.setting
+    kept = _kept(measurement, setting.output, setting.request)
+    # As JSON has it, which knows no tuples.
+    asked = measurement.protocol, sae.fingerprint, fingerprint_of(measurement.config)
+    is_same = kept and (kept.protocol, kept.sae, fingerprint_of(kept.config)) == asked
     if not (is_same and measurement.result_file.is_file()):
-        measure(measurement).write(file)
+        name = measurement.eval.name
+        measure(measurement).write(record_file(setting.output, name, sae.name, measurement.seed))
 
 
 def _judge(request: Request, output: Path) -> Judge | None:

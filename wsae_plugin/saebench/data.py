@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.assets.stdlib_text import read_stdlib
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.replaced import replaced_items
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
@@ -140,8 +140,7 @@ def labelled_sources(
         BadInputError: The folder holds no data set, or an own one has other columns.
     """
     if datasets is None and is_bundled_model:
-        frames = stdlib_snippets()
-        return (_staged_frames(stage, "wsae/python_stdlib", frames, PACKAGES, ATTRIBUTES),)
+        return (_staged_frames(stage, "wsae/python_stdlib", stdlib_snippets()),)
     if datasets is None:
         return tuple(Labelled(names, dataset) for dataset, names in _PUBLISHED.items())
     folder = datasets.expanduser().resolve()
@@ -224,30 +223,25 @@ def _own(folder: Path, stage: Stage) -> Labelled:
     import pandas as pd
 
     frames: dict[str, pd.DataFrame] = {}
-    for split in ("train", "test"):
-        files = sorted(folder.glob(f"{split}*.parquet"))
-        if not files:
-            raise BadInputError(f"{folder}: has no {split}*.parquet")
-        with refusals_as_bad_input(str(folder)):
-            frame = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-        if missing := [column for column in _COLUMNS if column not in frame.columns]:
-            raise BadInputError(f"{folder}: {split} has no column {', '.join(missing)}")
-        frames[split] = frame[list(_COLUMNS)].astype(str)
-    labels, attributes = (tuple(sorted(frames["train"][name].unique())) for name in _COLUMNS[1:])
+    with naming(str(folder)):
+        for split in ("train", "test"):
+            files = sorted(folder.glob(f"{split}*.parquet"))
+            if not files:
+                raise BadInputError(f"has no {split}*.parquet")
+            with refusals_as_bad_input():
+                frame = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+            if missing := [column for column in _COLUMNS if column not in frame.columns]:
+                raise BadInputError(f"{split} has no column {', '.join(missing)}")
+            frames[split] = frame[list(_COLUMNS)].astype(str)
+        return _staged_frames(stage, f"own/{folder.name}", frames)
+
+
+def _staged_frames(stage: Stage, name: str, frames: Mapping[str, pd.DataFrame]) -> Labelled:
+    labels, attributes = (tuple(sorted(frames["train"][key].unique())) for key in _COLUMNS[1:])
     if len(attributes) != 2:
-        raise BadInputError(f"{folder}: attribute must have two values; it has {len(attributes)}")
+        raise BadInputError(f"attribute must have two values; it has {len(attributes)}")
     if len(labels) < 2:
-        raise BadInputError(f"{folder}: label must have two values or more")
-    return _staged_frames(stage, f"own/{folder.name}", frames, labels, attributes)
-
-
-def _staged_frames(
-    stage: Stage,
-    name: str,
-    frames: Mapping[str, pd.DataFrame],
-    labels: tuple[str, ...],
-    attributes: tuple[str, ...],
-) -> Labelled:
+        raise BadInputError("label must have two values or more")
     folder = stage.folder / (name + _FORM)
     stage.clear(name + _FORM)
     folder.mkdir(parents=True)
@@ -258,7 +252,7 @@ def _staged_frames(
         frame.to_parquet(folder / f"{split}-00000.parquet", index=False)
     if min(smallest.values()) < 2:
         raise BadInputError(
-            f"{name}: every label needs 2 texts or more with each attribute, in train and in test"
+            "every label needs 2 texts or more with each attribute, in train and in test"
         )
     fewest = smallest["train"], smallest["test"]
     return Labelled((name + _FORM,), fingerprint_of_files(folder), labels, attributes, fewest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -57,7 +58,11 @@ def module(name: str) -> Any:
 
 def versions() -> dict[str, str | None]:
     """Of what the scores depend on; None where a library is not installed."""
-    return {name: _version(name) for name in _LIBRARIES}
+    found: dict[str, str | None] = dict.fromkeys(_LIBRARIES)
+    for name in _LIBRARIES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 _LIBRARIES = (
@@ -71,10 +76,3 @@ _LIBRARIES = (
     "numpy",
     "datasets",
 )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from wsae_plugin.sources.opening import (
     known_to_transformer_lens,
     local_model_name,
     published_model_name,
+    quietly,
 )
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
@@ -67,7 +66,7 @@ class BenchModel:
                 stage.put(self.name, self.folder)
                 stack.enter_context(known_to_transformer_lens(self.name))
             stack.enter_context(stage.entered())
-            with refusals_as_bad_input(f"model_name = {self.name!r}", way_out), _quietly():
+            with refusals_as_bad_input(f"model_name = {self.name!r}", way_out), quietly():
                 model: Any = HookedTransformer.from_pretrained_no_processing(
                     self.name, device=device, **harmless({}, "HookedTransformer")
                 )
@@ -89,18 +88,6 @@ def bench_model(model_name: str) -> BenchModel:
     return BenchModel(
         published if is_bundled else f"local/{folder.resolve().name}", folder.resolve()
     )
-
-
-@contextlib.contextmanager
-def _quietly() -> Generator[None]:
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
-    ):
-        # HookedTransformer is what SAEBench asks for, deprecated or not.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from wsae_plugin.files import refuse_links
 from wsae_plugin.messages import nearest
 
 Profile = Literal["quick", "standard"]
+_OURS = ("scores.json", "records", "results", "noise", "cache")
+"""What is read and written in the folder of results."""
 
 
 @dataclass(frozen=True)
@@ -93,5 +95,5 @@ def output_folder(paths: Sequence[Path], output: Path | None) -> Path:
         output = folder / "saebench"
     if output.exists() and not output.is_dir():
         raise BadInputError(f"--output {output}: is a file; give a folder")
-    refuse_links(output, unread="cache")
+    refuse_links(output, unread="cache", only=_OURS)
     return output

@@ -74,7 +74,7 @@ def open_model(config: Any, hook_names: list[str]) -> HookedRootModule:
     _check_model_name(config.model_class_name, config.model_name, name)
     is_local = Path(name).is_dir()
     known = known_to_transformer_lens(name) if is_local else contextlib.nullcontext()
-    with guarded_model(config), _quietly(), known:
+    with guarded_model(config), quietly(), known:
         return load_model(
             config.model_class_name,
             name,
@@ -158,7 +158,7 @@ def raw_text_on_purpose() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _quietly() -> Generator[None]:
+def quietly() -> Generator[None]:
     """Loading prints, logs and draws bars; none of it is a part of our output."""
     bars_were_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()

@@ -130,7 +130,7 @@ class Measurement:
             "model": self.setting.fingerprint,
             "config": {k: v for k, v in self.config.items() if k not in _NOT_SHARED},
             "data": self.eval.data(self),
-            "versions": library.versions()["sae-bench"],
+            "versions": library.SUPPORTED,
         }
 
     @cached_property

@@ -9,12 +9,6 @@ from wsae_plugin.saebench.data import Labelled
 from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
 
 KS = (1, 2, 5)
-OF_THE_MODEL = "of the language model, not of the SAE"
-ON_TOP = (
-    "Test score of a linear probe on the latents that differ most between the classes, as many as "
-    "the label says, mean over the tasks."
-)
-ON_ACTIVATIONS = "The same probe on the model's own activations: what the SAE could reach."
 _QUICK_NAMES = ("LabHC/bias_in_bios_class_set1", "fancyzhx/ag_news")
 
 
@@ -38,9 +32,34 @@ def sizes(
     return train // 4 * 4, test // 4 * 4
 
 
-def latents(k: int) -> str:
-    """`1 latent`, `2 latents`."""
-    return f"{k} latent{'s' if k > 1 else ''}"
+def on_top(score: str, label: str, ks: Sequence[int], headline: bool = True) -> list[Metric]:
+    """The test score of probes on few latents; the headline is that of one."""
+    return [
+        Metric(
+            "sae",
+            f"sae_top_{k}_test_{score}",
+            f"{label}, {k} latent{'s' if k > 1 else ''}",
+            "up",
+            headline=headline and k == 1,
+            chance=0.5,
+            definition="Test score of a linear probe on the latents that differ most between the "
+            "classes, as many as the label says, mean over the tasks.",
+        )
+        for k in ks
+    ]
+
+
+def on_activations(score: str, label: str) -> Metric:
+    """The test score of the same probes on what the SAE reads."""
+    return Metric(
+        "llm",
+        f"llm_test_{score}",
+        f"{label}, the model's activations",
+        "none",
+        chance=0.5,
+        note="of the language model, not of the SAE",
+        definition="The same probe on the model's own activations: what the SAE could reach.",
+    )
 
 
 def _config(measurement: Measurement) -> dict[str, Any]:
@@ -60,43 +79,18 @@ def _config(measurement: Measurement) -> dict[str, Any]:
 
 
 def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
-    every, of_the_model = (
-        "probing accuracy, all latents",
-        "probing accuracy, the model's activations",
+    label = "probing accuracy"
+    all_latents = Metric(
+        "sae",
+        "sae_test_accuracy",
+        f"{label}, all latents",
+        "up",
+        chance=0.5,
+        note="the probe's epoch is chosen on the test set",
+        definition="Test score of a linear probe on all latents, mean over the tasks.",
     )
-    chosen = "the probe's epoch is chosen on the test set"
-    return [
-        *(
-            Metric(
-                "sae",
-                f"sae_top_{k}_test_accuracy",
-                f"probing accuracy, {latents(k)}",
-                "up",
-                headline=k == 1,
-                chance=0.5,
-                definition=ON_TOP,
-            )
-            for k in config["k_values"]
-        ),
-        Metric(
-            "sae",
-            "sae_test_accuracy",
-            every,
-            "up",
-            chance=0.5,
-            note=chosen,
-            definition="Test score of a linear probe on all latents, mean over the tasks.",
-        ),
-        Metric(
-            "llm",
-            "llm_test_accuracy",
-            of_the_model,
-            "none",
-            chance=0.5,
-            note=OF_THE_MODEL,
-            definition=ON_ACTIVATIONS,
-        ),
-    ]
+    top = on_top("accuracy", label, config["k_values"])
+    return [*top, all_latents, on_activations("accuracy", label)]
 
 
 EVALS = (

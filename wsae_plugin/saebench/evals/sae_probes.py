@@ -13,7 +13,7 @@ from transformer_lens import HookedTransformer
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest
 from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric, call
-from wsae_plugin.saebench.evals.probing import KS, OF_THE_MODEL, ON_ACTIVATIONS, ON_TOP, latents
+from wsae_plugin.saebench.evals.probing import KS, on_activations, on_top
 
 if TYPE_CHECKING:
     from wsae_plugin.saebench.request import Request
@@ -123,30 +123,10 @@ def _write_activations(measurement: Measurement) -> None:
 
 
 def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
-    label = "sae-probes AUC, the model's activations"
     return [
-        *(
-            Metric(
-                "sae",
-                f"sae_top_{k}_test_{kind}",
-                f"sae-probes {shown}, {latents(k)}",
-                "up",
-                headline=k == 1 and kind == "auc",
-                chance=0.5,
-                definition=ON_TOP,
-            )
-            for kind, shown in (("auc", "AUC"), ("accuracy", "accuracy"))
-            for k in config["ks"]
-        ),
-        Metric(
-            "llm",
-            "llm_test_auc",
-            label,
-            "none",
-            chance=0.5,
-            note=OF_THE_MODEL,
-            definition=ON_ACTIVATIONS,
-        ),
+        *on_top("auc", "sae-probes AUC", config["ks"]),
+        *on_top("accuracy", "sae-probes accuracy", config["ks"], headline=False),
+        on_activations("auc", "sae-probes AUC"),
     ]
 
 
