@@ -1,9 +1,9 @@
-"""Whether a folder is an SAE that plain SAELens loads, and what it is made of."""
+"""Whether a folder is an SAE that plain SAELens loads."""
 
 from __future__ import annotations
 
-import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,22 @@ from wsae_plugin.errors import BadInputError
 _TRAINING_FILES = ("trainer_state.pt", "activations_store_state.safetensors")
 
 
-def load_exported(folder: Path) -> SAE[Any]:
+def check_exported(folder: Path, cfg: Mapping[str, Any]) -> None:
     """Load an exported inference SAE as plain SAELens does: JSON and safetensors, no pickle.
+
+    Args:
+        folder: Holds the SAE.
+        cfg: Its cfg.json.
 
     Raises:
         BadInputError: It is a training checkpoint, its architecture is not SAELens's own, SAELens
             refuses it, or a weight is not finite.
     """
-    cfg = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
     way_out = "publish the run's sae/ folder, which SAELens exports at the end"
     for name in _TRAINING_FILES:
         if (folder / name).exists():
             raise BadInputError(f"{folder}: is a training checkpoint ({name} is in it); {way_out}")
-    architecture = cfg.get("architecture")
+    architecture = cfg["architecture"]
     try:
         sae_class, config_class = get_sae_class(architecture)
     except KeyError:
@@ -56,4 +59,3 @@ def load_exported(folder: Path) -> SAE[Any]:
     for name, parameter in sae.named_parameters():
         if not torch.isfinite(parameter).all():
             raise BadInputError(f"{folder}: {name} holds NaN or infinity")
-    return sae

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from wsae_plugin.report.text import table
 
-__all__ = ["bibtex", "code", "plain", "table", "table_of_differences"]
+__all__ = ["bibtex", "code", "few", "plain", "table", "table_of_differences"]
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$^=:@-])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -34,33 +34,24 @@ def code(text: object) -> str:
     return f"{fence}{space}{line}{space}{fence}"
 
 
-def table_of_differences(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
-) -> str:
+def table_of_differences(rows: Sequence[Mapping[str, str]]) -> str:
     """A table of several rows without the columns that are the same in all; a line says those.
 
     Args:
-        headings: of the columns; the first always stays.
-        rows: one cell a column.
-        left: how many of the columns, from the first, are aligned to the left.
+        rows: Heading → cell, which is Markdown already; the first column always stays.
     """
-    same = [
-        n > 0 and len(rows) > 1 and len(set(cells)) == 1
-        for n, cells in enumerate(zip(*rows, strict=True))
-    ]
-    if not any(same):
-        return table(headings, rows, left)
-    common = "; ".join(
-        f"{heading} {cell}"
-        for heading, cell, is_same in zip(headings, rows[0], same, strict=True)
-        if is_same
-    )
+    (first, *others) = rows[0]
+    same = [name for name in others if len(rows) > 1 and len({row[name] for row in rows}) == 1]
+    shown = [first, *(name for name in others if name not in same)]
+    differing = table(shown, [[row[name] for name in shown] for row in rows], left=len(shown))
+    common = "; ".join(f"{name} {rows[0][name]}" for name in same)
+    return f"All of them: {common}.\n\n{differing}" if same else differing
 
-    def differing(cells: Sequence[str]) -> list[str]:
-        return [cell for cell, is_same in zip(cells, same, strict=True) if not is_same]
 
-    shown = table(differing(headings), list(map(differing, rows)), left - sum(same[:left]))
-    return f"All of them: {common}.\n\n{shown}"
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _one_line(text: object) -> str:
