@@ -259,3 +259,6 @@ def test_runs_with_nothing_beside_them(wsae: Wsae, runs: list[Path], tmp_path: P
     assert "is not matched in sparsity" in text
     assert "| `ordinary` |" not in text, "it is shown beside, and is not published"
     assert "| topk, Γ\xa0\\=\xa0I |" in text
+    # Whatever it is, it is what the other is compared with, and with nothing itself.
+    assert wsae("card", *runs, "--baseline", runs[1], "--output", output)[0] == 0
+    assert "No ordinary SAE at matched L0 stands beside `weighted`" in output.read_text()

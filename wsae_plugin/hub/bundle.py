@@ -18,19 +18,17 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import sha256_of
 from wsae_plugin.gamma import shuffled
 from wsae_plugin.gamma.proxies import SHUFFLED
-from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.card import MOST_ROWS, CardOptions, make_card
 from wsae_plugin.hub.exported import check_exported
-from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord, read_records
+from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
 from wsae_plugin.hub.remeasure import (
     TOLERANCES,
-    check_measured,
+    compare,
     needs_local_text,
-    remeasure,
-    why_not_at_hand,
 )
 from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.scores import file_of
 from wsae_plugin.yaml_file import to_yaml
 
 ROOT_CONFIG = "config.json"
@@ -105,23 +103,16 @@ def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
             in its scores/held_out.json.
     """
     for record in records:
-        check_measured(record)
-        check_exported(record.run.sae, record.cfg)
-        for name, said in disagreements(record.cfg, record.training).items():
-            raise BadInputError(
-                f"{record.run.path}: {name} is {said[0]} in sae/cfg.json and {said[1]} in "
-                "config.yaml: they are not of one run"
-            )
-    reasons = {record.sae_id: why_not_at_hand(record) for record in records}
-    differences = remeasure([record for record in records if reasons[record.sae_id] is None])
+        check_exported(record)
+    differences, reasons = compare(records)
     if differences:
         shown = "; ".join(
             f"{d.sae_id}: {d.what} is {d.found}, recorded {d.recorded}" for d in differences
         )
         raise BadInputError(
-            f"{EVAL_FILENAME} is not of these weights: {shown}; run `wsae eval` again"
+            f"{shown}: they are not of one run; run `wsae eval` again if the SAE was trained again"
         )
-    return {sae_id: reason for sae_id, reason in reasons.items() if reason is not None}
+    return reasons
 
 
 def make_bundle(
@@ -149,8 +140,6 @@ def make_bundle(
         saes[record.sae_id] = _summary(record) | {
             "sha256": {name: sha256_of(content) for name, content in own.items()}
         }
-    if saebench := _saebench_of(records):
-        files["saebench/scores.json"] = _json(saebench)
     root = {
         "library_name": "saelens",
         "wsae_publication": VERSION,
@@ -163,17 +152,6 @@ def make_bundle(
     for name, content in files.items():
         refuse_credentials(_said_in(name, content), name)
     return Bundle(files, unchecked or {})
-
-
-def _saebench_of(records: Sequence[SAERecord]) -> dict[str, Any] | None:
-    """The scores of these SAEs' scores/saebench.json together, without any path of this machine."""
-    merged: dict[str, Any] = {"bench": 1, "evals": {}, "refused": {}, "versions": {}, "scores": []}
-    for record in records:
-        if found := record.scores.get("saebench"):
-            merged["scores"] += [{"run": record.sae_id, **dict(score)} for score in found.scores]
-            for field in ("evals", "refused", "versions"):
-                merged[field] |= getattr(found, field)
-    return without_local_paths(merged) if merged["scores"] else None
 
 
 def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
@@ -191,8 +169,12 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
                 }
             )
         ),
-        EVAL_FILENAME: _json(_public_evaluation(record)),
     }
+    for name, scores in record.scores.items():
+        document = without_local_paths(scores.model_dump())
+        if name == HELD_OUT and needs_local_text(record):
+            document["held_out"]["dataset_is_local"] = True
+        files[str(file_of(Path(), name))] = _json(document)
     if _reads_file(record):
         files[_PROXY] = save({"proxy": _proxy_read(record)})
     if (folder / _METRICS).is_file():
@@ -223,13 +205,6 @@ def _public_config(record: SAERecord) -> dict[str, Any]:
     if _reads_file(record):
         config["sae"] = {**config["sae"], "gamma_file": _PROXY}
     return without_local_paths(config)
-
-
-def _public_evaluation(record: SAERecord) -> dict[str, Any]:
-    evaluation = without_local_paths(record.evaluation.model_dump())
-    if needs_local_text(record):
-        evaluation["held_out"]["dataset_is_local"] = True
-    return evaluation
 
 
 def _summary(record: SAERecord) -> dict[str, Any]:

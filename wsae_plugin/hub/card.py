@@ -18,20 +18,13 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_text_atomic
 from wsae_plugin.hub import tables
 from wsae_plugin.hub.comparison import inputs_of
-from wsae_plugin.hub.gamma import (
-    SPECTRUM,
-    Gammas,
-    gamma_figures,
-    gamma_scores,
-    gamma_table,
-    gammas_of,
-)
+from wsae_plugin.hub.gamma import gamma_figures, gamma_table, gammas_by_hook, gammas_of
 from wsae_plugin.hub.markdown import bibtex, code, few, plain
 from wsae_plugin.hub.marker import is_untouched, sign
 from wsae_plugin.hub.names import check_repo_name
 from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, without_local_paths
-from wsae_plugin.report.inputs import Inputs, score_table
+from wsae_plugin.report.inputs import Frame, Inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import Report, how_intervals_are_made
 
@@ -111,7 +104,7 @@ def make_card(
     inputs = inputs_of(paths, records, baseline)
     report: Report = without_local_paths(summarize(inputs))
     gammas = gammas_of(records)
-    drawn = gamma_figures(model, gammas)
+    drawn = gamma_figures(model, gammas) if len(gammas) else {}
     first = records[0]
     front_matter = ModelCardData(
         library_name="saelens",
@@ -171,31 +164,30 @@ def _template() -> Template:
 
 
 def _tables(
-    records: Sequence[SAERecord], inputs: Inputs, report: Report, gammas: Gammas
+    records: Sequence[SAERecord], inputs: Inputs, report: Report, gammas: Frame
 ) -> dict[str, Any]:
     """Every table and legend, by its name in the template."""
     scores = inputs.table.astype({"value": float})
     held_out, others = (tables.metrics_of(report, is_held_out) for is_held_out in (True, False))
-    layers = {run.hook_name: run.layer for run in inputs.runs}
+    layers = {record.run.hook_name: record.run.layer for record in records}
     hooks = sorted(layers, key=lambda hook: (layers[hook] is None, layers[hook], hook))
     labels = {
         arm["name"]: arm["label"] + (" (control)" if arm["role"] == "control" else "")
         for arm in report["arms"]
     }
-    arm_of = {run.run: run.arm for run in inputs.runs}
+    label_of = {run.run: labels[run.arm] for run in inputs.runs}
     arms: dict[str, list[SAERecord]] = {}
     for record in records:
-        arms.setdefault(labels[arm_of[record.sae_id]], []).append(record)
-    even = gamma_scores(gammas)
-    of_gamma = score_table(inputs.runs, {run.run: even.get(run.run, {}) for run in inputs.runs})
-    uneven = {arm: labels[arm] for arm in dict.fromkeys(of_gamma["arm"])} if gammas else {}
+        arms.setdefault(label_of[record.sae_id], []).append(record)
+    patterns = {label: tables.pattern_of(saes) for label, saes in arms.items()}
+    facts = tables.facts_of(records)
     names = [record.sae_id for record in records]
     return {
         "arms": arms,
         "hooks": hooks,
-        "sae_table": tables.sae_table(records),
-        "arm_table": tables.arm_table(arms),
-        "procedure": tables.procedure(arms),
+        "sae_table": tables.sae_table(facts),
+        "arm_table": tables.arm_table(facts, label_of, patterns),
+        "procedure": tables.common_table(facts),
         "held_out_saes": tables.sae_scores(held_out, names),
         "held_out_arms": tables.arm_scores(report, scores, held_out, labels),
         "held_out_legend": [tables.legend(metric, scores) for metric in held_out],
@@ -208,9 +200,7 @@ def _tables(
             if metric["metric"] in _BY_HOOK
         ],
         "gamma_table": gamma_table(gammas),
-        "gamma_by_hook": [
-            tables.hook_table(metric, of_gamma, hooks, uneven) for metric in SPECTRUM if gammas
-        ],
+        "gammas_by_hook": gammas_by_hook(gammas, label_of, hooks) if len(gammas) else "",
     }
 
 

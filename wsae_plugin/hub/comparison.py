@@ -31,9 +31,9 @@ def inputs_of(
     """
     if len(paths) == 1 and is_comparison(paths[0]):
         return read_inputs(paths[0])
-    folders = {record.run.path.resolve() for record in records}
-    others = [baseline] if baseline and baseline.run.path.resolve() not in folders else []
-    saes = [*records, *others]
+    folder = baseline and baseline.run.path.resolve()
+    baseline = next((sae for sae in records if sae.run.path.resolve() == folder), baseline)
+    saes = [*records, *([baseline] if baseline and baseline not in records else [])]
     refuse_repeated_runs([sae.run for sae in saes])
     ordinary = {sae.sae_id: ordinary_beside(sae, saes, baseline) for sae in saes}
     arms = _arms(saes)
@@ -75,7 +75,7 @@ def ordinary_beside(
     record: SAERecord, records: Sequence[SAERecord], baseline: SAERecord | None
 ) -> SAERecord | None:
     """The ordinary SAE to compare with: its pair's, the one given, or one of the same hook."""
-    if record.is_ordinary:
+    if record.is_ordinary or record is baseline:
         return None
     ordinary = [other for other in records if other.is_ordinary]
 

@@ -17,19 +17,14 @@ from wsae_plugin.credentials import redacted
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.messages import one_line
 
+_REFUSED = (
+    "there is no such repository for your token, or the token is wrong or may not do this; check "
+    "the name, `hf auth whoami`, and that the token has write permission"
+)
 _COMMITTED = (
     "somebody else committed to the repository meanwhile; nothing was changed: look at their "
     "commit, then run this again"
 )
-_REFUSED = (
-    "the Hub refused ({}): there is no such repository for your token, or the token is wrong or "
-    "may not do this; check the name, `hf auth whoami`, and that the token has write permission"
-)
-_OF_STATUS: dict[object, str] = {
-    **dict.fromkeys((409, 412), _COMMITTED),
-    **dict.fromkeys((401, 403), _REFUSED),
-    RevisionNotFoundError: "no such revision; name a branch, tag or commit that is there",
-}
 _HTTP_LOGGERS = ("httpx", "httpx2", "huggingface_hub")
 
 
@@ -64,11 +59,14 @@ def _reason(error: BaseException) -> str:
     # Older clients raise this without a response where they had no connection.
     response = getattr(error, "response", None)
     if isinstance(error, HfHubHTTPError) and response is not None:
-        status = response.status_code
-        kind = 401 if isinstance(error, RepositoryNotFoundError) else status
-        kind = RevisionNotFoundError if isinstance(error, RevisionNotFoundError) else kind
-        said = error.server_message or "no reason given"
-        return _OF_STATUS.get(kind, "the Hub answered {}: {}").format(status, one_line(said))
+        status, said = response.status_code, one_line(error.server_message or "no reason given")
+        if status in (409, 412):
+            return _COMMITTED
+        if isinstance(error, RevisionNotFoundError):
+            return "no such revision; name a branch, tag or commit that is there"
+        if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
+            return f"the Hub refused ({status}): {_REFUSED}"
+        return f"the Hub answered {status}: {said}"
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         return f"{one_line(error)} ({_reason(error.__cause__)})"
     line = one_line(error) or type(error).__name__

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
 import torch
 from sae_lens import SAE
@@ -14,21 +11,19 @@ from sae_lens.registry import get_sae_class
 from safetensors import SafetensorError
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.hub.records import MeasuredSAE
 
 _TRAINING_FILES = ("trainer_state.pt", "activations_store_state.safetensors")
 
 
-def check_exported(folder: Path, cfg: Mapping[str, Any]) -> None:
+def check_exported(exported: MeasuredSAE) -> None:
     """Load an exported inference SAE as plain SAELens does: JSON and safetensors, no pickle.
-
-    Args:
-        folder: Holds the SAE.
-        cfg: Its cfg.json.
 
     Raises:
         BadInputError: It is a training checkpoint, its architecture is not SAELens's own, SAELens
             refuses it, or a weight is not finite.
     """
+    folder, cfg = exported.run.sae, exported.cfg
     way_out = "publish the run's sae/ folder, which SAELens exports at the end"
     for name in _TRAINING_FILES:
         if (folder / name).exists():

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,80 +15,67 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.spectrum import gamma_spectrum, weighted_variance_share
 from wsae_plugin.hub.markdown import code, table
 from wsae_plugin.hub.records import SAERecord
+from wsae_plugin.hub.tables import label_cell
 from wsae_plugin.plots import gamma as plots
-from wsae_plugin.report.text import Report
-from wsae_plugin.scores import Score, ScoreFile
-
-Gammas = Mapping[str, dict[str, Any]]
-"""SAE → its entry in `gammas` of gamma.json, as `wsae gamma` writes it, its hook and tokens."""
-
-SPECTRUM: Sequence[Report] = (
-    {"eval": "gamma", "metric": "effective_dimensions", "label": "effective dimensions"},
-    {"eval": "gamma", "metric": "top_5", "label": "top 5 hold"},
-)
+from wsae_plugin.report.inputs import Frame
 
 
-def gammas_of(records: Sequence[SAERecord]) -> Gammas:
-    """Γ of every weighted SAE.
+def gammas_of(records: Sequence[SAERecord]) -> Frame:
+    """A row a weighted SAE, by its name: its Γ as gamma.json of `wsae gamma` has it, and numbers.
 
     Raises:
         BadInputError: One has no usable gamma.safetensors beside it.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for record in records:
-        if record.proxy is not None:
-            tensors = _read(record)
-            found[record.sae_id] = _entry(
-                record.proxy, record.alpha, tensors["gamma"], tensors["variance"]
-            ) | {"hook_name": record.run.hook_name, "tokens": int(tensors["n_samples"])}
-    return found
+    weighted = [record for record in records if record.proxy is not None]
+    return pd.DataFrame(map(_row, weighted), index=[record.sae_id for record in weighted])
 
 
-def gamma_table(gammas: Gammas) -> str:
+def gamma_table(gammas: Frame) -> str:
     """How uneven each Γ is, and on how few dimensions the loss rests."""
     rows = [
         (
-            code(sae_id),
-            f"{entry['tokens']:,}",
-            *(f"{entry['spectrum']['gamma'][name]:.3g}" for name in ("min", "median", "max")),
-            f"{entry['spectrum']['effective_dimensions']:.1f} of {entry['spectrum']['d_in']}",
-            f"{entry['spectrum']['weighted_variance_share']['top_5']:.0%}",
+            code(row.Index),
+            f"{row.tokens:,}",
+            *(f"{value:.3g}" for value in (row.min, row.median, row.max)),
+            f"{row.effective:.1f} of {len(row.gamma)}",
+            f"{row.top_5:.0%}",
         )
-        for sae_id, entry in gammas.items()
+        for row in gammas.itertuples()
     ]
     headings = ("SAE", "tokens", "min γ", "median γ", "max γ", "effective dimensions", "top 5 hold")
     return table(headings, rows)
 
 
-def gamma_scores(gammas: Gammas) -> dict[str, dict[str, ScoreFile]]:
-    """The same as scores, so that they are averaged as scores are."""
+def gammas_by_hook(gammas: Frame, labels: Mapping[str, str], hooks: Sequence[str]) -> str:
+    """Effective dimensions and the share of the first five, means over seeds.
 
-    found: dict[str, dict[str, ScoreFile]] = {}
-    for sae_id, entry in gammas.items():
-        spectrum = entry["spectrum"]
-        values = spectrum["effective_dimensions"], spectrum["weighted_variance_share"]["top_5"]
-        scores = [
-            Score(**metric, value=value, direction="none")
-            for metric, value in zip(SPECTRUM, values, strict=True)
-        ]
-        found[sae_id] = {"gamma": ScoreFile(run=sae_id, scores=scores)}
-    return found
+    Args:
+        gammas: From `gammas_of`.
+        labels: SAE → the label of its arm.
+        hooks: In the order of the rows.
+    """
+    arms = gammas.index.map(labels).rename("arm")
+    means = gammas.groupby(["hook", arms], sort=False)[["effective", "top_5"]].mean()
+    cells = means["effective"].map("{:.1f}; ".format) + means["top_5"].map("{:.0%}".format)
+    by_hook = cells.unstack(fill_value="–")[list(arms.unique())]
+    rows = [(code(hook), *by_hook.loc[hook]) for hook in hooks if hook in by_hook.index]
+    return table(("hook", *map(label_cell, by_hook)), rows)
 
 
-def gamma_figures(model_name: str, gammas: Gammas) -> dict[str, bytes]:
+def gamma_figures(model_name: str, gammas: Frame) -> dict[str, bytes]:
     """Hook → PNG: of SAEs that differ in their seed or width alone the first stands for all."""
     figures: dict[str, bytes] = {}
-    for hook in dict.fromkeys(entry["hook_name"] for entry in gammas.values()):
-        here = [entry for entry in gammas.values() if entry["hook_name"] == hook]
-        first = {(entry["proxy"], entry["alpha"]): entry for entry in reversed(here)}
-        even = _entry("uniform", 0.0, torch.ones(len(here[0]["gamma"])), here[0]["variance"])
+    for hook, here in gammas.groupby("hook", sort=False):
+        kinds = here.drop_duplicates(["proxy", "alpha"]).sort_values("alpha", kind="stable")
+        first = here.iloc[0]
+        even = _entry("uniform", 0.0, torch.ones(len(first["gamma"])), first["variance"])
         png = io.BytesIO()
         figure = plots.gamma_spectrum(
             {
                 "model": model_name,
                 "hook_name": hook,
-                "tokens": here[0]["tokens"],
-                "gammas": [even, *sorted(first.values(), key=lambda entry: entry["alpha"])],
+                "tokens": first["tokens"],
+                "gammas": [even, *kinds.to_dict("records")],
             }
         )
         # Without matplotlib's version in it, equal figures are equal files.
@@ -96,19 +84,7 @@ def gamma_figures(model_name: str, gammas: Gammas) -> dict[str, bytes]:
     return figures
 
 
-def _entry(proxy: str, alpha: float, gamma: torch.Tensor, variance: torch.Tensor) -> dict[str, Any]:
-    gamma, variance = gamma.double(), variance.double()
-    return {
-        "proxy": proxy,
-        "alpha": alpha,
-        "gamma": gamma.tolist(),
-        "variance": variance,
-        "weighted_variance_share": weighted_variance_share(gamma, variance).tolist(),
-        "spectrum": gamma_spectrum(gamma, variance),
-    }
-
-
-def _read(record: SAERecord) -> dict[str, torch.Tensor]:
+def _row(record: SAERecord) -> dict[str, Any]:
     file = record.gamma_file
     try:
         tensors = load_file(file)
@@ -119,4 +95,24 @@ def _read(record: SAERecord) -> dict[str, torch.Tensor]:
             raise BadInputError(f"{file}: {name}: missing, or not of shape (d_in,)")
     if "n_samples" not in tensors:
         raise BadInputError(f"{file}: n_samples: missing")
-    return tensors
+    gamma, variance = tensors["gamma"].double(), tensors["variance"].double()
+    spectrum = gamma_spectrum(gamma, variance)
+    return {
+        "hook": record.run.hook_name,
+        "tokens": int(tensors["n_samples"]),
+        **spectrum["gamma"],
+        "effective": spectrum["effective_dimensions"],
+        "top_5": spectrum["weighted_variance_share"]["top_5"],
+        "variance": variance,
+        **_entry(str(record.proxy), record.alpha, gamma, variance),
+    }
+
+
+def _entry(proxy: str, alpha: float, gamma: torch.Tensor, variance: torch.Tensor) -> dict[str, Any]:
+    share = weighted_variance_share(gamma, variance).tolist()
+    return {
+        "proxy": proxy,
+        "alpha": alpha,
+        "gamma": gamma.tolist(),
+        "weighted_variance_share": share,
+    }

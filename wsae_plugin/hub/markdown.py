@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from wsae_plugin.report.text import table
 
-__all__ = ["bibtex", "code", "few", "plain", "table", "table_of_differences"]
+__all__ = ["bibtex", "code", "few", "plain", "table"]
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$^=:@-])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -32,20 +32,6 @@ def code(text: object) -> str:
     fence = "`" * (longest + 1)
     space = " " if longest else ""
     return f"{fence}{space}{line}{space}{fence}"
-
-
-def table_of_differences(rows: Sequence[Mapping[str, str]]) -> str:
-    """A table of several rows without the columns that are the same in all; a line says those.
-
-    Args:
-        rows: Heading → cell, which is Markdown already; the first column always stays.
-    """
-    (first, *others) = rows[0]
-    same = [name for name in others if len(rows) > 1 and len({row[name] for row in rows}) == 1]
-    shown = [first, *(name for name in others if name not in same)]
-    differing = table(shown, [[row[name] for name in shown] for row in rows], left=len(shown))
-    common = "; ".join(f"{name} {rows[0][name]}" for name in same)
-    return f"All of them: {common}.\n\n{differing}" if same else differing
 
 
 def few(names: Sequence[str], most: int = 3) -> str:

@@ -26,7 +26,7 @@ from wsae_plugin.yaml_file import read_yaml
 
 HELD_OUT = "held_out"
 EVAL_FILENAME = str(file_of(Path(), HELD_OUT))
-REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
+_REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
 _SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
 _FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
 """What tells SAEs apart that differ in gamma_normalization alone."""
@@ -260,7 +260,7 @@ def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
     """
     convert(run.run, FileName, f"{run.path}: run")
     file = run.sae / "cfg.json"
-    cfg = _checked(_Cfg, read_json(file, "wsae train"), file)
+    cfg = checked(_Cfg, read_json(file, "wsae train"), file)
     details = cfg["metadata"]["training_architecture_details"]
     with naming(f"{file}: metadata.training_architecture_details"):
         if not {*details, *cfg}.intersection(_SPARSITIES):
@@ -271,9 +271,9 @@ def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
     scores, file = read_scores(run.path), file_of(run.path, HELD_OUT)
     if HELD_OUT not in scores:
         raise BadInputError(f"{file}: no such file; `{MADE_BY[HELD_OUT]}` makes it")
-    _checked(_Evaluation, scores[HELD_OUT].model_dump(exclude_none=True), file)
+    checked(_Evaluation, scores[HELD_OUT].model_dump(exclude_none=True), file)
     sae = MeasuredSAE(run, training, cfg, scores)
-    for metric in REQUIRED_SCORES:
+    for metric in _REQUIRED_SCORES:
         if metric not in sae.values:
             raise BadInputError(f"{file}: scores: {metric}: missing; run `wsae eval` again")
     return sae
@@ -282,13 +282,17 @@ def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
 def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
     file, training = run.path / "run.json", run.path / "config.yaml"
     sae = read_sae(run, training)
-    record = _checked(_Run, read_json(file, "wsae train"), file)
-    config = _checked(_Training, read_yaml(training), training)
+    record = checked(_Run, read_json(file, "wsae train"), file)
+    config = checked(_Training, read_yaml(training), training)
     return SAERecord(run, training, sae.cfg, sae.scores, config, record, arm)
 
 
-def _checked(kind: type[Any], values: Any, file: Path) -> Mapping[str, Any]:
-    """All that the file holds, after a look at the fields that are read of it."""
+def checked(kind: type[Any], values: Any, file: Path) -> Mapping[str, Any]:
+    """All that the file holds, after a look at the fields that are read of it.
+
+    Raises:
+        BadInputError: One of them is missing or of another type; the message names it.
+    """
     with naming(str(file)):
         if not isinstance(values, dict):
             raise BadInputError("must be an object with named fields")

@@ -1,4 +1,4 @@
-"""Whether SAEs reproduce the scores that are recorded of them, by measuring them again."""
+"""Whether SAEs are what is recorded of them: their training, and their scores measured again."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.markdown import few
-from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE
+from wsae_plugin.hub.records import MeasuredSAE
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources.opening import cached_config
@@ -38,17 +39,6 @@ class Difference:
     what: str
     recorded: str
     found: str
-
-
-def check_measured(sae: MeasuredSAE) -> None:
-    """Refuse an SAE without one of the scores that are measured again.
-
-    Raises:
-        BadInputError: The message names the score.
-    """
-    for metric in TOLERANCES:
-        if sae.values.get(metric) is None:
-            raise BadInputError(f"{sae.run.path / EVAL_FILENAME}: scores: {metric}: missing")
 
 
 def needs_local_text(sae: MeasuredSAE) -> bool:
@@ -89,32 +79,59 @@ def not_measured(reasons: Mapping[str, str]) -> list[str]:
     return [f"{few(names)}: scores not measured again: {why}" for why, names in saes.items()]
 
 
-def remeasure(saes: Sequence[MeasuredSAE], dataset: str | None = None) -> list[Difference]:
-    """Measure SAEs again, on the tokens of their scores/held_out.json.
+def compare(
+    saes: Sequence[MeasuredSAE], dataset: str | None = None
+) -> tuple[list[Difference], dict[str, str]]:
+    """Compare SAEs with what is recorded of them.
 
     Args:
         saes: Their folders are not written to.
         dataset: Where the held-out text is that was a local one; None for where it was.
 
     Returns:
-        The scores that differ by more than `TOLERANCES`.
+        What is said otherwise in the config of the training, and the scores that differ by more
+        than `TOLERANCES` when they are measured again; and sae_id → why its scores were not.
     """
+    differences: list[Difference] = []
+    reasons: dict[str, str] = {}
     groups: dict[EvalSettings, list[MeasuredSAE]] = {}
     for sae in saes:
-        groups.setdefault(_settings(sae, dataset), []).append(sae)
-    differences: list[Difference] = []
+        differences += (unlike := _against_training(sae))
+        if unlike:
+            reasons[sae.sae_id] = f"its {sae.training.name} and its cfg.json do not agree"
+        elif reason := why_not_at_hand(sae, dataset):
+            reasons[sae.sae_id] = reason
+        else:
+            groups.setdefault(_settings(sae, dataset), []).append(sae)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
         for settings, alike in groups.items():
             copies = [_copy(sae, Path(scratch) / sae.sae_id) for sae in alike]
             for sae, document in zip(alike, evaluate_runs(copies, settings), strict=True):
                 now = {score["metric"]: score["value"] for score in document["scores"]}
                 differences += [
-                    Difference(sae.sae_id, metric, f"{before:.6g}", f"{now[metric]:.6g}")
+                    Difference(sae.sae_id, metric, _text(sae.values[metric]), _text(now[metric]))
                     for metric, tolerance in TOLERANCES.items()
-                    if (before := sae.values[metric]) is not None
-                    and not abs(before - now[metric]) <= tolerance
+                    if not _is_same(sae.values[metric], now[metric], tolerance)
                 ]
-    return differences
+    return differences, reasons
+
+
+def _against_training(sae: MeasuredSAE) -> list[Difference]:
+    """What is measured is what cfg.json says, so the training's config must not say otherwise."""
+    name = sae.training.name
+    try:
+        unlike = disagreements(sae.cfg, sae.training)
+    except BadInputError as error:
+        return [Difference(sae.sae_id, f"{name} can be read", "yes", str(error))]
+    return [Difference(sae.sae_id, f"{field} in {name}", *said) for field, said in unlike.items()]
+
+
+def _is_same(before: float | None, now: float | None, tolerance: float) -> bool:
+    return before == now if before is None or now is None else abs(before - now) <= tolerance
+
+
+def _text(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.6g}"
 
 
 def _settings(sae: MeasuredSAE, dataset: str | None) -> EvalSettings:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from wsae_plugin.hub.markdown import code, plain, table, table_of_differences
+import pandas as pd
+
+from wsae_plugin.hub.markdown import code, plain, table
 from wsae_plugin.hub.records import HELD_OUT, SAERecord
 from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.report.inputs import Frame
@@ -23,49 +25,52 @@ from wsae_plugin.report.text import (
 
 OWN_WEIGHTED = "own_weighted_explained_variance"
 
-Arms = Mapping[str, Sequence[SAERecord]]
-"""Label → the SAEs that were trained in that way."""
+
+def facts_of(records: Sequence[SAERecord]) -> Frame:
+    """A row an SAE, by its name, and a column for everything that is said of its training."""
+    rows = [_kind(record) | _training(record) for record in records]
+    return pd.DataFrame(rows, index=[record.sae_id for record in records])
 
 
-def sae_table(records: Sequence[SAERecord]) -> str:
-    """What each SAE is."""
-    return table_of_differences(
-        [
-            {"SAE": code(record.sae_id), "hook": code(record.run.hook_name)}
-            | _kind(record)
-            | {"seed": str(record.run.seed)}
-            for record in records
-        ]
-    )
+def differing(facts: Frame) -> Frame:
+    """The columns in which SAEs differ; of equal SAEs, and of one alone, what kind they are."""
+    differ = facts.nunique() > 1
+    return facts.loc[:, differ] if differ.any() else facts[_KIND]
 
 
-def arm_table(arms: Arms) -> str:
-    """What the SAEs of each arm are, and what they are called."""
-    return table_of_differences(
-        [
-            {
-                "variant": f"**{label_cell(label)}**, {len(records)}\N{NO-BREAK SPACE}SAEs"
-                f"<br>{code(_pattern(records))}",
-                **{name: ", ".join(cells) for name, cells in _distinct(records, _kind).items()},
-            }
-            for label, records in arms.items()
-        ]
-    )
+def sae_table(facts: Frame) -> str:
+    """What each SAE is, as far as they differ."""
+    shown = differing(facts)
+    rows = [
+        (code(sae_id), *cells) for sae_id, cells in zip(shown.index, shown.to_numpy(), strict=True)
+    ]
+    return table(("SAE", *shown), rows, left=1 + shown.shape[1])
 
 
-def procedure(arms: Arms) -> str:
-    """How the SAEs were trained; where arms differ in a value, whose it is."""
-    of_arms = {label: _distinct(records, _training) for label, records in arms.items()}
-    rows: list[tuple[str, str]] = []
-    for name in next(iter(of_arms.values())):
-        owners: dict[str, list[str]] = {}
-        for label, found in of_arms.items():
-            for value in found[name]:
-                owners.setdefault(plain(value), []).append(label_cell(label))
-        is_decided = len(owners) > 1 and all(len(found[name]) == 1 for found in of_arms.values())
-        cells = [f"{value} ({' · '.join(labels)})" for value, labels in owners.items()]
-        rows.append((name, "<br>".join(cells) if is_decided else ", ".join(owners)))
-    return table(("", "value"), rows, left=2)
+def arm_table(facts: Frame, labels: Mapping[str, str], patterns: Mapping[str, str]) -> str:
+    """The same of arms, and what their SAEs are called.
+
+    Args:
+        facts: From `facts_of`.
+        labels: SAE → the label of its arm.
+        patterns: Label → the names of its SAEs, from `pattern_of`.
+    """
+    shown = differing(facts).drop(columns="hook", errors="ignore")
+    rows = [
+        (
+            f"**{label_cell(label)}**, {len(saes)}\N{NO-BREAK SPACE}SAEs"
+            f"<br>{code(patterns[label])}",
+            *(", ".join(saes[column].unique()) for column in saes),
+        )
+        for label, saes in shown.groupby(shown.index.map(labels), sort=False)
+    ]
+    return table(("variant", *shown), rows, left=1 + shown.shape[1])
+
+
+def common_table(facts: Frame) -> str:
+    """What all SAEs share."""
+    shared = facts.drop(columns=differing(facts).columns).iloc[0]
+    return table(("", "value"), list(shared.items()), left=2)
 
 
 def metrics_of(report: Report, is_held_out: bool) -> list[Report]:
@@ -81,9 +86,8 @@ def metrics_of(report: Report, is_held_out: bool) -> list[Report]:
 
 def sae_scores(metrics: Sequence[Report], names: Iterable[str]) -> str:
     """What each SAE scores, ± half its 95 % interval over batches."""
-    return _score_table(
-        "SAE", metrics, {code(n): [value_text(m, n) for m in metrics] for n in names}
-    )
+    rows = [(code(name), *(value_text(metric, name) for metric in metrics)) for name in names]
+    return _score_table("SAE", metrics, rows)
 
 
 def arm_scores(
@@ -104,7 +108,7 @@ def arm_scores(
         compared = compared_text(entry, kinds) if entry else ""
         return "<br>".join(filter(None, (_level(scores, metric, arm=arm), compared)))
 
-    rows = {label_cell(label): [cell(m, arm) for m in metrics] for arm, label in labels.items()}
+    rows = [(label_cell(label), *(cell(m, arm) for m in metrics)) for arm, label in labels.items()]
     return _score_table("variant", metrics, rows)
 
 
@@ -148,9 +152,9 @@ def label_cell(label: str) -> str:
     return plain(label).replace(r" \= ", "\N{NO-BREAK SPACE}\\=\N{NO-BREAK SPACE}")
 
 
-def _score_table(what: str, metrics: Sequence[Report], rows: Mapping[str, Sequence[str]]) -> str:
+def _score_table(what: str, metrics: Sequence[Report], rows: Sequence[tuple[str, ...]]) -> str:
     """Rows with any score, and below them what a random answer, or ruined data, would score."""
-    shown = [(name, *cells) for name, cells in rows.items() if set(cells) != {"–"}]
+    shown = [row for row in rows if set(row[1:]) != {"–"}]
     for name in ("chance", "control", "noise"):
         values = [metric[name] for metric in metrics]
         if any(value is not None for value in values):
@@ -172,15 +176,21 @@ def _rows(scores: Frame, metric: Report) -> Frame:
     return scores[(scores["eval"] == metric["eval"]) & (scores["metric"] == metric["metric"])]
 
 
+_KIND = ["hook", "width", "loads as", "trained as", "sparsity", "α", "proxy s", "seed"]
+
+
 def _kind(record: SAERecord) -> dict[str, str]:
-    return {
-        "width": f"{record.cfg['d_sae']:,}",
-        "loads as": code(record.cfg["architecture"]),
-        "trained as": code(record.metadata["training_architecture"]),
-        "sparsity": code(record.sparsity),
-        "α": number(record.alpha),
-        "proxy s": "none (Γ = I)" if record.proxy is None else code(record.proxy),
-    }
+    cells = (
+        code(record.run.hook_name),
+        f"{record.cfg['d_sae']:,}",
+        code(record.cfg["architecture"]),
+        code(record.metadata["training_architecture"]),
+        code(record.sparsity),
+        number(record.alpha),
+        "none (Γ = I)" if record.proxy is None else code(record.proxy),
+        str(record.run.seed),
+    )
+    return dict(zip(_KIND, cells, strict=True))
 
 
 def _training(record: SAERecord) -> dict[str, str]:
@@ -193,30 +203,22 @@ def _training(record: SAERecord) -> dict[str, str]:
             f"{details.get('gamma_clip') or 'none'}, frozen after "
             f"{details.get('gamma_freeze_step') or 'no'} steps"
         )
-    return {
+    found = {
         "training tokens": f"{config['training_tokens']:,}",
         "context size": f"{config['context_size']:,} tokens",
         "batch": f"{config['train_batch_size_tokens']:,} tokens",
         "learning rate": f"{config['lr']:g}, {config['lr_scheduler_name']}",
         "warm-up, decay": f"{' and '.join(steps)} steps",
-        "seed": str(config["seed"]),
         "loss weights": weights,
         "software": ", ".join(f"{name} {v}" for name, v in record.record["versions"].items()),
         "code revision": str(record.record.get("git_revision") or "not in a repository"),
         "finished": record.record["ended"][:10],
     }
+    return {name: plain(value) for name, value in found.items()}
 
 
-def _distinct(
-    records: Sequence[SAERecord], read: Callable[[SAERecord], dict[str, str]]
-) -> dict[str, list[str]]:
-    """Field → its different values."""
-    found = list(map(read, records))
-    return {name: list(dict.fromkeys(each[name] for each in found)) for name in found[0]}
-
-
-def _pattern(records: Sequence[SAERecord]) -> str:
-    """The names of the SAEs: with `*` where they differ if that tells them all."""
+def pattern_of(records: Sequence[SAERecord]) -> str:
+    """The names of SAEs: with `*` where they differ if that tells them all."""
     if len(records) == 1:
         return records[0].sae_id
     patterns = {

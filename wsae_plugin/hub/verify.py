@@ -16,22 +16,14 @@ from tqdm.auto import tqdm
 from wsae_plugin.compare.manifest import FileName
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links, sha256_of
-from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
 from wsae_plugin.hub.exported import check_exported
 from wsae_plugin.hub.names import check_repo_name, path_inside
-from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, read_sae
-from wsae_plugin.hub.remeasure import (
-    Difference,
-    check_measured,
-    needs_local_text,
-    remeasure,
-    why_not_at_hand,
-)
+from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, checked, read_sae
+from wsae_plugin.hub.remeasure import Difference, compare, needs_local_text
 from wsae_plugin.measures.evaluated_run import OneOfSeveral
-from wsae_plugin.messages import naming
-from wsae_plugin.validation import convert, read_json, resolve
+from wsae_plugin.validation import convert, read_json
 
 _NEEDED = ("cfg.json", "sae_weights.safetensors", EVAL_FILENAME, "training.yaml")
 
@@ -137,57 +129,47 @@ def _verify_folder(
         if found != expected:
             sae_id = name.split("/")[0]
             differences.append(Difference(sae_id, name, expected[:12], found[:12]))
-    reasons: dict[str, str] = {}
-    at_hand: list[MeasuredSAE] = []
-    is_local = False
+    saes: list[MeasuredSAE] = []
     for sae_id, entry in root["saes"].items():
+        # Its hook and seed pair it with nothing here.
+        run = OneOfSeveral.alone(sae_id, folder / sae_id, hook_name="", seed=0)
         try:
-            sae = _read_sae(folder / sae_id)
+            sae = read_sae(run, run.path / "training.yaml")
+            check_exported(sae)
         except BadInputError as error:
             said = str(error).replace(f"{folder}/", "")
             differences.append(Difference(sae_id, "loads with SAELens", "yes", said))
             continue
+        saes.append(sae)
         differences += [
             Difference(sae_id, f"{m} in {EVAL_FILENAME}", str(value), str(sae.values.get(m)))
             for m, value in entry["metrics"].items()
             if sae.values.get(m) != value
         ]
-        unlike = _against_training(sae)
-        differences += unlike
-        is_local = is_local or needs_local_text(sae)
-        if unlike:
-            reasons[sae_id] = "its training.yaml and its cfg.json do not agree"
-        elif reason := why_not_at_hand(sae, dataset):
-            reasons[sae_id] = reason
-        else:
-            at_hand.append(sae)
-    if dataset is not None and not is_local:
+    if dataset is not None and not any(map(needs_local_text, saes)):
         raise BadInputError(
             f"--dataset {dataset}: every SAE in {source} was measured on a text that is found "
             "without it; leave it out"
         )
-    differences += remeasure(at_hand, dataset)
-    measured = [sae.sae_id for sae in at_hand]
-    return Verification(source, commit, len(recorded), measured, reasons, differences)
+    unlike, reasons = compare(saes, dataset)
+    measured = [sae.sae_id for sae in saes if sae.sae_id not in reasons]
+    return Verification(source, commit, len(recorded), measured, reasons, differences + unlike)
 
 
-def _read_root(folder: Path) -> dict[str, Any]:
+def _read_root(folder: Path) -> Mapping[str, Any]:
     """config.json at the root; the names in it lead out of no folder."""
-    with naming(ROOT_CONFIG):
-        root = read_json(folder / ROOT_CONFIG, "wsae push")
-        if not isinstance(root, dict):
-            raise BadInputError("must be an object with named fields")
-        fields = resolve(_Root, root, others_allowed=True)
-        for sae_id, entry in fields["saes"].items():
-            convert(sae_id, FileName, "saes")
-            for name in _NEEDED:
-                if name not in entry["sha256"]:
-                    raise BadInputError(f"saes.{sae_id}.sha256.{name}: missing")
-            for name in entry["sha256"]:
-                path_inside(folder / sae_id, name, f"saes.{sae_id}.sha256")
-        for name in fields["sha256"]:
-            path_inside(folder, name, "sha256")
-    return fields
+    root = checked(_Root, read_json(folder / ROOT_CONFIG, "wsae push"), Path(ROOT_CONFIG))
+    for sae_id, entry in root["saes"].items():
+        where = f"{ROOT_CONFIG}: saes.{sae_id}"
+        convert(sae_id, FileName, f"{ROOT_CONFIG}: saes")
+        for name in _NEEDED:
+            if name not in entry["sha256"]:
+                raise BadInputError(f"{where}.sha256.{name}: missing")
+        for name in entry["sha256"]:
+            path_inside(folder / sae_id, name, where)
+    for name in root["sha256"]:
+        path_inside(folder, name, ROOT_CONFIG)
+    return root
 
 
 def _recorded(root: Mapping[str, Any]) -> dict[str, str]:
@@ -198,24 +180,3 @@ def _recorded(root: Mapping[str, Any]) -> dict[str, str]:
         for name, sha256 in entry["sha256"].items()
     }
     return root["sha256"] | of_saes
-
-
-def _read_sae(folder: Path) -> MeasuredSAE:
-    """What is there of one SAE, which plain SAELens loads."""
-    # Its hook and seed pair it with nothing here.
-    run = OneOfSeveral.alone(folder.name, folder, hook_name="", seed=0)
-    sae = read_sae(run, folder / "training.yaml")
-    check_measured(sae)
-    check_exported(folder, sae.cfg)
-    return sae
-
-
-def _against_training(sae: MeasuredSAE) -> list[Difference]:
-    """What is measured is what cfg.json says, so training.yaml must not say otherwise."""
-    try:
-        unlike = disagreements(sae.cfg, sae.training)
-    except BadInputError as error:
-        return [Difference(sae.sae_id, "training.yaml can be read", "yes", str(error))]
-    return [
-        Difference(sae.sae_id, f"{name} in training.yaml", *said) for name, said in unlike.items()
-    ]
