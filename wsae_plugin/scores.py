@@ -106,10 +106,15 @@ class ScoreFile(BaseModel):
 
     def write(self, folder: Path, name: str) -> dict[str, Any]:
         """Write it into an SAE's folder, and return what stands there."""
-        file, document = folder / FOLDER / f"{name}.json", self.model_dump()
+        file, document = file_of(folder, name), self.model_dump()
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(file, document)
         return document
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """Where the scores of one evaluation stand in an SAE's folder."""
+    return folder / FOLDER / f"{name}.json"
 
 
 def read_scores(folder: Path, run: str | None = None) -> dict[str, ScoreFile]:

@@ -8,8 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from wsae_plugin.cli.card import card, not_measured
+from wsae_plugin.cli.card import card
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.hub.remeasure import not_measured
 
 app = typer.Typer(context_settings={"terminal_width": 100, "max_content_width": 100})
 app.command()(card)

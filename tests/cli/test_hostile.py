@@ -21,9 +21,9 @@ from tests.cli.test_faults import Ended, wsae
 from tests.hostile import ATTACKS, LINKS, SECRET, World
 from tests.hub.conftest import hub  # noqa: F401 - a fixture
 from tests.hub.server import FakeHub
-from wsae_plugin.cli.card import render
 from wsae_plugin.cli.main import app
 from wsae_plugin.hub.bundle import make_bundle
+from wsae_plugin.hub.card import CardOptions, make_card
 from wsae_plugin.hub.records import read_records
 
 pytestmark = [
@@ -155,8 +155,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> World:
 def publish(run: Path, folder: Path) -> None:
     """What `wsae push` would upload."""
     records = read_records([run])
-    options = {"repo": None, "author": "me", "license": "mit", "language": "code"}
-    card, figures = render([run], records, None, options, None)
+    card, figures = make_card([run], records, CardOptions(author="me", language="code"))
     for name, content in make_bundle(records, card, figures).files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         data = content if isinstance(content, bytes) else content.read_bytes()

@@ -9,7 +9,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from wsae_plugin.cli import push as module
 from wsae_plugin.cli.push import push
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.bundle import Bundle
@@ -66,10 +65,6 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_of_many_saes_the_folders_are_listed() -> None:
     files = {"README.md": b"ab", "a/cfg.json": b"123", "a/eval.json": b"4", "b/cfg.json": b"5"}
-    rows = module._rows  # pyright: ignore[reportPrivateUsage]
-    assert rows(Bundle(files, {}), 2) == [(name, len(text)) for name, text in files.items()]
-    assert rows(Bundle(files, {}), 100) == [
-        ("README.md", 2),
-        ("a/ (2 files)", 4),
-        ("b/ (1 files)", 1),
-    ]
+    bundle = Bundle(files, {})
+    assert bundle.listed(2) == {name: len(text) for name, text in files.items()}
+    assert bundle.listed(1) == {"README.md": 2, "a/ (2 files)": 4, "b/ (1 files)": 1}

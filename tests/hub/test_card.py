@@ -20,7 +20,8 @@ from tests.hub.conftest import Wsae
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.markdown import code, plain, table
 from wsae_plugin.hub.marker import is_untouched, sign
-from wsae_plugin.hub.safe_paths import path_inside
+from wsae_plugin.hub.names import path_inside
+from wsae_plugin.report.text import number
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
 
@@ -68,8 +69,9 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
     assert front_matter["base_model"] == "bundled/python-neox"
     assert {"license", "datasets", "language", "tags"} <= set(front_matter)
     scores = json.loads((runs[1] / "scores/held_out.json").read_text())["scores"]
-    (measured,) = [s["value"] for s in scores if s["metric"] == "explained_variance"]
-    assert f"{measured:.4f}" in text
+    (measured,) = [s for s in scores if s["metric"] == "explained_variance"]
+    value, spread = (number(measured[name], measured["spread"]) for name in ("value", "spread"))
+    assert f"| `weighted` | {value} ± {spread} |" in text
     assert "SAE.from_pretrained('me/my-saes', 'weighted')" in text
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert "<script>" not in html
@@ -86,17 +88,17 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("file", "field"),
+    ("file", "field", "said"),
     [
-        ("scores/held_out.json", "held_out"),
-        ("scores/held_out.json", "scores"),
-        ("run.json", "versions"),
-        ("sae/cfg.json", "d_sae"),
-        ("sae/cfg.json", "metadata"),
+        ("scores/held_out.json", "held_out", "missing"),
+        ("scores/held_out.json", "scores", "Field required; run `wsae eval` again"),
+        ("run.json", "versions", "missing"),
+        ("sae/cfg.json", "d_sae", "missing"),
+        ("sae/cfg.json", "metadata", "missing"),
     ],
 )
 def test_a_missing_field_is_named(
-    wsae: Wsae, runs: list[Path], tmp_path: Path, file: str, field: str
+    wsae: Wsae, runs: list[Path], tmp_path: Path, file: str, field: str, said: str
 ) -> None:
     path = runs[1] / file
     document = json.loads(path.read_text())
@@ -105,7 +107,7 @@ def test_a_missing_field_is_named(
     output = tmp_path / "card.md"
     exit_code, printed = wsae("card", *runs, "--output", output)
     assert exit_code == 2
-    assert f"{field}: missing" in printed
+    assert f"{path}: {field}: {said}" in printed
     assert not output.exists()
 
 

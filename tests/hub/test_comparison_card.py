@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -15,11 +16,13 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from tests.hub.conftest import Wsae
+from wsae_plugin.hub.comparison import inputs_of
 from wsae_plugin.hub.records import SAERecord, read_records
-from wsae_plugin.hub.variants import is_worth_grouping, level, variants_of
+from wsae_plugin.report.text import difference_text, level_text
 from wsae_plugin.saebench.records import Record, write_scores
 from wsae_plugin.saebench.request import Request
 from wsae_plugin.scores import Score
+from wsae_plugin.statistics import resolution_of, t_interval
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:All samples in the training dataset"),
@@ -39,7 +42,7 @@ def row(card: str, first: str) -> list[str]:
 
 
 def metric(record: SAERecord, name: str) -> float:
-    value = record.scores[name].value
+    value = record.values[name]
     assert value is not None
     return value
 
@@ -79,9 +82,12 @@ def test_means_are_taken_within_seeds_first(card: str, comparison: Path) -> None
         for seed, of in enumerate(of_seed)
     ]
     cells = row(folded(card), "WSAE, α\xa0\\=\xa01, literal Γ")
-    shown, shown_difference = (cell.replace("\N{MINUS SIGN}", "-") for cell in cells[1:3])
-    assert shown == f"{fmean(of_seed):.4f}\xa0±\xa0{stdev(of_seed):.4f}"
-    assert shown_difference == f"{fmean(difference):+.4f}\xa0±\xa0{stdev(difference):.4f}"
+    level, outcome, shown, *_ = cells[1].split("<br>")
+    assert level == level_text({"mean": fmean(of_seed), "sd": stdev(of_seed)})
+    assert outcome == "· no clear difference"
+    values = [metric(record, name) for record in records]
+    interval = t_interval(difference, resolution_of(values))
+    assert shown == difference_text(asdict(interval))
 
 
 def test_the_whitened_control_is_no_baseline(comparison: Path) -> None:
@@ -90,21 +96,27 @@ def test_the_whitened_control_is_no_baseline(comparison: Path) -> None:
     # And not when its runs are given one by one, without the manifest.
     alone = read_records(sorted((comparison / "runs").iterdir()))
     assert {r.run.run.split("-")[4] for r in alone if r.is_ordinary} == {"sae"}
-    assert len(variants_of(alone)) == 4
+    inputs = inputs_of([r.run.path for r in alone], alone)
+    assert len(inputs.manifest["arms"]) == 4
+    planned = inputs_of([comparison], records)
+    assert {(r.run, r.role == "baseline") for r in inputs.runs} == {
+        (r.run, r.role == "baseline") for r in planned.runs
+    }
+    pairs = {run.run: run.pair for run in inputs.runs}
+    assert pairs["layer-2-k-8-literal-seed-1"] == "layer-2-k-8-sae-seed-1"
 
 
 def test_hooks_have_a_table_of_their_own(card: str, comparison: Path) -> None:
     records = read_records([comparison])
+    hook = "blocks.2.hook_resid_post"
     of_hook = [
-        fmean(
-            metric(r, "explained_variance")
-            for r in records
-            if r.run.hook_name == "blocks.2.hook_resid_post" and r.run.arm == arm
-        )
-        for arm in ("sae", "literal", "constant", "whitened")
+        [metric(r, "explained_variance") for r in records if (r.run.arm, r.run.hook_name) == place]
+        for place in ((arm, hook) for arm in ("sae", "literal", "constant", "whitened"))
     ]
     by_hook = folded(card).split("**Explained variance, hook by hook**")[1].split("**")[0]
-    assert row(by_hook, "`blocks.2.hook_resid_post`")[1:] == [f"{value:.4f}" for value in of_hook]
+    assert row(by_hook, f"`{hook}`")[1:] == [
+        level_text({"mean": fmean(values), "sd": stdev(values)}) for values in of_hook
+    ]
 
 
 def test_the_verdict_is_that_of_the_report(wsae: Wsae, card: str, comparison: Path) -> None:
@@ -151,12 +163,12 @@ def test_twelve_layers(wsae: Wsae, runs: list[Path], tmp_path: Path) -> None:
     text = folded(card)
     assert "24 SAEs of 12 hooks" in text
     assert "`layer-*-wsae`" in text
-    by_hook = text.split("**CE recovered, hook by hook**")[1].split("\n\n- ")[0]
+    by_hook = text.split("**Cross\\-entropy recovered, hook by hook**")[1].split("\n\n- ")[0]
     layers = [int(n) for n in re.findall(r"\| `blocks\.(\d+)\.hook_resid_post` \|", by_hook)]
     assert layers == list(range(12)), "in the order of the layers, not of the alphabet"
     assert card.count("![Γ at") == 12
     assert text.count("![Γ at") == 4, "the others are folded away"
-    assert len(text) < 12_000
+    assert len(text) < 14_000
 
 
 def _metric(name: str, value: float, **changes: Any) -> Score:
@@ -223,24 +235,37 @@ def test_saebench_with_chance_noise_and_caveats(
         for score in json.loads((comparison / "saebench" / "scores.json").read_text())["scores"]
         if score["metric"] == "sae_top_1_test_accuracy"
     }
-    ordinary = fmean(value for name, value in values.items() if "-sae-" in name)
-    assert row(text, "SAE, α\xa0\\=\xa00")[1].startswith(f"{ordinary:.4g}\xa0±")
+    ordinary = [
+        fmean(value for name, value in values.items() if f"-sae-seed-{seed}" in name)
+        for seed in (0, 1)
+    ]
+    shown = level_text({"mean": fmean(ordinary), "sd": stdev(ordinary)})
+    assert row(text, "SAE, α\xa0\\=\xa00")[1] == shown
     assert "constant" not in text, "what was not measured has no row"
     assert "a detail" not in section
     assert "not with published results" in text
     assert "SAEBench sparse probing): Test score of a linear probe" in text, "as the report says it"
     assert "Of 1 SAEs\\: read from x.pt" in text
-    assert "`core`: failed\\: OSError\\: missing.bin" in section
-    assert "`ravel`: SAEBench" in section and "RAVEL fails with transformers 5" in section
+    missing = card.split("<summary>What has not been measured</summary>")[1].split("</details>")[0]
+    assert "saebench/core\\: failed\\: OSError\\: missing.bin" in missing
+    assert "saebench/ravel\\: cannot be run" in missing
     assert f"`{names[0]}`" in section
     assert f"`{names[0]}`" not in text
 
 
-def test_levels_by_hand(comparison: Path) -> None:
-    records = read_records([comparison])[:4]
-    values = iter([1.0, 3.0, 5.0, 7.0])
-    found = level(records, lambda _: next(values))
-    assert found is not None
-    assert (found.mean, found.sd) == (4.0, None), "all are of one seed"
-    assert level(records, lambda _: None) is None
-    assert not is_worth_grouping(records)
+def test_runs_with_nothing_beside_them(wsae: Wsae, runs: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "card" / "README.md"
+    assert wsae("card", runs[1], "--output", output)[0] == 0
+    text = output.read_text()
+    assert "No ordinary SAE at matched L0 stands beside `weighted`" in text
+    assert "## What weighting did" not in text
+    assert wsae("card", runs[1], "--baseline", runs[0], "--output", output)[0] == 0
+    text = output.read_text()
+    assert "No ordinary SAE" not in text
+    assert "## What weighting did" in text
+    assert "is not matched in sparsity" in text
+    assert "| `ordinary` |" not in text, "it is shown beside, and is not published"
+    assert "| topk, Γ\xa0\\=\xa0I |" in text
+    # Whatever it is, it is what the other is compared with, and with nothing itself.
+    assert wsae("card", *runs, "--baseline", runs[1], "--output", output)[0] == 0
+    assert "No ordinary SAE at matched L0 stands beside `weighted`" in output.read_text()

@@ -10,26 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wsae_plugin.cli._shared import JSON, print_json, print_plain
-from wsae_plugin.cli.card import not_measured
 from wsae_plugin.cli.trust import loads_models
-
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Download a publication of `wsae push` again, into a fresh cache, and compare.",
-        "Every file is compared with the sha256 in the root config.json, every SAE is loaded as "
-        "plain SAELens does, and, where the language model is at hand, its explained variance and "
-        "L0 are measured again and compared with its record. What could not be measured, and why, "
-        "is said. A folder on this machine is compared in the same way. An SAE whose training.yaml "
-        "says otherwise than its cfg.json, of the model for one, is not measured.",
-        "\b\n  wsae verify me/my-saes\n  wsae verify me/my-saes --revision v1 --json\n"
-        "  wsae verify downloaded/ --dataset my-held-out.jsonl",
-        "Where the SAEs were measured on a text of one's own, the publication has its name and no "
-        "more: --dataset says where it is.",
-        "Exit codes: 0 all is as recorded, 1 something differs (a table says what) or the Hub "
-        "refused, 2 the request is wrong.",
-    )
-)
 
 
 @loads_models
@@ -50,10 +31,30 @@ def verify(
     ] = None,
     as_json: JSON = False,
 ) -> None:
+    """Download a publication of `wsae push` again, into a fresh cache, and compare.
+
+    Every file is compared with the sha256 in the root config.json, every SAE is loaded as plain
+    SAELens does, and, where the language model is at hand, its explained variance and L0 are
+    measured again and compared with its record. What could not be measured, and why, is said. A
+    folder on this machine is compared in the same way. An SAE whose training.yaml says otherwise
+    than its cfg.json, of the model for one, is not measured.
+
+    \b
+      wsae verify me/my-saes
+      wsae verify me/my-saes --revision v1 --json
+      wsae verify downloaded/ --dataset my-held-out.jsonl
+
+    Where the SAEs were measured on a text of one's own, the publication has its name and no more:
+    --dataset says where it is.
+
+    Exit codes: 0 all is as recorded, 1 something differs (a table says what) or the Hub refused, 2
+    the request is wrong.
+    """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from dataclasses import asdict
 
     from wsae_plugin.errors import RunFailedError
+    from wsae_plugin.hub.remeasure import not_measured
     from wsae_plugin.hub.verify import verify as compare
 
     result = compare(source, revision, dataset)
@@ -72,6 +73,3 @@ def verify(
         print_plain(
             f"{source}: {result.files} files and {len(result.measured)} SAEs are as recorded"
         )
-
-
-verify.__doc__ = _HELP

@@ -75,14 +75,9 @@ class ComparedRun:
         return cls(name, path, name, "baseline", hook_name, layer, {}, seed, pair=name)
 
     @property
-    def is_one_of_several(self) -> bool:
-        """Whether it is one of the SAEs of a run, so that its folder is in the run's `saes/`."""
-        return self.path.parent.name == "saes" and not (self.path / "config.yaml").is_file()
-
-    @property
     def sae(self) -> Path:
-        """The exported SAE, which plain SAELens loads."""
-        return self.path if self.is_one_of_several else self.path / "sae"
+        """The exported SAE, which plain SAELens loads: of one of several, its folder itself."""
+        return self.path if (self.path / "cfg.json").is_file() else self.path / "sae"
 
 
 @dataclass(frozen=True)
@@ -190,6 +185,16 @@ def runs_of(paths: Sequence[Path], of_any_kind: bool = False) -> list[ComparedRu
             raise BadInputError(
                 f"{run.path}: holds no trained SAE: {run.sae / 'cfg.json'} is not there"
             )
+    refuse_repeated_runs(runs)
+    return runs
+
+
+def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
+    """Refuse runs of one name, whose results would overwrite each other.
+
+    Raises:
+        BadInputError: The message names them and their folders.
+    """
     for name, count in Counter(run.run for run in runs).items():
         if count > 1:
             where = ", ".join(str(run.path) for run in runs if run.run == name)
@@ -197,7 +202,6 @@ def runs_of(paths: Sequence[Path], of_any_kind: bool = False) -> list[ComparedRu
                 f"{name}: {count} runs have this name ({where}); results are filed by name, so "
                 "rename a folder or give fewer"
             )
-    return runs
 
 
 def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:

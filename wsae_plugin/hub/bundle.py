@@ -18,14 +18,17 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import sha256_of
 from wsae_plugin.gamma import shuffled
 from wsae_plugin.gamma.proxies import SHUFFLED
-from wsae_plugin.hub.agreement import disagreements
-from wsae_plugin.hub.card import base_model
-from wsae_plugin.hub.exported import load_exported
-from wsae_plugin.hub.records import EVAL_FILENAME, SAERecord
-from wsae_plugin.hub.remeasure import TOLERANCES, needs_local_text, remeasure, why_not_at_hand
+from wsae_plugin.hub.card import MOST_ROWS, CardOptions, make_card
+from wsae_plugin.hub.exported import check_exported
+from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
+from wsae_plugin.hub.remeasure import (
+    TOLERANCES,
+    compare,
+    needs_local_text,
+)
 from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.messages import refusals_as_bad_input
-from wsae_plugin.scores import read_scores
+from wsae_plugin.scores import file_of
 from wsae_plugin.yaml_file import to_yaml
 
 ROOT_CONFIG = "config.json"
@@ -51,14 +54,42 @@ class Bundle:
     unchecked: Mapping[str, str]
 
     @property
-    def card(self) -> str:
-        content = self.files[CARD]
-        return content.decode() if isinstance(content, bytes) else content.read_text("utf-8")
+    def saes(self) -> list[str]:
+        """The names of the SAEs."""
+        ending = "/cfg.json"
+        return [name.removesuffix(ending) for name in self.files if name.endswith(ending)]
 
-    def size(self, name: str) -> int:
-        """In bytes."""
-        content = self.files[name]
-        return len(content) if isinstance(content, bytes) else content.stat().st_size
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Path → bytes."""
+        return {
+            name: len(content) if isinstance(content, bytes) else content.stat().st_size
+            for name, content in self.files.items()
+        }
+
+    def listed(self, most_saes: int = MOST_ROWS) -> dict[str, int]:
+        """Every file and its bytes; of more SAEs than `most_saes`, their folders."""
+        if len(self.saes) <= most_saes:
+            return self.sizes
+        folders: dict[str, list[int]] = {}
+        for name, size in self.sizes.items():
+            folder, _, rest = name.partition("/")
+            folders.setdefault(f"{folder}/" if rest else folder, []).append(size)
+        return {
+            f"{name} ({len(sizes)} files)" if name.endswith("/") else name: sum(sizes)
+            for name, sizes in folders.items()
+        }
+
+
+def bundle_of(paths: Sequence[Path], options: CardOptions) -> Bundle:
+    """Check the SAEs in comparison folders and run folders, and lay out their repository.
+
+    Raises:
+        BadInputError: See `read_records`, `make_card`, `check_records` and `make_bundle`.
+    """
+    records = read_records(paths)
+    card, figures = make_card(paths, records, options)
+    return make_bundle(records, card, figures, check_records(records))
 
 
 def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
@@ -72,29 +103,22 @@ def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
             in its scores/held_out.json.
     """
     for record in records:
-        load_exported(record.run.sae)
-        for name, said in disagreements(record.cfg, record.run.path / "config.yaml").items():
-            raise BadInputError(
-                f"{record.run.path}: {name} is {said[0]} in sae/cfg.json and {said[1]} in "
-                "config.yaml: they are not of one run"
-            )
-    reasons = {r.sae_id: why_not_at_hand(r.cfg, r.evaluation) for r in records}
-    differences = remeasure({r.sae_id: r.run.path for r in records if reasons[r.sae_id] is None})
+        check_exported(record)
+    differences, reasons = compare(records)
     if differences:
         shown = "; ".join(
             f"{d.sae_id}: {d.what} is {d.found}, recorded {d.recorded}" for d in differences
         )
         raise BadInputError(
-            f"{EVAL_FILENAME} is not of these weights: {shown}; run `wsae eval` again"
+            f"{shown}: they are not of one run; run `wsae eval` again if the SAE was trained again"
         )
-    return {sae_id: reason for sae_id, reason in reasons.items() if reason is not None}
+    return reasons
 
 
 def make_bundle(
     records: Sequence[SAERecord],
     card: str,
     figures: Mapping[str, bytes],
-    saebench: Mapping[str, Any] | None = None,
     unchecked: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Lay out the repository.
@@ -103,7 +127,6 @@ def make_bundle(
         records: The SAEs, checked.
         card: README.md.
         figures: Path in the repository → PNG.
-        saebench: The scores of these SAEs, if there are any.
         unchecked: From `check_records`.
 
     Raises:
@@ -117,13 +140,10 @@ def make_bundle(
         saes[record.sae_id] = _summary(record) | {
             "sha256": {name: sha256_of(content) for name, content in own.items()}
         }
-    if saebench:
-        files["saebench/scores.json"] = _json(saebench)
-    first = records[0]
     root = {
         "library_name": "saelens",
         "wsae_publication": VERSION,
-        "base_model": base_model(first.model_name, first.metadata.get("model_class_name", "")),
+        "base_model": records[0].base_model,
         "saes": saes,
         "sha256": {name: sha256_of(content) for name, content in files.items() if name in figures},
     }
@@ -132,22 +152,6 @@ def make_bundle(
     for name, content in files.items():
         refuse_credentials(_said_in(name, content), name)
     return Bundle(files, unchecked or {})
-
-
-def saebench_of(records: Sequence[SAERecord]) -> dict[str, Any] | None:
-    """The scores of these SAEs' scores/saebench.json together, without any path of this machine.
-
-    Raises:
-        BadInputError: A file is broken.
-    """
-    merged: dict[str, Any] = {"bench": 1, "evals": {}, "refused": {}, "versions": {}, "scores": []}
-    for record in records:
-        found = read_scores(record.run.path).get("saebench")
-        if found is not None:
-            merged["scores"] += [{"run": record.sae_id, **dict(score)} for score in found.scores]
-            for field in ("evals", "refused", "versions"):
-                merged[field] |= getattr(found, field)
-    return without_local_paths(merged) if merged["scores"] else None
 
 
 def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
@@ -165,8 +169,12 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
                 }
             )
         ),
-        EVAL_FILENAME: _json(_public_evaluation(record)),
     }
+    for name, scores in record.scores.items():
+        document = without_local_paths(scores.model_dump())
+        if name == HELD_OUT and needs_local_text(record):
+            document["held_out"]["dataset_is_local"] = True
+        files[str(file_of(Path(), name))] = _json(document)
     if _reads_file(record):
         files[_PROXY] = save({"proxy": _proxy_read(record)})
     if (folder / _METRICS).is_file():
@@ -199,13 +207,6 @@ def _public_config(record: SAERecord) -> dict[str, Any]:
     return without_local_paths(config)
 
 
-def _public_evaluation(record: SAERecord) -> dict[str, Any]:
-    evaluation = without_local_paths(record.evaluation)
-    if needs_local_text(record.evaluation):
-        evaluation["held_out"]["dataset_is_local"] = True
-    return evaluation
-
-
 def _summary(record: SAERecord) -> dict[str, Any]:
     return {
         "hook_name": record.run.hook_name,
@@ -215,7 +216,7 @@ def _summary(record: SAERecord) -> dict[str, Any]:
         "d_sae": record.cfg["d_sae"],
         "alpha": record.alpha,
         "gamma_proxy": record.proxy,
-        "metrics": {metric: record.scores[metric].value for metric in TOLERANCES},
+        "metrics": {metric: record.values[metric] for metric in TOLERANCES},
     }
 
 

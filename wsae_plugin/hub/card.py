@@ -1,45 +1,45 @@
-"""The model card, rendered from what the runs say of themselves."""
+"""The model card: what the runs, and the report of them, say, in the words of a template."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import transformer_lens.loading_from_pretrained as transformer_lens_names
 from huggingface_hub import ModelCardData
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 import wsae_plugin
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.hub.card_tables import (
-    few,
-    gamma_table,
-    procedure,
-    sae_table,
-    score_table,
-    unmatched,
-)
-from wsae_plugin.hub.markdown import bibtex, code, plain
-from wsae_plugin.hub.marker import sign
-from wsae_plugin.hub.records import SAERecord
-from wsae_plugin.hub.saebench_section import SAEBenchSection
-from wsae_plugin.hub.variant_tables import (
-    controls_legend,
-    gamma_hook_table,
-    hook_tables,
-    variant_score_table,
-    variant_table,
-)
-from wsae_plugin.hub.variants import hooks_of, is_worth_grouping, variants_of
-from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
+from wsae_plugin.files import write_text_atomic
+from wsae_plugin.hub import tables
+from wsae_plugin.hub.comparison import inputs_of
+from wsae_plugin.hub.gamma import gamma_figures, gamma_table, gammas_by_hook, gammas_of
+from wsae_plugin.hub.markdown import bibtex, code, few, plain
+from wsae_plugin.hub.marker import is_untouched, sign
+from wsae_plugin.hub.names import check_repo_name
+from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
+from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, without_local_paths
+from wsae_plugin.report.inputs import Frame, Inputs
+from wsae_plugin.report.summary import summarize
+from wsae_plugin.report.text import Report, how_intervals_are_made
 
 FIGURES = "figures"
-_MOST_FIGURES = 4
-"""More than these are folded away."""
+MOST_ROWS = 12
+"""A table of more SAEs than this is not read row by row."""
+_BY_HOOK = ("explained_variance", "ce_loss_recovered")
+"""What is also shown hook by hook, of held-out text."""
+_CONTROLS = {
+    "shuffled": "*shuffled*: the weights of the arm it controls for, on the wrong dimensions",
+    "opposite": "*opposite*: weighted the other way, with −α",
+    "constant": "*constant*: one weight for all dimensions, as large as those of its arm",
+    "whitening": "*whitened*: trained on whitened activations; the whitening is folded into the "
+    "weights, so it loads like the others",
+}
 
 
 @dataclass(frozen=True)
@@ -51,102 +51,99 @@ class CardOptions:
         author: Of the SAEs; None for the owner of the repository.
         license: Of the weights, a licence id of the Hub.
         language: Of the text, ISO 639 or `code`.
-        baseline: What the weighted SAEs are compared with where no comparison says so.
-        report: What `wsae report` says of the comparison, if the SAEs are one.
+        baseline: The run of the ordinary SAE for weighted ones that have none beside them.
     """
 
     repo: str | None = None
     author: str | None = None
     license: str = "mit"
     language: str = "en"
-    baseline: SAERecord | None = None
-    report: Mapping[str, Any] | None = None
+    baseline: Path | None = None
 
 
-def render_card(
-    records: Sequence[SAERecord],
-    options: CardOptions,
-    gammas: dict[str, dict[str, Any]],
-    saebench: SAEBenchSection | None = None,
-) -> str:
-    """The whole README.md.
+def write_card(paths: Sequence[Path], output: Path, options: CardOptions) -> list[Path]:
+    """Write the card of the SAEs in comparison folders and run folders, and its figures.
 
-    Args:
-        records: The SAEs.
-        options: What the runs do not know.
-        gammas: From `gamma_summaries`; each hook has a figure at `figure_path`.
-        saebench: What it says of SAEBench, if that was run.
+    Returns:
+        The files, the card first.
 
     Raises:
-        BadInputError: The model or the data set is a folder of this machine, or the SAEs do not
-            share one model.
+        BadInputError: `output` is a folder, or was written or edited by hand; or see `make_card`.
+    """
+    if output.is_dir():
+        raise BadInputError(f"--output {output}: is a folder; give a file, such as README.md")
+    if output.exists() and not is_untouched(output.read_text(encoding="utf-8", errors="replace")):
+        raise BadInputError(f"--output {output}: was written or edited by hand; name another file")
+    if options.repo is not None:
+        check_repo_name(options.repo)
+    text, figures = make_card(paths, read_records(paths), options)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for name, png in figures.items():
+        (output.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (output.parent / name).write_bytes(png)
+    write_text_atomic(output, text)
+    return [output, *(output.parent / name for name in figures)]
+
+
+def make_card(
+    paths: Sequence[Path], records: Sequence[SAERecord], options: CardOptions
+) -> tuple[str, dict[str, bytes]]:
+    """README.md, and its figures: path beside it → PNG.
+
+    Args:
+        paths: Comparison folders and run folders.
+        records: The SAEs in them.
+        options: What they do not know.
+
+    Raises:
+        BadInputError: The model or the data set is a folder of this machine, the SAEs do not share
+            one model, the baseline's run is broken, or what the weights say is.
     """
     model, dataset = _the_one("model_name", records), _the_one("dataset_path", records)
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    environment.filters |= {
-        "code": code,
-        "plain": plain,
-        "bibtex": bibtex,
-        "repr": repr,
-        "url": quote,
-    }
-    template = environment.from_string(
-        files("wsae_plugin.hub").joinpath("card.md.j2").read_text(encoding="utf-8")
-    )
-    class_name = records[0].metadata.get("model_class_name", "")
+    baseline = None if options.baseline is None else read_records([options.baseline])[0]
+    inputs = inputs_of(paths, records, baseline)
+    report: Report = without_local_paths(summarize(inputs))
+    gammas = gammas_of(records)
+    drawn = gamma_figures(model, gammas) if len(gammas) else {}
+    first = records[0]
     front_matter = ModelCardData(
         library_name="saelens",
         license=options.license,
-        base_model=base_model(model, class_name),
+        base_model=first.base_model,
         datasets=[dataset],
         language=options.language.split(","),
         tags=["sparse-autoencoder", "saelens", "weighted-sae", "mechanistic-interpretability"],
     )
     weighted = [record for record in records if record.proxy is not None]
-    variants = variants_of(records)
-    grouped = is_worth_grouping(records)
-    hooks = hooks_of(records)
-    body = template.render(
+    class_name = first.metadata.get("model_class_name")
+    body = _template().render(
         records=records,
         # What a reader came for: a weighted SAE that is no control, if there is one.
-        first=next((r for r in weighted if r.run.role != "control"), records[0]),
+        first=next((r for r in weighted if r.run.role != "control"), first),
         options=options,
         author=options.author or (options.repo.split("/")[0] if options.repo else None),
         model=model,
-        base_model=base_model(model, class_name),
+        base_model=first.base_model,
         dataset=dataset,
         text=_held_out_text(records),
+        held_out=first.held_out,
         is_bundled=model == BUNDLED_MODEL_NAME,
         has_model_snippet=class_name == "HookedTransformer" and model != BUNDLED_MODEL_NAME,
         weighted=weighted,
-        grouped=grouped,
-        variants=variants,
-        has_patterns=grouped and any("*" in variant.pattern for variant in variants),
-        hooks=code(hooks[0]) if len(hooks) == 1 else f"{len(hooks)} hooks",
-        n_hooks=len(hooks),
-        n_seeds=len({record.run.seed for record in records}),
-        controls=controls_legend(records),
-        sae_table=sae_table(records),
-        variant_table=variant_table(variants),
-        score_table=score_table(records, options.baseline),
-        variant_score_table=variant_score_table(variants, records, options.baseline),
-        hook_tables=hook_tables(variants, records),
-        unmatched=few([code(r.sae_id) for r in unmatched(records, options.baseline)]),
-        gamma_table=gamma_table(gammas) if gammas else "",
-        gamma_hook_table=gamma_hook_table(records, gammas),
-        figures={hook: figure_path(hook) for hook in gammas},
-        most_figures=_MOST_FIGURES,
-        procedure=procedure(records),
-        saebench=saebench,
-        verdict=options.report["verdict"] if options.report else [],
-        missing=_missing(options.report) if options.report else [],
-        held_out=records[0].evaluation["held_out"],
+        is_many=len(records) > MOST_ROWS,
+        controls=list(dict.fromkeys(_CONTROLS[kind] for r in records if (kind := r.control))),
+        report=report,
+        bench=_bench(report),
+        missing=_missing(report),
+        unmatched=few([code(name) for name in _unmatched(records, inputs, report)]),
+        how_intervals_are_made=how_intervals_are_made(report),
+        figures={hook: figure_path(hook) for hook in drawn},
         version=wsae_plugin.__version__,
-        year=records[0].record["ended"][:4],
+        year=first.record["ended"][:4],
+        **_tables(records, inputs, report, gammas),
     )
-    return sign(f"---\n{front_matter.to_yaml()}\n---\n\n{body}")
+    text = sign(f"---\n{front_matter.to_yaml()}\n---\n\n{body}")
+    return text, {figure_path(hook): png for hook, png in drawn.items()}
 
 
 def figure_path(hook_name: str) -> str:
@@ -155,18 +152,70 @@ def figure_path(hook_name: str) -> str:
     return f"{FIGURES}/gamma_spectrum_{name}.png"
 
 
-def base_model(model_name: str, class_name: str) -> str:
-    """The model's name on the Hub: TransformerLens has short names of its own."""
-    if class_name == "HookedTransformer":
-        return transformer_lens_names.make_model_alias_map().get(model_name.lower(), model_name)
-    return model_name
+def _template() -> Template:
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    filters = {"code": code, "plain": plain, "bibtex": bibtex, "repr": repr, "url": quote}
+    environment.filters |= filters
+    return environment.from_string(
+        files("wsae_plugin.hub").joinpath("card.md.j2").read_text(encoding="utf-8")
+    )
+
+
+def _tables(
+    records: Sequence[SAERecord], inputs: Inputs, report: Report, gammas: Frame
+) -> dict[str, Any]:
+    """Every table and legend, by its name in the template."""
+    scores = inputs.table.astype({"value": float})
+    held_out, others = (tables.metrics_of(report, is_held_out) for is_held_out in (True, False))
+    layers = {record.run.hook_name: record.run.layer for record in records}
+    hooks = sorted(layers, key=lambda hook: (layers[hook] is None, layers[hook], hook))
+    labels = {
+        arm["name"]: arm["label"] + (" (control)" if arm["role"] == "control" else "")
+        for arm in report["arms"]
+    }
+    label_of = {run.run: labels[run.arm] for run in inputs.runs}
+    arms: dict[str, list[SAERecord]] = {}
+    for record in records:
+        arms.setdefault(label_of[record.sae_id], []).append(record)
+    patterns = {label: tables.pattern_of(saes) for label, saes in arms.items()}
+    facts = tables.facts_of(records)
+    names = [record.sae_id for record in records]
+    return {
+        "arms": arms,
+        "hooks": hooks,
+        "sae_table": tables.sae_table(facts),
+        "arm_table": tables.arm_table(facts, label_of, patterns),
+        "procedure": tables.common_table(facts),
+        "held_out_saes": tables.sae_scores(held_out, names),
+        "held_out_arms": tables.arm_scores(report, scores, held_out, labels),
+        "held_out_legend": [tables.legend(metric, scores) for metric in held_out],
+        "bench_saes": tables.sae_scores(others, names),
+        "bench_arms": tables.arm_scores(report, scores, others, labels),
+        "bench_legend": [tables.legend(metric, scores) for metric in others],
+        "scores_by_hook": [
+            tables.hook_table(metric, scores, hooks, labels)
+            for metric in held_out
+            if metric["metric"] in _BY_HOOK
+        ],
+        "gamma_table": gamma_table(gammas),
+        "gammas_by_hook": gammas_by_hook(gammas, label_of, hooks) if len(gammas) else "",
+    }
+
+
+def _unmatched(records: Sequence[SAERecord], inputs: Inputs, report: Report) -> list[str]:
+    """The SAEs that stand beside no ordinary one, though they are none."""
+    refused = {entry["run"] for entry in report["refused_pairs"]}
+    paired = {run.run for run in inputs.runs if run.role != "baseline"} - refused
+    return [r.sae_id for r in records if not r.is_ordinary and r.sae_id not in paired]
 
 
 def _held_out_text(records: Sequence[SAERecord]) -> str:
     """Which text the scores are of; of a file of this machine only what it is called."""
     shown: dict[str, None] = {}
     for record in records:
-        recorded = str(record.evaluation["held_out"].get("dataset", "not recorded"))
+        recorded = str(record.held_out.get("dataset", "not recorded"))
         name, split = dataset_and_split(recorded)
         suffix = "" if split is None else f", split {plain(split)}"
         if is_local(name):
@@ -178,11 +227,28 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
     return "; ".join(shown)
 
 
-def _missing(report: Mapping[str, Any]) -> list[str]:
+def _bench(report: Report) -> Report | None:
+    """How SAEBench was run; None if it was not."""
+    if not any(metric["eval"] != HELD_OUT for metric in report["metrics"]):
+        return None
+    bench = report["bench"] or {"evals": {}, "versions": {}}
+    profiles = {str(entry["profile"]) for entry in bench["evals"].values() if "profile" in entry}
+    return {"version": bench["versions"].get("sae-bench"), "profiles": sorted(profiles)}
+
+
+def _missing(report: Report) -> list[str]:
     """What was not measured, and pairs that were refused; a line a reason."""
+    refused = (report["bench"] or {}).get("refused", {})
+    unmeasured = [metric for metric in report["metrics"] if metric["headline"]]
+    entries = [
+        *((entry["what"], entry["reason"]) for entry in report["missing"]),
+        *((entry["run"], entry["reason"]) for entry in report["refused_pairs"]),
+        *((f"saebench/{name}", reason) for name, reason in refused.items()),
+        *((m["label"], "; ".join(m["notes"])) for m in unmeasured if not m["values"]),
+    ]
     reasons: dict[str, list[str]] = {}
-    for entry in (*report["missing"], *report["refused_pairs"]):
-        reasons.setdefault(entry["reason"], []).append(entry.get("what") or entry["run"])
+    for what, reason in entries:
+        reasons.setdefault(reason, []).append(what)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 

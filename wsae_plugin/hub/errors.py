@@ -15,8 +15,16 @@ from huggingface_hub.errors import (
 
 from wsae_plugin.credentials import redacted
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.messages import one_line
 
-_CONFLICT = (409, 412)
+_REFUSED = (
+    "there is no such repository for your token, or the token is wrong or may not do this; check "
+    "the name, `hf auth whoami`, and that the token has write permission"
+)
+_COMMITTED = (
+    "somebody else committed to the repository meanwhile; nothing was changed: look at their "
+    "commit, then run this again"
+)
 _HTTP_LOGGERS = ("httpx", "httpx2", "huggingface_hub")
 
 
@@ -51,24 +59,15 @@ def _reason(error: BaseException) -> str:
     # Older clients raise this without a response where they had no connection.
     response = getattr(error, "response", None)
     if isinstance(error, HfHubHTTPError) and response is not None:
-        status = response.status_code
-        if status in _CONFLICT:
-            return (
-                "somebody else committed to the repository meanwhile; nothing was changed: look at "
-                "their commit, then run this again"
-            )
+        status, said = response.status_code, one_line(error.server_message or "no reason given")
+        if status in (409, 412):
+            return _COMMITTED
         if isinstance(error, RevisionNotFoundError):
             return "no such revision; name a branch, tag or commit that is there"
         if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
-            return (
-                f"the Hub refused ({status}): there is no such repository for your token, or the "
-                "token is wrong or may not do this; check the name, `hf auth whoami`, and that the "
-                "token has write permission"
-            )
-        said = error.server_message or "no reason given"
-        return f"the Hub answered {status}: {' '.join(said.split())}"
-    cause = error.__cause__
-    if isinstance(error, RuntimeError) and cause is not None:
-        return f"{' '.join(str(error).split())} ({_reason(cause)})"
-    line = " ".join(str(error).split()) or type(error).__name__
-    return f"{type(error).__name__}: {line[:300]}; nothing was committed, so run it again"
+            return f"the Hub refused ({status}): {_REFUSED}"
+        return f"the Hub answered {status}: {said}"
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        return f"{one_line(error)} ({_reason(error.__cause__)})"
+    line = one_line(error) or type(error).__name__
+    return f"{type(error).__name__}: {line}; nothing was committed, so run it again"

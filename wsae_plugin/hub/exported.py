@@ -1,36 +1,32 @@
-"""Whether a folder is an SAE that plain SAELens loads, and what it is made of."""
+"""Whether a folder is an SAE that plain SAELens loads."""
 
 from __future__ import annotations
 
-import json
-import warnings
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
 import torch
-from sae_lens import SAE
 from sae_lens.registry import get_sae_class
-from safetensors import SafetensorError
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.hub.records import MeasuredSAE
+from wsae_plugin.measures.evaluated_run import load_sae
 
 _TRAINING_FILES = ("trainer_state.pt", "activations_store_state.safetensors")
 
 
-def load_exported(folder: Path) -> SAE[Any]:
+def check_exported(exported: MeasuredSAE) -> None:
     """Load an exported inference SAE as plain SAELens does: JSON and safetensors, no pickle.
 
     Raises:
         BadInputError: It is a training checkpoint, its architecture is not SAELens's own, SAELens
             refuses it, or a weight is not finite.
     """
-    cfg = json.loads((folder / "cfg.json").read_text(encoding="utf-8"))
+    folder, cfg = exported.run.sae, exported.cfg
     way_out = "publish the run's sae/ folder, which SAELens exports at the end"
     for name in _TRAINING_FILES:
         if (folder / name).exists():
             raise BadInputError(f"{folder}: is a training checkpoint ({name} is in it); {way_out}")
-    architecture = cfg.get("architecture")
+    architecture = cfg["architecture"]
     try:
         sae_class, config_class = get_sae_class(architecture)
     except KeyError:
@@ -46,14 +42,6 @@ def load_exported(folder: Path) -> SAE[Any]:
             f"{folder}: cfg.json has {', '.join(unknown)}, which no inference SAE has: a training "
             f"checkpoint; {way_out}"
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
-            sae = SAE.load_from_disk(folder, device="cpu").eval()
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
-        raise BadInputError(f"{folder}: SAELens cannot load this SAE: {cause}") from None
-    for name, parameter in sae.named_parameters():
+    for name, parameter in load_sae(folder).named_parameters():
         if not torch.isfinite(parameter).all():
             raise BadInputError(f"{folder}: {name} holds NaN or infinity")
-    return sae

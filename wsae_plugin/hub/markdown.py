@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from wsae_plugin.report.text import table
 
-__all__ = ["bibtex", "code", "plain", "table", "table_of_differences"]
+__all__ = ["bibtex", "code", "few", "plain", "table"]
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$^=:@-])")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -34,33 +34,10 @@ def code(text: object) -> str:
     return f"{fence}{space}{line}{space}{fence}"
 
 
-def table_of_differences(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
-) -> str:
-    """A table of several rows without the columns that are the same in all; a line says those.
-
-    Args:
-        headings: of the columns; the first always stays.
-        rows: one cell a column.
-        left: how many of the columns, from the first, are aligned to the left.
-    """
-    same = [
-        n > 0 and len(rows) > 1 and len(set(cells)) == 1
-        for n, cells in enumerate(zip(*rows, strict=True))
-    ]
-    if not any(same):
-        return table(headings, rows, left)
-    common = "; ".join(
-        f"{heading} {cell}"
-        for heading, cell, is_same in zip(headings, rows[0], same, strict=True)
-        if is_same
-    )
-
-    def differing(cells: Sequence[str]) -> list[str]:
-        return [cell for cell, is_same in zip(cells, same, strict=True) if not is_same]
-
-    shown = table(differing(headings), list(map(differing, rows)), left - sum(same[:left]))
-    return f"All of them: {common}.\n\n{shown}"
+def few(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _one_line(text: object) -> str:

@@ -9,26 +9,13 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import validate_repo_id
 
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.hub.bundle import CARD, ROOT_CONFIG, Bundle
 from wsae_plugin.hub.errors import hub_errors
+from wsae_plugin.hub.markdown import few
 from wsae_plugin.hub.marker import is_untouched
-
-
-def check_repo_name(repo: str) -> None:
-    """Refuse what is not `user/name`.
-
-    Raises:
-        BadInputError: It is not.
-    """
-    try:
-        validate_repo_id(repo)
-    except ValueError as error:
-        raise BadInputError(f"--repo {repo}: {' '.join(str(error).split())}") from None
-    if repo.count("/") != 1:
-        raise BadInputError(f"--repo {repo}: must be user/name")
+from wsae_plugin.hub.names import check_repo_name
 
 
 def publish(
@@ -38,7 +25,6 @@ def publish(
     private: bool = False,
     revision: str | None = None,
     force: bool = False,
-    message: str = "Upload SAEs",
 ) -> str:
     """Commit the whole bundle, or nothing.
 
@@ -51,7 +37,6 @@ def publish(
         private: Create it private.
         revision: The branch, created if need be; None for main.
         force: Overwrite a card that a person edited, and drop SAEs that are not in the bundle.
-        message: Of the commit.
 
     Returns:
         The commit's hash.
@@ -74,7 +59,7 @@ def publish(
                 *(CommitOperationAdd(name, content) for name, content in bundle.files.items()),
                 *(CommitOperationDelete(name) for name in stale),
             ],
-            commit_message=message,
+            commit_message=f"Upload {few(bundle.saes)}",
             revision=revision,
             parent_commit=head,
         )

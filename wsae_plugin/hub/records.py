@@ -1,62 +1,125 @@
-"""What a run folder says of its SAE, read strictly: a missing field is an error that names it."""
+"""What a folder says of its SAE, read strictly: a missing field is an error that names it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, Comparison, runs_of
+import transformer_lens.loading_from_pretrained as transformer_lens_names
+from pydantic import AfterValidator
+
+from wsae_plugin.compare.arms import Arm, Control
+from wsae_plugin.compare.manifest import (
+    MANIFEST_FILENAME,
+    ComparedRun,
+    Comparison,
+    FileName,
+    runs_of,
+)
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.json_fields import JsonSection, read_json
+from wsae_plugin.messages import naming
+from wsae_plugin.scores import MADE_BY, ScoreFile, file_of, read_scores
+from wsae_plugin.validation import convert, read_json, resolve
 from wsae_plugin.yaml_file import read_yaml
 
-EVAL_FILENAME = "scores/held_out.json"
-REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
+HELD_OUT = "held_out"
+EVAL_FILENAME = str(file_of(Path(), HELD_OUT))
+_REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
 _SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
-
-
 _FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
 """What tells SAEs apart that differ in gamma_normalization alone."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """A measured number.
+def _finished(status: str) -> str:
+    if status != "finished":
+        raise ValueError("only a finished run can be published")
+    return status
 
-    Args:
-        value: None where it could not be measured; `note` says why.
-        spread: half the 95 % interval, None where there is none.
-        note: what is to be said of it.
-    """
 
-    value: float | None
-    spread: float | None
-    note: str
+_Number = Annotated[int | float, "as it stands there: it is shown so"]
 
 
 @dataclass(frozen=True)
-class SAERecord:
-    """One trained and measured SAE.
+class _Details:
+    alpha: _Number = 0
+    gamma_proxy: str | None = None
+    gamma_normalization: str | None = None
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    model_name: str
+    hook_name: str
+    dataset_path: str
+    training_architecture: str
+    training_architecture_details: _Details
+    model_class_name: str | None = None
+
+
+@dataclass(frozen=True)
+class _Cfg:
+    architecture: str
+    d_in: int
+    d_sae: int
+    metadata: _Metadata
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    tokens: int
+    batches: int
+    context_size: int
+    seed: int
+    dataset: str | None = None
+    batch_size_prompts: int | None = None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    held_out: _HeldOut
+    settings: _Settings | None = None
+
+
+@dataclass(frozen=True)
+class _Run:
+    status: Annotated[str, AfterValidator(_finished)]
+    versions: Mapping[str, Any]
+    ended: str
+
+
+@dataclass(frozen=True)
+class _Training:
+    training_tokens: int
+    context_size: int
+    train_batch_size_tokens: int
+    seed: int
+    lr: _Number
+    lr_scheduler_name: str
+    sae: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MeasuredSAE:
+    """One SAE with its scores, in a run folder or in a publication.
 
     Args:
-        run: Its run folder and place in a comparison.
+        run: Its folder, and its place in a comparison.
+        training: The file with the config of its training.
         cfg: SAELens's cfg.json.
-        config: The resolved config of its training.
-        record: run.json.
-        evaluation: scores/held_out.json.
-        scores: metric → score on held-out text.
-        arm: Its arm in manifest.json; None for a run folder of `wsae train`.
+        scores: Name → file of scores, see `read_scores`.
     """
 
     run: ComparedRun
+    training: Path
     cfg: Mapping[str, Any]
-    config: Mapping[str, Any]
-    record: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    scores: Mapping[str, Score]
-    arm: Mapping[str, Any] | None = None
+    scores: Mapping[str, ScoreFile]
 
     @property
     def sae_id(self) -> str:
@@ -74,8 +137,42 @@ class SAERecord:
         return {**self.cfg, **self.metadata["training_architecture_details"]}
 
     @property
-    def model_name(self) -> str:
-        return self.metadata["model_name"]
+    def base_model(self) -> str:
+        """The model's name on the Hub: TransformerLens has short names of its own."""
+        name = self.metadata["model_name"]
+        if self.metadata.get("model_class_name") == "HookedTransformer":
+            return transformer_lens_names.make_model_alias_map().get(name.lower()) or name
+        return name
+
+    @property
+    def evaluation(self) -> ScoreFile:
+        """Its scores on held-out text."""
+        return self.scores[HELD_OUT]
+
+    @property
+    def held_out(self) -> Mapping[str, Any]:
+        """The text that those are of."""
+        return self.evaluation.held_out or {}
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """Metric → value on held-out text."""
+        return {score.metric: score.value for score in self.evaluation.scores}
+
+
+@dataclass(frozen=True)
+class SAERecord(MeasuredSAE):
+    """One trained and measured SAE, with all that its run folder says of it.
+
+    Args:
+        config: The resolved config of its training.
+        record: run.json.
+        arm: Its arm in manifest.json; None for a run folder of `wsae train`.
+    """
+
+    config: Mapping[str, Any]
+    record: Mapping[str, Any]
+    arm: Arm | None
 
     @property
     def alpha(self) -> float:
@@ -98,10 +195,15 @@ class SAERecord:
         return self.proxy is None and self.run.role == "baseline" and not self.is_whitened
 
     @property
+    def control(self) -> Control | None:
+        """What kind of control it is, if it is one."""
+        return self.arm and self.arm.control
+
+    @property
     def variant(self) -> str:
         """How it was trained, for readers: what SAEs of other seeds and hooks share with it."""
         if self.arm is not None:
-            return f"{self.arm['label']}{' (control)' if self.run.role == 'control' else ''}"
+            return self.arm.label
         weights = "Γ = I"
         if self.proxy is not None:
             form = _FORMS.get(self.details["gamma_normalization"], "")
@@ -120,6 +222,11 @@ class SAERecord:
         return self.run.sae / "gamma.safetensors"
 
 
+def is_comparison(path: Path) -> bool:
+    """Whether this is a comparison folder, or its manifest.json."""
+    return path.is_file() or (path / MANIFEST_FILENAME).is_file()
+
+
 def read_records(paths: Sequence[Path]) -> list[SAERecord]:
     """The SAEs in comparison folders and run folders.
 
@@ -134,85 +241,60 @@ def read_records(paths: Sequence[Path]) -> list[SAERecord]:
                 "which holds config.yaml, run.json and sae/"
             )
     runs = runs_of(paths)
-    arms: dict[Path, Mapping[str, Any]] = {}
-    for path in paths:
-        if path.is_file() or (path / MANIFEST_FILENAME).is_file():
-            comparison = Comparison.read(path)
-            by_name = {arm["name"]: arm for arm in comparison.manifest["arms"]}
-            arms |= {run.path: by_name[run.arm] for run in comparison.runs}
-    return [read_record(run, arms.get(run.path)) for run in runs]
+    arms: dict[Path, Arm] = {}
+    for comparison in map(Comparison.read, filter(is_comparison, paths)):
+        by_name = {arm.name: arm for arm in comparison.arms}
+        arms |= {run.path: by_name[run.arm] for run in comparison.runs}
+    return [_read_record(run, arms.get(run.path)) for run in runs]
 
 
-def read_record(run: ComparedRun, arm: Mapping[str, Any] | None = None) -> SAERecord:
-    """One SAE.
+def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
+    """One SAE and its scores.
 
     Args:
-        run: Its place.
-        arm: Its arm in manifest.json.
+        run: Its folder, and its place in a comparison.
+        training: The file with the config of its training, which is not read.
 
     Raises:
         BadInputError: see `read_records`.
     """
-    JsonSection({"run": run.run}, str(run.path)).name("run")
-    cfg = JsonSection(read_json(run.sae / "cfg.json", "wsae train"), str(run.sae / "cfg.json"))
-    cfg.value("architecture", str)
-    cfg.value("d_in", int)
-    cfg.value("d_sae", int)
-    metadata = JsonSection(cfg.value("metadata", dict), f"{cfg.where}: metadata")
-    for field in ("model_name", "hook_name", "dataset_path", "training_architecture"):
-        metadata.value(field, str)
-    details = JsonSection(
-        metadata.value("training_architecture_details", dict),
-        f"{metadata.where}: training_architecture_details",
-    )
-    if not {*details.fields, *cfg.fields}.intersection(_SPARSITIES):
-        raise BadInputError(f"{details.where}: one of {', '.join(_SPARSITIES)}: missing")
-    if details.fields.get("alpha"):
-        details.number("alpha")
-        for field in ("gamma_proxy", "gamma_normalization"):
-            details.value(field, str)
-    record = JsonSection(read_json(run.path / "run.json", "wsae train"), str(run.path / "run.json"))
-    if record.value("status", str) != "finished":
-        record.refuse("status", "only a finished run can be published")
-    record.value("versions", dict)
-    record.value("ended", str)
-    evaluation = JsonSection(
-        read_json(run.path / EVAL_FILENAME, "wsae eval"), str(run.path / EVAL_FILENAME)
-    )
-    held_out = JsonSection(evaluation.value("held_out", dict), f"{evaluation.where}: held_out")
-    for field in ("tokens", "batches", "context_size", "seed"):
-        held_out.value(field, int)
-    return SAERecord(
-        run,
-        cfg.fields,
-        _training_config(run.path / "config.yaml"),
-        record.fields,
-        evaluation.fields,
-        _scores(evaluation),
-        arm,
-    )
+    convert(run.run, FileName, f"{run.path}: run")
+    file = run.sae / "cfg.json"
+    cfg = checked(_Cfg, read_json(file, "wsae train"), file)
+    details = cfg["metadata"]["training_architecture_details"]
+    with naming(f"{file}: metadata.training_architecture_details"):
+        if not {*details, *cfg}.intersection(_SPARSITIES):
+            raise BadInputError(f"one of {', '.join(_SPARSITIES)}: missing")
+        for field in ("gamma_proxy", "gamma_normalization") if details.get("alpha") else ():
+            if details.get(field) is None:
+                raise BadInputError(f"{field}: missing")
+    scores, file = read_scores(run.path), file_of(run.path, HELD_OUT)
+    if HELD_OUT not in scores:
+        raise BadInputError(f"{file}: no such file; `{MADE_BY[HELD_OUT]}` makes it")
+    checked(_Evaluation, scores[HELD_OUT].model_dump(exclude_none=True), file)
+    sae = MeasuredSAE(run, training, cfg, scores)
+    for metric in _REQUIRED_SCORES:
+        if metric not in sae.values:
+            raise BadInputError(f"{file}: scores: {metric}: missing; run `wsae eval` again")
+    return sae
 
 
-def _training_config(file: Path) -> Mapping[str, Any]:
-    config = JsonSection(read_yaml(file), str(file))
-    for field in ("training_tokens", "context_size", "train_batch_size_tokens", "seed"):
-        config.value(field, int)
-    config.number("lr")
-    config.value("lr_scheduler_name", str)
-    config.value("sae", dict)
-    return config.fields
+def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
+    file, training = run.path / "run.json", run.path / "config.yaml"
+    sae = read_sae(run, training)
+    record = checked(_Run, read_json(file, "wsae train"), file)
+    config = checked(_Training, read_yaml(training), training)
+    return SAERecord(run, training, sae.cfg, sae.scores, config, record, arm)
 
 
-def _scores(evaluation: JsonSection) -> dict[str, Score]:
-    scores: dict[str, Score] = {}
-    for section in evaluation.sections("scores"):
-        metric = section.value("metric", str)
-        value = None if section.fields.get("value") is None else section.number("value")
-        spread = section.fields.get("spread")
-        scores[metric] = Score(value, spread, str(section.fields.get("note", "")))
-    for metric in REQUIRED_SCORES:
-        if metric not in scores:
-            raise BadInputError(
-                f"{evaluation.where}: scores: {metric}: missing; run `wsae eval` again"
-            )
-    return scores
+def checked(kind: type[Any], values: Any, file: Path) -> Mapping[str, Any]:
+    """All that the file holds, after a look at the fields that are read of it.
+
+    Raises:
+        BadInputError: One of them is missing or of another type; the message names it.
+    """
+    with naming(str(file)):
+        if not isinstance(values, dict):
+            raise BadInputError("must be an object with named fields")
+        resolve(kind, values, others_allowed=True)
+    return values

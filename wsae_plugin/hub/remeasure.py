@@ -1,19 +1,19 @@
-"""Whether SAEs reproduce the scores that are recorded of them, by measuring them again."""
+"""Whether SAEs are what is recorded of them: their training, and their scores measured again."""
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
-from wsae_plugin.hub.card import base_model
-from wsae_plugin.hub.records import EVAL_FILENAME
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.hub.agreement import disagreements
+from wsae_plugin.hub.markdown import few
+from wsae_plugin.hub.records import MeasuredSAE
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources.opening import cached_config
@@ -41,37 +41,29 @@ class Difference:
     found: str
 
 
-def needs_local_text(evaluation: Mapping[str, Any]) -> bool:
+def needs_local_text(sae: MeasuredSAE) -> bool:
     """Whether the held-out text was a file or folder of the machine that measured."""
-    held_out = evaluation["held_out"]
-    recorded = dataset_and_split(str(held_out.get("dataset", "")))[0]
-    return bool(held_out.get("dataset_is_local")) or is_local(recorded)
+    recorded = dataset_and_split(str(sae.held_out.get("dataset", "")))[0]
+    return bool(sae.held_out.get("dataset_is_local")) or is_local(recorded)
 
 
-def why_not_at_hand(
-    cfg: Mapping[str, Any], evaluation: Mapping[str, Any], dataset: str | None = None
-) -> str | None:
+def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
     """Why the scores of an SAE cannot be measured here; None where they can.
 
     Args:
-        cfg: Its cfg.json.
-        evaluation: Its scores/held_out.json.
+        sae: The SAE.
         dataset: Where the held-out text is, if it was a local one.
     """
-    metadata = cfg["metadata"]
-    model = metadata["model_name"]
-    name = base_model(model, metadata.get("model_class_name", ""))
-    if model != BUNDLED_MODEL_NAME and cached_config(name) is None:
-        return f"{name} is not on this machine"
-    recorded = (evaluation.get("versions") or {}).get("python", platform.python_version())
+    if sae.metadata["model_name"] != BUNDLED_MODEL_NAME and cached_config(sae.base_model) is None:
+        return f"{sae.base_model} is not on this machine"
     here = platform.python_version()
-    if metadata["dataset_path"] == _BUNDLED and recorded != here:
+    recorded = sae.evaluation.versions.get("python", here)
+    if sae.metadata["dataset_path"] == _BUNDLED and recorded != here:
         return f"its text is the library of Python {recorded}, and this is Python {here}"
-    if needs_local_text(evaluation) and dataset is None:
-        held_out = evaluation["held_out"]
-        text, _ = dataset_and_split(str(held_out.get("dataset", "")))
+    if needs_local_text(sae) and dataset is None:
+        text, _ = dataset_and_split(str(sae.held_out.get("dataset", "")))
         # What was published has a bare name, and a file of that name here need not be the one.
-        if held_out.get("dataset_is_local") or not Path(text).exists():
+        if sae.held_out.get("dataset_is_local") or not Path(text).exists():
             return (
                 f"its held-out text, {last_name(text)}, was a file of the machine that measured it "
                 "(`wsae verify --dataset PATH` says where it is here)"
@@ -79,70 +71,85 @@ def why_not_at_hand(
     return None
 
 
-def remeasure(folders: Mapping[str, Path], dataset: str | None = None) -> list[Difference]:
-    """Measure SAEs again, on the tokens of their scores/held_out.json.
+def not_measured(reasons: Mapping[str, str]) -> list[str]:
+    """sae_id → reason, as a line a reason."""
+    saes: dict[str, list[str]] = {}
+    for sae_id, reason in reasons.items():
+        saes.setdefault(reason, []).append(sae_id)
+    return [f"{few(names)}: scores not measured again: {why}" for why, names in saes.items()]
+
+
+def compare(
+    saes: Sequence[MeasuredSAE], dataset: str | None = None
+) -> tuple[list[Difference], dict[str, str]]:
+    """Compare SAEs with what is recorded of them.
 
     Args:
-        folders: sae_id → a folder with config.yaml, its scores and sae/. None is written to.
+        saes: Their folders are not written to.
         dataset: Where the held-out text is that was a local one; None for where it was.
 
     Returns:
-        The scores that differ by more than `TOLERANCES`.
+        What is said otherwise in the config of the training, and the scores that differ by more
+        than `TOLERANCES` when they are measured again; and sae_id → why its scores were not.
     """
     differences: list[Difference] = []
+    reasons: dict[str, str] = {}
+    groups: dict[EvalSettings, list[MeasuredSAE]] = {}
+    for sae in saes:
+        differences += (unlike := _against_training(sae))
+        if unlike:
+            reasons[sae.sae_id] = f"its {sae.training.name} and its cfg.json do not agree"
+        elif reason := why_not_at_hand(sae, dataset):
+            reasons[sae.sae_id] = reason
+        else:
+            groups.setdefault(_settings(sae, dataset), []).append(sae)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
-        copies = {sae_id: _copy(path, Path(scratch) / sae_id) for sae_id, path in folders.items()}
-        recorded = {sae_id: _read(path) for sae_id, path in folders.items()}
-        for settings, sae_ids in _by_settings(recorded, dataset):
-            documents = evaluate_runs([copies[sae_id] for sae_id in sae_ids], settings)
-            for sae_id, document in zip(sae_ids, documents, strict=True):
-                differences += _differences(sae_id, recorded[sae_id], document)
-    return differences
+        for settings, alike in groups.items():
+            copies = [_copy(sae, Path(scratch) / sae.sae_id) for sae in alike]
+            for sae, document in zip(alike, evaluate_runs(copies, settings), strict=True):
+                now = {score["metric"]: score["value"] for score in document["scores"]}
+                differences += [
+                    Difference(sae.sae_id, metric, _text(sae.values[metric]), _text(now[metric]))
+                    for metric, tolerance in TOLERANCES.items()
+                    if not _is_same(sae.values[metric], now[metric], tolerance)
+                ]
+    return differences, reasons
 
 
-def _by_settings(
-    recorded: Mapping[str, Mapping[str, Any]], dataset: str | None
-) -> Sequence[tuple[EvalSettings, list[str]]]:
-    groups: dict[EvalSettings, list[str]] = {}
-    for sae_id, document in recorded.items():
-        held_out, text = document["held_out"], (document.get("settings") or {}).get("dataset")
-        text = None if text is None else dataset_and_split(text)[0]
-        chosen = EvalSettings(
-            dataset=dataset if dataset is not None and needs_local_text(document) else text,
-            batches=held_out["batches"],
-            batch_size_prompts=held_out.get("batch_size_prompts", EvalSettings.batch_size_prompts),
-            seed=held_out["seed"],
-        )
-        groups.setdefault(chosen, []).append(sae_id)
-    return list(groups.items())
+def _against_training(sae: MeasuredSAE) -> list[Difference]:
+    """What is measured is what cfg.json says, so the training's config must not say otherwise."""
+    name = sae.training.name
+    try:
+        unlike = disagreements(sae.cfg, sae.training)
+    except BadInputError as error:
+        return [Difference(sae.sae_id, f"{name} can be read", "yes", str(error))]
+    return [Difference(sae.sae_id, f"{field} in {name}", *said) for field, said in unlike.items()]
 
 
-def _differences(
-    sae_id: str, recorded: Mapping[str, Any], measured: Mapping[str, Any]
-) -> list[Difference]:
-    before, now = values_of(recorded), values_of(measured)
-    return [
-        Difference(sae_id, metric, f"{before[metric]:.6g}", f"{now[metric]:.6g}")
-        for metric, tolerance in TOLERANCES.items()
-        if abs(before[metric] - now[metric]) > tolerance
-    ]
+def _is_same(before: float | None, now: float | None, tolerance: float) -> bool:
+    return before == now if before is None or now is None else abs(before - now) <= tolerance
 
 
-def values_of(evaluation: Mapping[str, Any]) -> dict[str, float]:
-    """metric → value of the scores that have one."""
-    return {
-        score["metric"]: score["value"]
-        for score in evaluation["scores"]
-        if score["value"] is not None
-    }
+def _text(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.6g}"
 
 
-def _copy(source: Path, target: Path) -> Path:
-    target.mkdir(parents=True)
-    shutil.copy(source / "config.yaml", target)
-    shutil.copytree(source / "sae", target / "sae")
+def _settings(sae: MeasuredSAE, dataset: str | None) -> EvalSettings:
+    recorded = (sae.evaluation.model_extra or {}).get("settings") or {}
+    text = recorded.get("dataset")
+    text = None if text is None else dataset_and_split(text)[0]
+    return EvalSettings(
+        dataset=dataset if dataset is not None and needs_local_text(sae) else text,
+        batches=sae.held_out["batches"],
+        batch_size_prompts=sae.held_out.get("batch_size_prompts", EvalSettings.batch_size_prompts),
+        seed=sae.held_out["seed"],
+    )
+
+
+def _copy(sae: MeasuredSAE, target: Path) -> Path:
+    """A run folder with what measuring reads; `evaluate_runs` writes into it."""
+    (target / "sae").mkdir(parents=True)
+    for file in (sae.run.sae / "cfg.json", *sae.run.sae.glob("*.safetensors")):
+        shutil.copyfile(file, target / "sae" / file.name)
+    shutil.copyfile(sae.training, target / "config.yaml")
     return target
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / EVAL_FILENAME).read_text(encoding="utf-8"))

@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from huggingface_hub import HfApi
+from pydantic import AfterValidator
 from tqdm.auto import tqdm
 
+from wsae_plugin.compare.manifest import ComparedRun, FileName
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links, sha256_of
-from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
-from wsae_plugin.hub.exported import load_exported
-from wsae_plugin.hub.publish import check_repo_name
-from wsae_plugin.hub.records import EVAL_FILENAME
-from wsae_plugin.hub.remeasure import (
-    TOLERANCES,
-    Difference,
-    needs_local_text,
-    remeasure,
-    values_of,
-    why_not_at_hand,
-)
-from wsae_plugin.hub.safe_paths import path_inside
-from wsae_plugin.json_fields import JsonSection, read_json
+from wsae_plugin.hub.exported import check_exported
+from wsae_plugin.hub.names import check_repo_name, path_inside
+from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, checked, read_sae
+from wsae_plugin.hub.remeasure import Difference, compare, needs_local_text
+from wsae_plugin.validation import convert, read_json
 
 _NEEDED = ("cfg.json", "sae_weights.safetensors", EVAL_FILENAME, "training.yaml")
+
+
+def _known_version(version: int) -> int:
+    if version != VERSION:
+        raise ValueError(f"this version reads {VERSION}")
+    return version
+
+
+@dataclass(frozen=True)
+class _SAE:
+    sha256: Mapping[str, str]
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Root:
+    wsae_publication: Annotated[int, AfterValidator(_known_version)]
+    saes: Mapping[str, _SAE]
+    sha256: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,7 @@ def _download(repo: str, revision: str | None, scratch: Path) -> str:
         if ROOT_CONFIG not in there:
             raise BadInputError(f"{repo}: has no {ROOT_CONFIG}; it was not made by `wsae push`")
         fetch(ROOT_CONFIG)
-        names = [name for name in _recorded(target) if name in there]
+        names = [name for name in _recorded(_read_root(target)) if name in there]
         for name in tqdm(names, "Downloading", unit="file"):
             fetch(name)
         return commit
@@ -107,7 +119,8 @@ def _download(repo: str, revision: str | None, scratch: Path) -> str:
 def _verify_folder(
     source: str, folder: Path, commit: str | None, dataset: str | None
 ) -> Verification:
-    recorded = _recorded(folder)
+    root = _read_root(folder)
+    recorded = _recorded(root)
     differences: list[Difference] = []
     for name, expected in recorded.items():
         path = path_inside(folder, name, source)
@@ -115,130 +128,54 @@ def _verify_folder(
         if found != expected:
             sae_id = name.split("/")[0]
             differences.append(Difference(sae_id, name, expected[:12], found[:12]))
-    root = json.loads((folder / ROOT_CONFIG).read_text(encoding="utf-8"))
-    reasons: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
-        runs: dict[str, Path] = {}
-        local: list[str] = []
-        for sae_id, entry in root["saes"].items():
-            try:
-                cfg, evaluation = _read_sae(folder / sae_id)
-            except BadInputError as error:
-                differences.append(Difference(sae_id, "loads with SAELens", "yes", str(error)))
-                continue
-            differences += _against_root(sae_id, entry, evaluation)
-            unlike = _against_training(sae_id, cfg, folder / sae_id / "training.yaml")
-            differences += unlike
-            local += [sae_id] if needs_local_text(evaluation) else []
-            reason = why_not_at_hand(cfg, evaluation, dataset)
-            if unlike:
-                reasons[sae_id] = "its training.yaml and its cfg.json do not agree"
-            elif reason is None:
-                runs[sae_id] = _as_run(folder / sae_id, Path(scratch) / sae_id)
-            else:
-                reasons[sae_id] = reason
-        if dataset is not None and not local:
-            raise BadInputError(
-                f"--dataset {dataset}: every SAE in {source} was measured on a text that is found "
-                "without it; leave it out"
-            )
-        differences += remeasure(runs, dataset)
-    return Verification(source, commit, len(recorded), list(runs), reasons, differences)
+    saes: list[MeasuredSAE] = []
+    for sae_id, entry in root["saes"].items():
+        # Its hook and seed pair it with nothing here.
+        run = ComparedRun.alone(sae_id, folder / sae_id, hook_name="", seed=0)
+        try:
+            sae = read_sae(run, run.path / "training.yaml")
+            check_exported(sae)
+        except BadInputError as error:
+            said = str(error).replace(f"{folder}/", "")
+            differences.append(Difference(sae_id, "loads with SAELens", "yes", said))
+            continue
+        saes.append(sae)
+        differences += [
+            Difference(sae_id, f"{m} in {EVAL_FILENAME}", str(value), str(sae.values.get(m)))
+            for m, value in entry["metrics"].items()
+            if sae.values.get(m) != value
+        ]
+    if dataset is not None and not any(map(needs_local_text, saes)):
+        raise BadInputError(
+            f"--dataset {dataset}: every SAE in {source} was measured on a text that is found "
+            "without it; leave it out"
+        )
+    unlike, reasons = compare(saes, dataset)
+    measured = [sae.sae_id for sae in saes if sae.sae_id not in reasons]
+    return Verification(source, commit, len(recorded), measured, reasons, differences + unlike)
 
 
-def _recorded(folder: Path) -> dict[str, str]:
-    """Path in the publication → sha256."""
-    root = JsonSection(read_json(folder / ROOT_CONFIG, "wsae push"), f"{ROOT_CONFIG}")
-    if root.value("wsae_publication", int) != VERSION:
-        root.refuse("wsae_publication", f"this version reads {VERSION}")
-    files: dict[str, str] = dict(_hashes(root))
-    saes = JsonSection(root.value("saes", dict), f"{root.where}: saes")
-    for sae_id in saes.fields:
-        JsonSection({"sae_id": sae_id}, saes.where).name("sae_id")
-        entry = JsonSection(saes.value(sae_id, dict), f"{saes.where}.{sae_id}")
-        JsonSection(entry.value("metrics", dict), f"{entry.where}.metrics")
-        hashes = _hashes(entry)
+def _read_root(folder: Path) -> Mapping[str, Any]:
+    """config.json at the root; the names in it lead out of no folder."""
+    root = checked(_Root, read_json(folder / ROOT_CONFIG, "wsae push"), Path(ROOT_CONFIG))
+    for sae_id, entry in root["saes"].items():
+        where = f"{ROOT_CONFIG}: saes.{sae_id}"
+        convert(sae_id, FileName, f"{ROOT_CONFIG}: saes")
         for name in _NEEDED:
-            if name not in hashes:
-                raise BadInputError(f"{entry.where}: sha256: {name}: missing")
-        for name in hashes:
-            path_inside(folder / sae_id, name, entry.where)
-        files |= {f"{sae_id}/{name}": sha256 for name, sha256 in hashes.items()}
-    for name in files:
-        path_inside(folder, name, root.where)
-    return files
+            if name not in entry["sha256"]:
+                raise BadInputError(f"{where}.sha256.{name}: missing")
+        for name in entry["sha256"]:
+            path_inside(folder / sae_id, name, where)
+    for name in root["sha256"]:
+        path_inside(folder, name, ROOT_CONFIG)
+    return root
 
 
-def _hashes(section: JsonSection) -> dict[str, str]:
-    hashes = JsonSection(section.value("sha256", dict), f"{section.where}: sha256")
-    return {name: hashes.value(name, str) for name in hashes.fields}
-
-
-def _read_sae(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """cfg.json and scores/held_out.json, with fields of the types that are read of them."""
-    cfg, evaluation = (
-        JsonSection(read_json(folder / name, "wsae push"), f"{folder.name}/{name}")
-        for name in ("cfg.json", EVAL_FILENAME)
-    )
-    cfg.value("architecture", str)
-    metadata = _inside(cfg, "metadata")
-    for field in ("model_name", "dataset_path"):
-        metadata.value(field, str)
-    _optional(metadata, model_class_name=str, training_architecture_details=dict)
-    held_out = _inside(evaluation, "held_out")
-    for field in ("batches", "seed"):
-        held_out.value(field, int)
-    _optional(held_out, dataset=str, batch_size_prompts=int)
-    _optional(evaluation, versions=dict, settings=dict)
-    if evaluation.fields.get("settings"):
-        _optional(_inside(evaluation, "settings"), dataset=str)
-    for score in evaluation.sections("scores"):
-        score.value("metric", str)
-        if score.fields.get("value", 0) is not None:
-            score.number("value")
-    values = values_of(evaluation.fields)
-    for metric in TOLERANCES:
-        if metric not in values:
-            raise BadInputError(f"{evaluation.where}: scores: {metric}: missing")
-    load_exported(folder)
-    return cfg.fields, evaluation.fields
-
-
-def _inside(section: JsonSection, field: str) -> JsonSection:
-    return JsonSection(section.value(field, dict), f"{section.where}: {field}")
-
-
-def _optional(section: JsonSection, **kinds: type[Any]) -> None:
-    for field in kinds.keys() & section.fields.keys():
-        section.value(field, kinds[field], or_null=True)
-
-
-def _against_root(
-    sae_id: str, entry: dict[str, Any], evaluation: dict[str, Any]
-) -> list[Difference]:
-    values = values_of(evaluation)
-    return [
-        Difference(sae_id, f"{metric} in {EVAL_FILENAME}", str(value), str(values.get(metric)))
-        for metric, value in entry["metrics"].items()
-        if values.get(metric) != value
-    ]
-
-
-def _against_training(sae_id: str, cfg: dict[str, Any], training: Path) -> list[Difference]:
-    """What is measured is what cfg.json says, so training.yaml must not say otherwise."""
-    try:
-        unlike = disagreements(cfg, training)
-    except BadInputError as error:
-        return [Difference(sae_id, "training.yaml can be read", "yes", str(error))]
-    return [Difference(sae_id, f"{name} in training.yaml", *said) for name, said in unlike.items()]
-
-
-def _as_run(published: Path, target: Path) -> Path:
-    """The layout that measuring reads, made from a published folder."""
-    (target / "sae").mkdir(parents=True)
-    for path in published.iterdir():
-        if path.suffix == ".safetensors" or path.name == "cfg.json":
-            shutil.copyfile(path, target / "sae" / path.name)
-    shutil.copyfile(published / "training.yaml", target / "config.yaml")
-    shutil.copytree(published / "scores", target / "scores")
-    return target
+def _recorded(root: Mapping[str, Any]) -> dict[str, str]:
+    """Path in the publication → sha256."""
+    of_saes = {
+        f"{sae_id}/{name}": sha256
+        for sae_id, entry in root["saes"].items()
+        for name, sha256 in entry["sha256"].items()
+    }
+    return root["sha256"] | of_saes

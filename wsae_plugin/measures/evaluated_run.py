@@ -72,7 +72,7 @@ class EvaluatedRun:
             BadInputError: a file is broken, or there is no held-out text.
         """
         folder, name = compared.path, None
-        if compared.is_one_of_several:
+        if compared.sae == compared.path:
             folder, name = folder.parent.parent, folder.name
         config = config_for_here(folder / "config.yaml").alone(name)
         values, source = config.values, HeldOutSource("synthetic model", None)
@@ -148,7 +148,8 @@ def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
             warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
             return SAE.load_from_disk(folder, device=device).eval()
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise BadInputError(f"{folder}: SAELens cannot load this SAE: {error}") from error
+        cause = " ".join(str(error).split())
+        raise BadInputError(f"{folder}: SAELens cannot load this SAE: {cause}") from error
 
 
 def config_for_here(file: Path) -> RunConfig:

@@ -6,7 +6,7 @@ report shows levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,16 +94,8 @@ def read_inputs(path: Path) -> Inputs:
         manifest = _without_pairs(runs)
     refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
     scores = {run.run: read_scores(run.path, run.run) for run in runs}
-    rows = [
-        _place(run) | dict(score)
-        for name in dict.fromkeys(
-            [*MADE_BY, *(name for found in scores.values() for name in found)]
-        )
-        for run in runs
-        if name in scores[run.run]
-        for score in scores[run.run][name].scores
-    ]
-    if not rows:
+    table = score_table(runs, scores)
+    if table.empty:
         commands = " or ".join(f"`{command} {folder}`" for command in MADE_BY.values())
         raise BadInputError(
             f"{folder}: has no scores, no {FOLDER}/*.json of a run; run {commands} first"
@@ -112,9 +104,30 @@ def read_inputs(path: Path) -> Inputs:
         manifest=manifest,
         runs=runs,
         scores=scores,
-        table=pd.DataFrame(rows),
+        table=table,
         cfgs={run.run: _json(run.sae / "cfg.json", run.path / "cfg.json") for run in runs},
         records={run.run: _json(run.path / "run.json") for run in runs},
+    )
+
+
+def score_table(
+    runs: Sequence[ComparedRun], scores: Mapping[str, Mapping[str, ScoreFile]]
+) -> Frame:
+    """The `table` of `Inputs`.
+
+    Args:
+        runs: The SAEs.
+        scores: Run → name → file of scores.
+    """
+    names = dict.fromkeys([*MADE_BY, *(name for found in scores.values() for name in found)])
+    return pd.DataFrame(
+        [
+            _place(run) | dict(score)
+            for name in names
+            for run in runs
+            if name in scores[run.run]
+            for score in scores[run.run][name].scores
+        ]
     )
 
 

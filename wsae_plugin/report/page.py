@@ -128,14 +128,7 @@ def _cells(report: Report, metric: Report, others: list[Report]) -> list[str]:
     cells = [text.level_text(metric["baseline"])]
     for arm in others:
         entry: Any = metric["arms"].get(arm["name"])
-        parts = entry and [
-            text.outcome_text(entry),
-            text.difference_text(entry["difference"]),
-            text.batches_text(entry),
-            text.counts_text(entry),
-            *text.remarks(entry, kinds),
-        ]
-        cells.append("<br>".join(filter(None, parts)) if parts else "–")
+        cells.append(text.compared_text(entry, kinds) if entry else "–")
     return cells
 
 

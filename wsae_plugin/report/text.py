@@ -109,6 +109,23 @@ def remarks(entry: Report, kinds: dict[str, str]) -> list[str]:
     ]
 
 
+def compared_text(entry: Report, kinds: dict[str, str]) -> str:
+    """A cell of a Markdown table: all that is said of an arm beside the baseline.
+
+    Args:
+        entry: Of an arm in a metric.
+        kinds: As for `remarks`.
+    """
+    parts = [
+        outcome_text(entry),
+        difference_text(entry["difference"]),
+        batches_text(entry),
+        counts_text(entry),
+        *remarks(entry, kinds),
+    ]
+    return "<br>".join(filter(None, parts))
+
+
 def control_kinds(report: Report) -> dict[str, str]:
     """Control → its kind, for `remarks`."""
     return {arm["name"]: arm["control"] for arm in report["arms"] if arm["control"]}
