@@ -14,6 +14,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.plots.gba import figures
 from wsae_plugin.saes.gba import GBATrainingSAE
 from wsae_plugin.toy.metrics import feature_recovery_rate
+from wsae_plugin.toy.page import render
 from wsae_plugin.toy.study import STUDIES, GBASettings, run_study
 from wsae_plugin.toy.study.gba import (
     BALANCED,
@@ -28,9 +29,8 @@ from wsae_plugin.toy.study.gba import (
     resonance,
 )
 from wsae_plugin.toy.study.gba_arms import ARMS, TOP_K, TiedTopKSAE, gba
-from wsae_plugin.toy.study.gba_page import page
 from wsae_plugin.toy.study.gba_training import CURVE, measure, targets, train
-from wsae_plugin.toy.study.study import comparisons, spread
+from wsae_plugin.toy.study.study import Piece, comparisons, spread
 
 GBA = STUDIES["gba"]
 TINY = GBASettings(
@@ -283,17 +283,21 @@ def test_two_processes_give_the_same_numbers(
     def only_cell(_: Any) -> list[GBACell]:
         return [cell]
 
-    few = replace(GBA, arms=ARMS[:1], cells=only_cell, arms_of=None, facts=nothing)
+    def first_arm(*_: Any) -> list[Piece]:
+        return [piece for piece in GBA.pieces_of(cell, TINY) if piece.arms == ARMS[:1]]
+
+    few = replace(GBA, arms=ARMS[:1], cells=only_cell, pieces=first_arm, facts=nothing)
     few = replace(few, verdict=nothing, page=None)
     run_study(few, TINY, tmp_path / "out", jobs=2)
-    for piece in few.pieces(cell, TINY):
+    for piece in first_arm():
         name = f"cells/{piece.key}.json"
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_page_and_figures_are_drawn_from_the_json(finished: tuple[Path, dict[str, Any]]) -> None:
     written = json.loads((finished[0] / "gba.json").read_text())
-    text = page(written)
+    assert GBA.page is not None
+    text = render(GBA.page, written)
     assert (finished[0] / "gba.md").read_text() == text
     for arm in ARMS:
         assert f"| {arm.label} |" in text

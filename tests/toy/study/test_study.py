@@ -134,7 +134,7 @@ def test_names_of_arms_and_files_are_unique() -> None:
     for study in STUDIES.values():
         settings = GBASettings() if study.name == "gba" else ToySettings()
         names = [arm.name for arm in study.arms]
-        keys = [p.key for cell in study.cells(settings) for p in study.pieces(cell, settings)]
+        keys = [p.key for cell in study.cells(settings) for p in study.pieces_of(cell, settings)]
         assert len(set(names)) == len(names)
         assert [arm.role for arm in study.arms].index("baseline") == 0
         assert len(set(keys)) == len(keys)
