@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from itertools import permutations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sae_lens import synthetic
 from scipy.integrate import quad
-from scipy.optimize import linear_sum_assignment
 from scipy.stats import beta
 
 from tests.measures.draws import draw, seeds, sparse
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.measures.matching import assign
+from wsae_plugin.measures.matching import assign, best_matches
 from wsae_plugin.toy.metrics import (
     activated_features,
     align_codes,
     code_sums,
     feature_recovery_rate,
     ground_truth_loss,
-    mcc_code,
-    mmcs,
 )
 
 sizes, rows = st.integers(1, 5), st.integers(2, 8)
@@ -89,42 +85,6 @@ def test_no_permutation_has_a_smaller_ground_truth_loss(
     assert permuted.all_dimensions == pytest.approx(loss.all_dimensions)
 
 
-def test_mcc_code_worked_by_hand() -> None:
-    features = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
-    first, second = features.T
-    assert mcc_code(torch.stack([1 - second, 3 + 2 * first], 1), features) == 1
-    assert mcc_code(torch.stack([second, second], 1), features) == pytest.approx(0.5)
-    # (0, 0, 1, 1) against (0, 1, 1, 1): covariance 1/8, variances 1/4 and 3/16.
-    either = torch.tensor([[0.0], [1], [1], [1]])
-    assert mcc_code(either, features[:, :1]) == pytest.approx(1 / 8 / (1 / 4 * 3 / 16) ** 0.5)
-
-
-def test_a_constant_correlates_with_nothing() -> None:
-    features = draw(7, 1, 0)
-    assert mcc_code(torch.full((7, 1), 0.1), features) == 0
-    assert mcc_code(features, torch.full((7, 1), 0.1)) == 0
-
-
-@given(n_features=st.integers(2, 6), d_sae=st.integers(2, 6), seed=seeds)
-def test_mcc_code_is_numpys_correlation(n_features: int, d_sae: int, seed: int) -> None:
-    x, z = draw(30, n_features, seed), draw(30, d_sae, seed + 1)
-    correlation = np.abs(np.corrcoef(x.T, z.T)[:n_features, n_features:])
-    rows, columns = linear_sum_assignment(-correlation)
-    score = mcc_code(z, x)
-    assert score == pytest.approx(correlation[rows, columns].mean())
-    assert 0 <= score <= 1
-    assert mcc_code(x, z) == pytest.approx(score)
-    order = torch.randperm(d_sae, generator=torch.Generator().manual_seed(seed))
-    assert mcc_code(z[:, order] * (draw(1, d_sae, seed + 2).abs() + 0.01), x) == pytest.approx(
-        score
-    )
-
-
-def test_chance_of_mcc_code_falls_with_the_sample() -> None:
-    few, many = (mcc_code(draw(n, 20, 0), draw(n, 20, 1)) for n in (100, 10_000))
-    assert few / many == pytest.approx(10, rel=0.2)
-
-
 def test_counts_and_variance_worked_by_hand() -> None:
     sums = code_sums(Z, X)
     assert float(sums.l0) == 1
@@ -176,6 +136,10 @@ HALF = 0.5**0.5
 
 def mcc_decoder(decoder: torch.Tensor, features: torch.Tensor) -> float:
     return float(assign(decoder, features).cosines.abs().mean())
+
+
+def mmcs(vectors: torch.Tensor, candidates: torch.Tensor) -> float:
+    return float(best_matches(vectors, candidates)[0].mean())
 
 
 def test_recovery_worked_by_hand() -> None:

@@ -44,8 +44,6 @@ def test_activations_are_features_times_feature_vectors(name: str) -> None:
     torch.testing.assert_close(activations, features @ world.feature_vectors)
     assert features.shape == (50, len(world.feature_vectors))
     assert ((features >= 0) & (features <= 1)).all()
-    batch = next(iter(world.batches(7)))
-    assert batch.shape == (7, world.feature_vectors.shape[1])
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -44,8 +44,8 @@ def make_world(name: str, settings: GBASettings) -> World:
     n, d, seed = settings.n_features, settings.d_in, settings.world_seed
     if name != SPREAD:
         n_active = (12,) if name == BALANCED else (3, 20)
-        return random_dictionary(n, d, n_active, name=name, seed=seed)
-    return dictionary_of_frequencies(torch.logspace(0, -2, n) * 0.3, d, name=name, seed=seed)
+        return random_dictionary(n, d, n_active, seed=seed)
+    return dictionary_of_frequencies(torch.logspace(0, -2, n) * 0.3, d, seed=seed)
 
 
 @dataclass(frozen=True)

@@ -78,29 +78,27 @@ def block(settings: ToySettings) -> Layout:
     """All features that do not stand alone share one block."""
     n_shared = settings.d_in // 2
     n_single = settings.d_in - n_shared
-    return _axes(
-        mixed_axes(settings.d_in, Block(settings.n_features - n_single, n_shared)), "block"
-    )
+    return _axes(mixed_axes(settings.d_in, Block(settings.n_features - n_single, n_shared)))
 
 
 @toy_world("half the axes single, half pentagons")
 def pentagons(settings: ToySettings) -> Layout:
     """Five features in two dimensions, as often as they fit."""
-    return _axes(mixed_axes(settings.d_in, Block(5, 2)), "pentagons")
+    return _axes(mixed_axes(settings.d_in, Block(5, 2)))
 
 
 @toy_world("pentagons, single features 5 × as frequent")
 def frequent(settings: ToySettings) -> Layout:
     """Where the variance of a single dimension is not the smallest."""
-    return _axes(mixed_axes(settings.d_in, Block(5, 2)), "frequent", single_rate=5)
+    return _axes(mixed_axes(settings.d_in, Block(5, 2)), single_rate=5)
 
 
-def _axes(blocks: Sequence[Block], name: str, single_rate: float = 1) -> Layout:
+def _axes(blocks: Sequence[Block], single_rate: float = 1) -> Layout:
     sizes = torch.tensor([block.n_features for block in blocks])
     rates = torch.where(sizes == 1, float(single_rate), 1.0).repeat_interleave(sizes)
 
     def make(sparsity: float, seed: int, _: LearnedVectors) -> World:
         probabilities = (rates * (1 - sparsity)).clamp(max=1)
-        return axis_privileged(blocks, probabilities, name=name, seed=seed)
+        return axis_privileged(blocks, probabilities, seed=seed)
 
     return Layout(rates, make)

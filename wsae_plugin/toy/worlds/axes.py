@@ -56,8 +56,6 @@ class Block:
 def axis_privileged(
     blocks: Sequence[Block],
     firing_probabilities: Tensor | float,
-    *,
-    name: str = "axes",
     seed: int = 0,
 ) -> World:
     """Make a world that is the direct sum of `blocks`, in their order.
@@ -65,12 +63,11 @@ def axis_privileged(
     Args:
         blocks: which features share which dimensions.
         firing_probabilities: one number, or one for each feature, shape (n_features,).
-        name: in files and figures.
         seed: of the random directions of blocks of three dimensions or more.
     """
     generator = stream("directions", seed)
     feature_vectors = torch.block_diag(*(block.directions(generator) for block in blocks))
-    return make_world(name, feature_vectors, firing_probabilities)
+    return make_world(feature_vectors, firing_probabilities)
 
 
 def mixed_axes(d_in: int, shared: Block) -> list[Block]:

@@ -17,7 +17,6 @@ def random_dictionary(
     d_in: int,
     n_active: Sequence[int],
     *,
-    name: str = "dictionary",
     seed: int = 0,
     coherence: float = 0.0,
     n_clusters: int = 1,
@@ -29,7 +28,6 @@ def random_dictionary(
         d_in: columns of V.
         n_active: the values of s, each used for the same share of the samples: (3, 20) is that
             paper's mixture.
-        name: in files and figures.
         seed: of V, whose entries are Gaussian with variance 1 / d_in, so that rows have length
             about 1.
         coherence: the expected cosine of two rows of one cluster, in [0, 1): each is that share of
@@ -52,14 +50,13 @@ def random_dictionary(
         return activations * (rank < s)
 
     feature_vectors = _gaussian_rows(n_features, d_in, seed, coherence, n_clusters)
-    return make_world(name, feature_vectors, 1.0, [keep_exactly_s])
+    return make_world(feature_vectors, 1.0, [keep_exactly_s])
 
 
 def dictionary_of_frequencies(
     frequencies: Tensor,
     d_in: int,
     *,
-    name: str = "frequencies",
     seed: int = 0,
     coherence: float = 0.0,
     n_clusters: int = 1,
@@ -69,7 +66,6 @@ def dictionary_of_frequencies(
     Args:
         frequencies: shape (n_features,), in (0, 1].
         d_in: columns of V.
-        name: in files and figures.
         seed: of V.
         coherence: as in `random_dictionary`.
         n_clusters: as in `random_dictionary`.
@@ -78,7 +74,7 @@ def dictionary_of_frequencies(
         BadInputError: a frequency is not in (0, 1].
     """
     feature_vectors = _gaussian_rows(len(frequencies), d_in, seed, coherence, n_clusters)
-    return make_world(name, feature_vectors, frequencies)
+    return make_world(feature_vectors, frequencies)
 
 
 def _gaussian_rows(

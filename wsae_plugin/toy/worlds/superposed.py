@@ -7,12 +7,11 @@ from torch import Tensor
 from wsae_plugin.toy.worlds.world import World, make_world
 
 
-def superposed(feature_vectors: Tensor, sparsity: float, *, name: str = "learned") -> World:
+def superposed(feature_vectors: Tensor, sparsity: float) -> World:
     """Make the world of arXiv 2506.15963, eqs. 1–3: x_i = 0 with probability S, else uniform.
 
     Args:
         feature_vectors: W_pᵀ, shape (n_features, d_in), from `learn_superposition`.
         sparsity: S, in [0, 1).
-        name: in files and figures.
     """
-    return make_world(name, feature_vectors, 1 - sparsity)
+    return make_world(feature_vectors, 1 - sparsity)
