@@ -59,7 +59,7 @@ from wsae_plugin.toy.study.gba_arms import (
 )
 from wsae_plugin.toy.study.gba_training import train
 from wsae_plugin.toy.study.settings import GBASettings
-from wsae_plugin.toy.worlds import World, dictionary_of_frequencies, random_dictionary
+from wsae_plugin.toy.worlds import World, exactly_sparse, make_world, random_directions
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,16 @@ class GridWorld:
 
     def make(self, seed: int) -> World:
         """The world with the dictionary of this seed."""
-        more: dict[str, Any] = {"coherence": self.coherence, "n_clusters": self.n_clusters}
+        vectors = random_directions(
+            self.n_features,
+            self.d_in,
+            seed=seed,
+            coherence=self.coherence,
+            n_clusters=self.n_clusters,
+        )
         if self.n_active:
-            return random_dictionary(self.n_features, self.d_in, self.n_active, seed=seed, **more)
-        return dictionary_of_frequencies(self._frequencies, self.d_in, seed=seed, **more)
+            return exactly_sparse(vectors, self.n_active)
+        return make_world(vectors, self._frequencies)
 
     @property
     def mean_active(self) -> int:

@@ -16,14 +16,29 @@ from tests.measures.draws import draw, seeds, sparse
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.matching import assign, best_matches
 from wsae_plugin.toy.metrics import (
+    GroundTruthLoss,
     activated_features,
-    align_codes,
     code_sums,
     feature_recovery_rate,
-    ground_truth_loss,
 )
 
 sizes, rows = st.integers(1, 5), st.integers(2, 8)
+
+
+def align_codes(feature_acts: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    return code_sums(feature_acts.double(), features.double()).alignment
+
+
+def ground_truth_loss(
+    feature_acts: torch.Tensor, features: torch.Tensor, latents: torch.Tensor | None = None
+) -> GroundTruthLoss:
+    """Of one SAE; checks that None is the alignment of these samples."""
+    sums = code_sums(feature_acts.double(), features.double())
+    if latents is None:
+        assert sums.ground_truth_loss() == sums.ground_truth_loss(sums.alignment)
+    return sums.ground_truth_loss(latents)
+
+
 X = torch.tensor([[1.0, 0], [0, 2], [0, 0], [1, 0]])
 # Latent 0 is half of feature 1; latent 1 is feature 0 with a false activation; latent 2 is dead.
 Z = torch.tensor([[0, 1.0, 0], [1, 0, 0], [0, 0.5, 0], [0, 1, 0]])
@@ -43,7 +58,7 @@ def test_predicting_zero_is_one_and_the_truth_is_zero() -> None:
     assert (nothing.all_dimensions, nothing.nonzero_dimensions) == (1, 1)
     dead = ground_truth_loss(torch.zeros(4, 3), X, torch.tensor([2, 0]))
     assert (dead.all_dimensions, dead.nonzero_dimensions) == (1, 1)
-    perfect = ground_truth_loss(X.flip(1), X, align_codes(X.flip(1), X))
+    perfect = ground_truth_loss(X.flip(1), X)
     assert (perfect.all_dimensions, perfect.nonzero_dimensions) == (0, 0)
     with pytest.raises(BadInputError, match="features are all zero"):
         ground_truth_loss(Z, torch.zeros_like(X), torch.tensor([0, 1]))
@@ -77,11 +92,11 @@ def test_no_permutation_has_a_smaller_ground_truth_loss(
         ground_truth_loss(z, x, torch.tensor(order)).all_dimensions
         for order in permutations(padded, n_features)
     )
-    loss = ground_truth_loss(z, x, align_codes(z, x))
+    loss = ground_truth_loss(z, x)
     assert loss.all_dimensions == pytest.approx(best)
     assert 0 <= loss.nonzero_dimensions <= loss[0] + 1e-12
     order = torch.randperm(d_sae, generator=torch.Generator().manual_seed(seed))
-    permuted = ground_truth_loss(z[:, order], x, align_codes(z[:, order], x))
+    permuted = ground_truth_loss(z[:, order], x)
     assert permuted.all_dimensions == pytest.approx(loss.all_dimensions)
 
 
@@ -114,7 +129,7 @@ def test_replicas_and_chunks_give_what_one_sae_and_one_sample_do(
     loss = whole.ground_truth_loss(whole.alignment)
     for number in range(3):
         alone = code_sums(z[number], x[number])
-        expected = ground_truth_loss(z[number], x[number], align_codes(z[number], x[number]))
+        expected = ground_truth_loss(z[number], x[number])
         assert whole.alignment[number].equal(alone.alignment)
         for found, one in zip(loss, expected, strict=True):
             assert float(found[number]) == pytest.approx(float(one))

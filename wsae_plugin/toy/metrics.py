@@ -22,16 +22,16 @@ _MAGNITUDES = (torch.arange(16) + 0.5) / 16
 
 
 class GroundTruthLoss(NamedTuple):
-    """L_GT in units of E‖x‖²: lower is better, 0 is perfect, predicting zero gives 1.
+    """L_GT in units of E‖x‖² of every replica: 0 is perfect, predicting zero gives 1.
 
     Attributes:
-        all_dimensions: over all features; more than 1 is possible.
+        all_dimensions: over all features, shape (...); more than 1 is possible.
         nonzero_dimensions: only the terms with x_i ≠ 0, over the same E‖x‖². What it leaves out,
             all_dimensions − nonzero_dimensions ≥ 0, are activations where the feature is absent.
     """
 
-    all_dimensions: float
-    nonzero_dimensions: float
+    all_dimensions: Tensor
+    nonzero_dimensions: Tensor
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class CodeSums:
         """
         return _assigned(self.zz.unsqueeze(-2) - 2 * self.xz)
 
-    def ground_truth_loss(self, latent_of_feature: Tensor) -> tuple[Tensor, Tensor]:
+    def ground_truth_loss(self, latent_of_feature: Tensor | None = None) -> GroundTruthLoss:
         """L_GT = E‖x − z‖² over E‖x‖², z being the codes put in the order of the features.
 
         It compares values, so the codes must be in units of x: where the decoder's norms are free,
@@ -79,11 +79,8 @@ class CodeSums:
         paper leaves open.
 
         Args:
-            latent_of_feature: shape (..., n_features), of `alignment` (on these or on other
-                samples); −1 predicts zero.
-
-        Returns:
-            What `GroundTruthLoss` holds, of every replica, shape (...).
+            latent_of_feature: shape (..., n_features), of `alignment` on other samples; −1 predicts
+                zero. None is `alignment` on these.
 
         Raises:
             BadInputError: all features are zero.
@@ -91,11 +88,11 @@ class CodeSums:
         total = self.xx.sum(dim=-1)
         if (total == 0).any():
             raise BadInputError("features are all zero, so L_GT relative to E‖x‖² has no meaning.")
+        latents = self.alignment if latent_of_feature is None else latent_of_feature
         change = self.zz.unsqueeze(-2) - 2 * self.xz
         nonzero = self.zz_on - 2 * self.xz
-        return (
-            1 + _picked(change, latent_of_feature) / total,
-            1 + _picked(nonzero, latent_of_feature) / total,
+        return GroundTruthLoss(
+            1 + _picked(change, latents) / total, 1 + _picked(nonzero, latents) / total
         )
 
     @property
@@ -142,19 +139,6 @@ def code_sums(feature_acts: Tensor, features: Tensor) -> CodeSums:
         (z != 0).sum(dim=-2),
     )
     return CodeSums(torch.tensor(x.shape[-2]), *(one.double() for one in sums))
-
-
-def align_codes(feature_acts: Tensor, features: Tensor) -> Tensor:
-    """Assign a latent to each feature, see `CodeSums.alignment`, from samples held whole."""
-    return code_sums(feature_acts.double(), features.double()).alignment
-
-
-def ground_truth_loss(
-    feature_acts: Tensor, features: Tensor, latent_of_feature: Tensor
-) -> GroundTruthLoss:
-    """Compute L_GT, see `CodeSums.ground_truth_loss`, from samples held whole."""
-    sums = code_sums(feature_acts.double(), features.double())
-    return GroundTruthLoss(*map(float, sums.ground_truth_loss(latent_of_feature)))
 
 
 def feature_recovery_rate(W_dec: Tensor, feature_vectors: Tensor, threshold: float) -> float:

@@ -25,7 +25,7 @@ from wsae_plugin.toy.batched import (
 from wsae_plugin.toy.batched.model import SAEs, weighted_loss
 from wsae_plugin.toy.batched.trainer import clip_each
 from wsae_plugin.toy.streams import stream
-from wsae_plugin.toy.worlds import Block, axis_privileged, parents_and_children, superposed
+from wsae_plugin.toy.worlds import Block, axis_privileged, make_world, parents_and_children
 
 ACTIVATIONS = (NO_ACTIVATION, RELU, jump_relu(0.1), top_k(2))
 
@@ -47,7 +47,7 @@ def test_activations_worked_by_hand() -> None:
 
 
 def test_a_stream_has_the_distribution_of_the_world_and_depends_on_its_seed_alone() -> None:
-    worlds = [superposed(torch.eye(3), 0.7), superposed(torch.eye(3), 0.2)]
+    worlds = [make_world(torch.eye(3), 0.3), make_world(torch.eye(3), 0.8)]
     x = WorldStack(worlds, [1, 2]).stream("training").sample(20_000)
     rates = (x > 0).float().mean(dim=(1, 2))
     torch.testing.assert_close(rates, torch.tensor([0.3, 0.8]), atol=0.01, rtol=0)
@@ -61,7 +61,7 @@ def test_a_stream_has_the_distribution_of_the_world_and_depends_on_its_seed_alon
 def test_worlds_that_do_not_stack_are_refused() -> None:
     one = axis_privileged([Block(1, 1), Block(1, 1)], 0.1)
     with pytest.raises(BadInputError, match="cannot be stacked"):
-        WorldStack([one, superposed(torch.eye(3), 0.5)], [0, 1])
+        WorldStack([one, make_world(torch.eye(3), 0.5)], [0, 1])
     with pytest.raises(BadInputError, match="independent features"):
         WorldStack([parents_and_children(1, 2, 4)], [0])
 

@@ -23,8 +23,10 @@ from wsae_plugin.toy.study.arms import (
     WorldEvidence,
     whitening,
 )
-from wsae_plugin.toy.study.cells import Condition, in_every_world, train_in
+from wsae_plugin.toy.study.cells import Condition, in_every_world, train
 from wsae_plugin.toy.study.fig2 import widths
+from wsae_plugin.toy.study.folder import StudyFolder
+from wsae_plugin.toy.study.study import Piece
 from wsae_plugin.toy.study.worlds import WORLDS, Layout, layout_of, toy_world
 from wsae_plugin.toy.worlds import Block, axis_privileged
 
@@ -61,7 +63,7 @@ def test_what_the_proxies_say_of_single_and_shared_dimensions(evidence: WorldEvi
 
 def test_treatments_of_gamma(evidence: WorldEvidence) -> None:
     def weights(treatment: Any, alpha: float = 1.0) -> torch.Tensor:
-        return evidence.loss_weights(ToyArm("a", "a", "control", alpha=alpha, treatment=treatment))
+        return evidence.treat(ToyArm("a", "a", "control", alpha=alpha, treatment=treatment))[0]
 
     variance = evidence.proxy("variance")
     torch.testing.assert_close(weights("literal"), variance)
@@ -89,13 +91,8 @@ def test_whitening_is_saelenss(evidence: WorldEvidence) -> None:
     )
 
 
-def worlds() -> WorldStack:
-    seeds = range(TINY.n_seeds)
-    return WorldStack([axis_privileged([Block(2, 1)] * 4, 0.2, seed=seed) for seed in seeds], seeds)
-
-
 @pytest.mark.parametrize("tied", [True, False])
-def test_arms_of_a_cell_are_matched(tied: bool) -> None:
+def test_arms_of_a_cell_are_matched(tied: bool, tmp_path: Path) -> None:
     """Γ = I by another name is the plain SAE, to the last digit, wherever it stands in a stack."""
     arms = (
         SAE,
@@ -104,8 +101,8 @@ def test_arms_of_a_cell_are_matched(tied: bool) -> None:
         ToyArm("latent", "", "weighted", proxy="latent_variance"),
     )
     steps: list[int] = []
-    condition = Condition("block", 0.8, tied, top_k(2), 8)
-    records = train_in(worlds(), arms, condition, TINY, steps.append)
+    piece = Piece(Condition("block", 0.8, tied, top_k(2), 8), arms, (0, 1))
+    records = train(piece, TINY, StudyFolder(tmp_path, {}), steps.append)
     assert set(records) == {"untrained", "sae", "variance", "uniform", "latent"}
     for plain, uniform, weighted in zip(
         records["sae"], records["uniform"], records["variance"], strict=True

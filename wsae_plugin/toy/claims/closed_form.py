@@ -39,7 +39,7 @@ from wsae_plugin.toy.claims.worlds import (
     simplex,
     single_features,
 )
-from wsae_plugin.toy.metrics import align_codes, ground_truth_loss
+from wsae_plugin.toy.metrics import code_sums
 from wsae_plugin.toy.theory import (
     closed_form_encoder,
     distance_to_closed_form,
@@ -348,7 +348,7 @@ def aligned_error(
         return 0.0
     features = single_features(feature_vectors)
     codes = activation(feature_vectors @ encoder.T)
-    return ground_truth_loss(codes, features, align_codes(codes, features)).all_dimensions
+    return float(code_sums(codes, features).ground_truth_loss().all_dimensions)
 
 
 def v1_sufficiency() -> Measured:

@@ -29,7 +29,7 @@ from wsae_plugin.toy.claims.worlds import (
     single_features,
     uniform_features,
 )
-from wsae_plugin.toy.metrics import align_codes, ground_truth_loss
+from wsae_plugin.toy.metrics import code_sums
 from wsae_plugin.toy.theory import (
     LossTerms,
     activation_excess_kurtosis,
@@ -193,7 +193,7 @@ def best_aligned_error(
     encoder = best_encoders(inputs, n_features, n_starts=12, gamma=gamma)[0].matrix
     features = uniform_features(n_features, sparsity, 20_000, seed + 1_000)
     codes = (features @ feature_vectors @ encoder.T).relu()
-    return ground_truth_loss(codes, features, align_codes(codes, features)).all_dimensions
+    return float(code_sums(codes, features).ground_truth_loss().all_dimensions)
 
 
 def gains(feature_vectors: Tensor, gamma: Tensor, sparsity: float) -> list[float]:

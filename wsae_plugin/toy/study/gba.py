@@ -21,7 +21,7 @@ from wsae_plugin.toy.study.gba_training import CURVE, share_found, train
 from wsae_plugin.toy.study.settings import GBASettings
 from wsae_plugin.toy.study.study import OnStep, Piece, Records, Result, Study
 from wsae_plugin.toy.study.words import cells_where, rows_of, tally
-from wsae_plugin.toy.worlds import World, dictionary_of_frequencies, random_dictionary
+from wsae_plugin.toy.worlds import World, exactly_sparse, make_world, random_directions
 
 BALANCED, IMBALANCED, SPREAD = "balanced", "imbalanced", "spread"
 WORLDS = {
@@ -34,18 +34,17 @@ SPREAD_ARMS = ("gba", "ba", "gba-printed", "tied-top-k-30", "top-k-20", "l1")
 
 
 @cache
-def make_world(name: str, settings: GBASettings) -> World:
+def world_of(name: str, settings: GBASettings) -> World:
     """Make the world of that name.
 
     Imbalanced is the one printed in arXiv 2506.14002; s = 12 of the balanced one is about its mean.
     In both all features are equally frequent, so the spread one is added: only there can the
     frequency of a latent follow that of its feature.
     """
-    n, d, seed = settings.n_features, settings.d_in, settings.world_seed
-    if name != SPREAD:
-        n_active = (12,) if name == BALANCED else (3, 20)
-        return random_dictionary(n, d, n_active, seed=seed)
-    return dictionary_of_frequencies(torch.logspace(0, -2, n) * 0.3, d, seed=seed)
+    vectors = random_directions(settings.n_features, settings.d_in, seed=settings.world_seed)
+    if name == SPREAD:
+        return make_world(vectors, torch.logspace(0, -2, len(vectors)) * 0.3)
+    return exactly_sparse(vectors, (12,) if name == BALANCED else (3, 20))
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def train_piece(
 ) -> Records:
     """Train one SAE, and keep its tensors beside its record."""
     (arm,), (seed,), cell = piece.arms, piece.seeds, piece.cell
-    world = make_world(cell.world, settings)
+    world = world_of(cell.world, settings)
     record, tensors = train(arm.make, world, cell.lr, seed, settings, on_step)
     folder.write_tensors(piece.key, tensors)
     return {arm.name: [record]}
@@ -101,7 +100,7 @@ def facts(cell: GBACell, records: Records, settings: GBASettings, folder: StudyF
         found["consistency"][name] = {"mean": mean, "per_seed": per_seed}
         found["history"][name] = history([record["history"] for record in records[name]])
     if cell.world == SPREAD:
-        world = make_world(SPREAD, settings)
+        world = world_of(SPREAD, settings)
         found["resonance"] = {name: resonance(world, tensors[0]) for name, tensors in kept.items()}
     return found
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.toy.study.settings import ToySettings
-from wsae_plugin.toy.worlds import Block, World, axis_privileged, mixed_axes, superposed
+from wsae_plugin.toy.worlds import Block, World, axis_privileged, make_world, mixed_axes
 
 LearnedVectors = Callable[[float, int], Tensor]
 """(sparsity, seed) → W_pᵀ, learned at that sparsity from that seed."""
@@ -68,7 +68,7 @@ def learned(settings: ToySettings) -> Layout:
     """The toy model of superposition; it superposes only what is as rare as with the paper's n."""
 
     def make(sparsity: float, seed: int, vectors: LearnedVectors) -> World:
-        return superposed(vectors(sparsity, seed), sparsity)
+        return make_world(vectors(sparsity, seed), 1 - sparsity)
 
     return Layout(torch.ones(settings.n_features), make, _PAPERS_N_FEATURES)
 
