@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import yaml
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.messages import nearest
 from wsae_plugin.toy.claims import closed_form, necessity, outline, reweighting
 from wsae_plugin.toy.claims.claim import VERDICTS, Check, judge_claim
 from wsae_plugin.toy.page import render
@@ -51,9 +51,7 @@ def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
     """
     for name in only:
         if name not in CLAIMS:
-            close = difflib.get_close_matches(name, CLAIMS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(CLAIMS)}"
-            raise BadInputError(f"--only {name}: no such claim; {hint}")
+            raise BadInputError(f"--only {name}: no such claim; {nearest(name, CLAIMS)}")
     bar = tqdm([name for name in CLAIMS if not only or name in only], "Claims", unit="claim")
     claims: list[dict[str, Any]] = []
     for name in bar:
