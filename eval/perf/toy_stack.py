@@ -22,7 +22,10 @@ from sae_lens.synthetic import train_toy_sae
 from tqdm.auto import tqdm
 
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.toy.batched import Training, WorldStack, initial_decoders, top_k, train_stack
+from wsae_plugin.toy.batched.activation import top_k
+from wsae_plugin.toy.batched.data import WorldStack
+from wsae_plugin.toy.batched.stack import initial_decoders
+from wsae_plugin.toy.batched.trainer import Training, train_stack
 from wsae_plugin.toy.worlds import World, make_world
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from wsae_plugin.measures.identifiability import random_like
 from wsae_plugin.measures.matching import assign
-from wsae_plugin.toy.batched import initial_decoders
+from wsae_plugin.toy.batched.stack import initial_decoders
 from wsae_plugin.toy.streams import Purpose, stream
 from wsae_plugin.toy.superposition import learn_superposition
 from wsae_plugin.toy.worlds import (

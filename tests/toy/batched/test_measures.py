@@ -9,8 +9,10 @@ import torch
 from sae_lens.synthetic import mean_correlation_coefficient
 from torch import Tensor
 
-from wsae_plugin.toy.batched import NO_ACTIVATION, RELU, SAEStack, WorldStack, measure, top_k
-from wsae_plugin.toy.batched.activation import Activation
+from wsae_plugin.toy.batched.activation import NO_ACTIVATION, RELU, Activation, top_k
+from wsae_plugin.toy.batched.data import WorldStack
+from wsae_plugin.toy.batched.measures import measure
+from wsae_plugin.toy.batched.stack import SAEStack
 from wsae_plugin.toy.metrics import activated_features
 from wsae_plugin.toy.worlds import Block, World, axis_privileged, make_world
 

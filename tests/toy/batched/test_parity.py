@@ -25,14 +25,9 @@ from wsae_plugin.saes import (
     WeightedTopKTrainingSAE,
     WeightedTopKTrainingSAEConfig,
 )
-from wsae_plugin.toy.batched import (
-    RELU,
-    Activation,
-    Training,
-    initial_decoders,
-    top_k,
-    train_stack,
-)
+from wsae_plugin.toy.batched.activation import RELU, Activation, top_k
+from wsae_plugin.toy.batched.stack import initial_decoders
+from wsae_plugin.toy.batched.trainer import Training, train_stack
 from wsae_plugin.toy.superposition import learn_superposition
 from wsae_plugin.toy.worlds import make_world
 

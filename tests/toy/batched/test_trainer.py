@@ -9,21 +9,11 @@ from hypothesis import strategies as st
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.toy.batched import (
-    NO_ACTIVATION,
-    RELU,
-    Activation,
-    FeatureStream,
-    InputMap,
-    Training,
-    WorldStack,
-    initial_decoders,
-    jump_relu,
-    top_k,
-    train_stack,
-)
+from wsae_plugin.toy.batched.activation import NO_ACTIVATION, RELU, Activation, jump_relu, top_k
+from wsae_plugin.toy.batched.data import FeatureStream, WorldStack
 from wsae_plugin.toy.batched.model import SAEs, weighted_loss
-from wsae_plugin.toy.batched.trainer import clip_each
+from wsae_plugin.toy.batched.stack import initial_decoders
+from wsae_plugin.toy.batched.trainer import InputMap, Training, clip_each, train_stack
 from wsae_plugin.toy.streams import stream
 from wsae_plugin.toy.worlds import Block, axis_privileged, make_world, parents_and_children
 

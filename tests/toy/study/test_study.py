@@ -13,7 +13,8 @@ from sae_lens.training.activation_scaler import ActivationScaler
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.plots.toy import FIGURES as toy_figures
-from wsae_plugin.toy.batched import WorldStack, top_k
+from wsae_plugin.toy.batched.activation import top_k
+from wsae_plugin.toy.batched.data import WorldStack
 from wsae_plugin.toy.study import STUDIES, GBASettings, Study, ToySettings, run_study
 from wsae_plugin.toy.study import worlds as worlds_module
 from wsae_plugin.toy.study.arms import (

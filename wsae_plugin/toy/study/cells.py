@@ -15,17 +15,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from wsae_plugin.statistics import rounded
-from wsae_plugin.toy.batched import (
-    Activation,
-    InputMap,
-    SAEs,
-    SAEStack,
-    WorldStack,
-    initial_decoders,
-    measure,
-    top_k,
-    train_stack,
-)
+from wsae_plugin.toy.batched.activation import Activation, top_k
+from wsae_plugin.toy.batched.data import WorldStack
+from wsae_plugin.toy.batched.measures import measure
+from wsae_plugin.toy.batched.model import SAEs
+from wsae_plugin.toy.batched.stack import SAEStack, initial_decoders
+from wsae_plugin.toy.batched.trainer import InputMap, train_stack
 from wsae_plugin.toy.study.arms import WorldEvidence
 from wsae_plugin.toy.study.folder import StudyFolder
 from wsae_plugin.toy.study.settings import ToySettings

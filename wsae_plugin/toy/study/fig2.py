@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from wsae_plugin.statistics import compare, resolution_of
-from wsae_plugin.toy.batched import NO_ACTIVATION, jump_relu, top_k
+from wsae_plugin.toy.batched.activation import NO_ACTIVATION, jump_relu, top_k
 from wsae_plugin.toy.study.arms import SAE
 from wsae_plugin.toy.study.cells import Condition, figure_study
 from wsae_plugin.toy.study.settings import ToySettings
