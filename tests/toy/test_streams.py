@@ -16,7 +16,7 @@ from wsae_plugin.toy.streams import Purpose, stream
 from wsae_plugin.toy.superposition import learn_superposition
 from wsae_plugin.toy.worlds import (
     Block,
-    axis_privileged,
+    block_directions,
     random_directions,
 )
 
@@ -30,7 +30,7 @@ def learned(n_steps: int) -> torch.Tensor:
 
 def drawn(kind: str, seed: int) -> torch.Tensor:
     if kind == "axes":
-        return axis_privileged([Block(N_FEATURES, D_IN)], 0.1, seed=seed).feature_vectors
+        return block_directions([Block(N_FEATURES, D_IN)], seed)
     return random_directions(N_FEATURES, D_IN, seed=seed)
 
 

@@ -17,7 +17,7 @@ from wsae_plugin.toy.superposition import learn_superposition, superposition_los
 from wsae_plugin.toy.worlds import (
     Block,
     World,
-    axis_privileged,
+    block_directions,
     exactly_sparse,
     make_world,
     mixed_axes,
@@ -27,7 +27,7 @@ from wsae_plugin.toy.worlds import (
 
 WORLDS: dict[str, Callable[[], World]] = {
     "superposed": lambda: make_world(torch.randn(9, 4), 0.2),
-    "axes": lambda: axis_privileged([Block(1, 1), Block(2, 1), Block(5, 2)], 0.1),
+    "axes": lambda: make_world(block_directions([Block(1, 1), Block(2, 1), Block(5, 2)]), 0.1),
     "dictionary": lambda: exactly_sparse(random_directions(12, 5), [3]),
     "hierarchy": lambda: parents_and_children(3, 2, 6),
 }
@@ -82,9 +82,9 @@ def test_features_are_zero_with_probability_s_and_else_uniform() -> None:
 
 
 def test_blocks_worked_by_hand() -> None:
-    vectors = axis_privileged([Block(1, 1), Block(2, 1)], 0.1).feature_vectors
+    vectors = block_directions([Block(1, 1), Block(2, 1)])
     assert vectors.tolist() == [[1, 0], [0, 1], [0, -1]]
-    polygon = axis_privileged([Block(4, 2)], 0.1).feature_vectors
+    polygon = block_directions([Block(4, 2)])
     expected = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     torch.testing.assert_close(polygon, expected, atol=1e-6, rtol=0)
 
@@ -92,7 +92,7 @@ def test_blocks_worked_by_hand() -> None:
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(2, 4)), min_size=1, max_size=4))
 @settings(max_examples=25)
 def test_blocks_have_their_dimensions_to_themselves(shapes: list[tuple[int, int]]) -> None:
-    world = axis_privileged([Block(*shape) for shape in shapes], 0.2)
+    world = make_world(block_directions([Block(*shape) for shape in shapes]), 0.2)
     vectors = world.feature_vectors
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
     owner = torch.tensor([i for i, (n, _) in enumerate(shapes) for _ in range(n)])
@@ -135,7 +135,7 @@ def test_what_is_impossible_is_refused() -> None:
     with pytest.raises(BadInputError, match="n_active is"):
         exactly_sparse(random_directions(4, 2), [5])
     with pytest.raises(BadInputError, match="firing_probabilities"):
-        axis_privileged([Block(1, 1)], 0.0)
+        make_world(block_directions([Block(1, 1)]), 0.0)
     with pytest.raises(BadInputError, match="superposition needs"):
         learn_superposition([0.9], [0], n_features=4, d_in=4)
     with pytest.raises(BadInputError, match="sparsity is"):

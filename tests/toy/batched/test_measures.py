@@ -14,7 +14,7 @@ from wsae_plugin.toy.batched.data import WorldStack
 from wsae_plugin.toy.batched.measures import measure
 from wsae_plugin.toy.batched.stack import SAEStack
 from wsae_plugin.toy.metrics import activated_features
-from wsae_plugin.toy.worlds import Block, World, axis_privileged, make_world
+from wsae_plugin.toy.worlds import Block, World, block_directions, make_world
 
 ONE = torch.zeros(1, dtype=torch.int64)
 
@@ -34,7 +34,7 @@ def score(world: World, stack: SAEStack, *, unit_decoder: bool = False) -> dict[
     return {name: float(value) for name, value in found.items()}
 
 
-AXES = axis_privileged([Block(1, 1)] * 4, 0.3)
+AXES = make_world(block_directions([Block(1, 1)] * 4), 0.3)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])

@@ -15,7 +15,7 @@ from wsae_plugin.toy.batched.model import SAEs, weighted_loss
 from wsae_plugin.toy.batched.stack import initial_decoders
 from wsae_plugin.toy.batched.trainer import InputMap, Training, clip_each, train_stack
 from wsae_plugin.toy.streams import stream
-from wsae_plugin.toy.worlds import Block, axis_privileged, make_world, parents_and_children
+from wsae_plugin.toy.worlds import Block, block_directions, make_world, parents_and_children
 
 ACTIVATIONS = (NO_ACTIVATION, RELU, jump_relu(0.1), top_k(2))
 
@@ -49,7 +49,7 @@ def test_a_stream_has_the_distribution_of_the_world_and_depends_on_its_seed_alon
 
 
 def test_worlds_that_do_not_stack_are_refused() -> None:
-    one = axis_privileged([Block(1, 1), Block(1, 1)], 0.1)
+    one = make_world(block_directions([Block(1, 1), Block(1, 1)]), 0.1)
     with pytest.raises(BadInputError, match="cannot be stacked"):
         WorldStack([one, make_world(torch.eye(3), 0.5)], [0, 1])
     with pytest.raises(BadInputError, match="independent features"):

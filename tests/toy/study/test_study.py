@@ -29,7 +29,7 @@ from wsae_plugin.toy.study.fig2 import widths
 from wsae_plugin.toy.study.folder import StudyFolder
 from wsae_plugin.toy.study.study import Piece
 from wsae_plugin.toy.study.worlds import WORLDS, Layout, layout_of, toy_world
-from wsae_plugin.toy.worlds import Block, axis_privileged
+from wsae_plugin.toy.worlds import Block, block_directions, make_world
 
 FIGURES = {name: study for name, study in STUDIES.items() if name != "gba"}
 TINY = ToySettings(n_features=16, d_in=4, n_seeds=2, n_steps=3, batch_size=8, n_held_out=64)
@@ -42,7 +42,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def evidence() -> WorldEvidence:
-    world = axis_privileged([Block(1, 1), Block(1, 1), Block(5, 2)], 0.1)
+    world = make_world(block_directions([Block(1, 1), Block(1, 1), Block(5, 2)]), 0.1)
     worlds = WorldStack([world], [0])
     activations = worlds.activations(worlds.stream("evidence").sample(40_000))[0]
     truth = world.feature_vectors
@@ -157,7 +157,7 @@ def test_a_new_world_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         blocks = [Block(2, 1)] * settings.d_in
         return Layout(
             torch.ones(2 * settings.d_in),
-            lambda sparsity, seed, _: axis_privileged(blocks, 1 - sparsity, seed=seed),
+            lambda seed: block_directions(blocks, seed),
         )
 
     try:

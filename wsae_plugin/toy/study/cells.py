@@ -27,6 +27,7 @@ from wsae_plugin.toy.study.settings import ToySettings
 from wsae_plugin.toy.study.study import OnStep, Piece, Records, Result, Study
 from wsae_plugin.toy.study.worlds import WORLDS, layout_of
 from wsae_plugin.toy.superposition import learn_superposition
+from wsae_plugin.toy.worlds import make_world
 
 _SAES_AT_A_TIME = 64
 _EVIDENCE_SAMPLES = 16_384
@@ -93,14 +94,15 @@ def learn_worlds(cells: Sequence[Condition], settings: ToySettings, folder: Stud
 
 def worlds_of(cell: Condition, settings: ToySettings, folder: StudyFolder) -> WorldStack:
     """Make the worlds of a cell, one for each seed."""
-    kept = folder.read_tensors(_LEARNED) if cell.world == _LEARNED else None
     layout, seeds = layout_of(cell.world, settings), range(settings.n_seeds)
-
-    def learned(sparsity: float, seed: int) -> Tensor:
+    if layout.directions:
+        vectors = torch.stack([layout.directions(seed) for seed in seeds])
+    else:
+        kept = folder.read_tensors(_LEARNED)
         assert kept is not None
-        return kept[f"{sparsity:g}"][seed]
-
-    return WorldStack([layout.make(cell.sparsity, seed, learned) for seed in seeds], seeds)
+        vectors = kept[f"{cell.sparsity:g}"]
+    probabilities = (layout.rates * (1 - cell.sparsity)).clamp(max=1)
+    return WorldStack([make_world(one, probabilities) for one in vectors], seeds)
 
 
 def train(piece: Piece, settings: ToySettings, folder: StudyFolder, on_step: OnStep) -> Records:
