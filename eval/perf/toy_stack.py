@@ -22,8 +22,11 @@ from sae_lens.synthetic import train_toy_sae
 from tqdm.auto import tqdm
 
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.toy.batched import Training, WorldStack, initial_decoders, top_k, train_stack
-from wsae_plugin.toy.worlds import World, superposed
+from wsae_plugin.toy.batched.activation import top_k
+from wsae_plugin.toy.batched.data import WorldStack
+from wsae_plugin.toy.batched.stack import initial_decoders
+from wsae_plugin.toy.batched.trainer import Training, train_stack
+from wsae_plugin.toy.worlds import World, make_world
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     logging.getLogger("sae_lens").setLevel(logging.ERROR)
     directions = torch.randn(200, 20, generator=torch.Generator().manual_seed(0))
-    world = superposed(torch.nn.functional.normalize(directions), 0.99)
+    world = make_world(torch.nn.functional.normalize(directions), 0.01)
     rounds = [
         measure_speed(world, 200, n_saes=arguments.saes, n_steps=arguments.steps)
         for _ in tqdm(range(arguments.rounds), desc="Rounds", unit="round")

@@ -36,7 +36,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.provenance import versions
 from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE
-from wsae_plugin.toy.study.gba import IMBALANCED, make_world
+from wsae_plugin.toy.study.gba import IMBALANCED, world_of
 from wsae_plugin.toy.study.gba_arms import gba, recipe
 from wsae_plugin.toy.study.gba_training import train
 from wsae_plugin.toy.study.settings import GBASettings
@@ -130,7 +130,7 @@ def run(name: str, seed: int, settings: GBASettings) -> dict[str, Any]:
     variant = VARIANTS[name]
     make = gba(variant.sae_class, **dict(variant.fields))
     settings = replace(settings, d_sae=variant.d_sae, n_steps=variant.n_steps)
-    return train(make, make_world(IMBALANCED, settings), variant.lr, seed, settings)[0]
+    return train(make, world_of(IMBALANCED, settings), variant.lr, seed, settings)[0]
 
 
 def main(

@@ -59,7 +59,7 @@ from wsae_plugin.toy.study.gba_arms import (
 )
 from wsae_plugin.toy.study.gba_training import train
 from wsae_plugin.toy.study.settings import GBASettings
-from wsae_plugin.toy.worlds import World, dictionary_of_frequencies, random_dictionary
+from wsae_plugin.toy.worlds import World, exactly_sparse, make_world, random_directions
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,18 @@ class GridWorld:
     coherence: float = 0.0
     n_clusters: int = 1
 
-    def make(self, name: str, seed: int) -> World:
+    def make(self, seed: int) -> World:
         """The world with the dictionary of this seed."""
-        more = {"name": name, "coherence": self.coherence, "n_clusters": self.n_clusters}
+        vectors = random_directions(
+            self.n_features,
+            self.d_in,
+            seed=seed,
+            coherence=self.coherence,
+            n_clusters=self.n_clusters,
+        )
         if self.n_active:
-            return random_dictionary(self.n_features, self.d_in, self.n_active, seed=seed, **more)
-        return dictionary_of_frequencies(self._frequencies, self.d_in, seed=seed, **more)
+            return exactly_sparse(vectors, self.n_active)
+        return make_world(vectors, self._frequencies)
 
     @property
     def mean_active(self) -> int:
@@ -237,7 +243,7 @@ def run(world_name: str, arm_name: str, seed: int) -> dict[str, float]:
         n_features=grid_world.n_features, d_in=grid_world.d_in, d_sae=grid_world.d_sae
     )
     make = ARMS[arm_name](grid_world)
-    world = grid_world.make(world_name, seed)
+    world = grid_world.make(seed)
     record, _ = train(make, world, settings.rates[0], seed, settings)
     return {name: round(record[name], 4) for name in KEPT}
 

@@ -11,14 +11,13 @@ from torch.nn.functional import normalize
 
 from wsae_plugin.measures.identifiability import random_like
 from wsae_plugin.measures.matching import assign
-from wsae_plugin.toy.batched import initial_decoders
+from wsae_plugin.toy.batched.stack import initial_decoders
 from wsae_plugin.toy.streams import Purpose, stream
 from wsae_plugin.toy.superposition import learn_superposition
 from wsae_plugin.toy.worlds import (
     Block,
-    axis_privileged,
-    dictionary_of_frequencies,
-    random_dictionary,
+    block_directions,
+    random_directions,
 )
 
 SEEDS = range(8)
@@ -31,11 +30,8 @@ def learned(n_steps: int) -> torch.Tensor:
 
 def drawn(kind: str, seed: int) -> torch.Tensor:
     if kind == "axes":
-        return axis_privileged([Block(N_FEATURES, D_IN)], 0.1, seed=seed).feature_vectors
-    if kind == "frequencies":
-        frequencies = torch.full((N_FEATURES,), 0.1)
-        return dictionary_of_frequencies(frequencies, D_IN, seed=seed).feature_vectors
-    return random_dictionary(N_FEATURES, D_IN, [3], seed=seed).feature_vectors
+        return block_directions([Block(N_FEATURES, D_IN)], seed)
+    return random_directions(N_FEATURES, D_IN, seed=seed)
 
 
 WORLDS = {
@@ -43,7 +39,7 @@ WORLDS = {
     "learned": lambda: learned(30),
     **{
         kind: lambda kind=kind: torch.stack([drawn(kind, seed) for seed in SEEDS])
-        for kind in ("axes", "frequencies", "dictionary")
+        for kind in ("axes", "dictionary")
     },
 }
 

@@ -17,18 +17,18 @@ from wsae_plugin.toy.superposition import learn_superposition, superposition_los
 from wsae_plugin.toy.worlds import (
     Block,
     World,
-    axis_privileged,
-    dictionary_of_frequencies,
+    block_directions,
+    exactly_sparse,
+    make_world,
     mixed_axes,
     parents_and_children,
-    random_dictionary,
-    superposed,
+    random_directions,
 )
 
 WORLDS: dict[str, Callable[[], World]] = {
-    "superposed": lambda: superposed(torch.randn(9, 4), sparsity=0.8),
-    "axes": lambda: axis_privileged([Block(1, 1), Block(2, 1), Block(5, 2)], 0.1),
-    "dictionary": lambda: random_dictionary(12, 5, [3]),
+    "superposed": lambda: make_world(torch.randn(9, 4), 0.2),
+    "axes": lambda: make_world(block_directions([Block(1, 1), Block(2, 1), Block(5, 2)]), 0.1),
+    "dictionary": lambda: exactly_sparse(random_directions(12, 5), [3]),
     "hierarchy": lambda: parents_and_children(3, 2, 6),
 }
 
@@ -44,8 +44,6 @@ def test_activations_are_features_times_feature_vectors(name: str) -> None:
     torch.testing.assert_close(activations, features @ world.feature_vectors)
     assert features.shape == (50, len(world.feature_vectors))
     assert ((features >= 0) & (features <= 1)).all()
-    batch = next(iter(world.batches(7)))
-    assert batch.shape == (7, world.feature_vectors.shape[1])
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -74,7 +72,7 @@ def test_a_world_feeds_saelenss_own_training() -> None:
 
 
 def test_features_are_zero_with_probability_s_and_else_uniform() -> None:
-    features, _ = superposed(torch.ones(4, 2), sparsity=0.7).sample(20_000, seeded())
+    features, _ = make_world(torch.ones(4, 2), 0.3).sample(20_000, seeded())
     active = features > 0
     # 80,000 draws: three standard errors of a share of 0.3 are 0.005
     assert float(active.float().mean()) == pytest.approx(0.3, abs=0.006)
@@ -84,9 +82,9 @@ def test_features_are_zero_with_probability_s_and_else_uniform() -> None:
 
 
 def test_blocks_worked_by_hand() -> None:
-    vectors = axis_privileged([Block(1, 1), Block(2, 1)], 0.1).feature_vectors
+    vectors = block_directions([Block(1, 1), Block(2, 1)])
     assert vectors.tolist() == [[1, 0], [0, 1], [0, -1]]
-    polygon = axis_privileged([Block(4, 2)], 0.1).feature_vectors
+    polygon = block_directions([Block(4, 2)])
     expected = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     torch.testing.assert_close(polygon, expected, atol=1e-6, rtol=0)
 
@@ -94,7 +92,7 @@ def test_blocks_worked_by_hand() -> None:
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(2, 4)), min_size=1, max_size=4))
 @settings(max_examples=25)
 def test_blocks_have_their_dimensions_to_themselves(shapes: list[tuple[int, int]]) -> None:
-    world = axis_privileged([Block(*shape) for shape in shapes], 0.2)
+    world = make_world(block_directions([Block(*shape) for shape in shapes]), 0.2)
     vectors = world.feature_vectors
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
     owner = torch.tensor([i for i, (n, _) in enumerate(shapes) for _ in range(n)])
@@ -111,7 +109,7 @@ def test_mixed_axes_are_half_single() -> None:
 
 
 def test_a_dictionary_is_exactly_sparse() -> None:
-    features, _ = random_dictionary(12, 5, [2, 7]).sample(400, seeded())
+    features, _ = exactly_sparse(random_directions(12, 5), [2, 7]).sample(400, seeded())
     active = (features > 0).sum(dim=1)
     assert set(active.tolist()) == {2, 7}
     # half of the samples each: 400 coins, four standard errors are 0.1
@@ -135,9 +133,9 @@ def test_what_is_impossible_is_refused() -> None:
     with pytest.raises(BadInputError, match="one dimension has two directions"):
         Block(3, 1)
     with pytest.raises(BadInputError, match="n_active is"):
-        random_dictionary(4, 2, [5])
+        exactly_sparse(random_directions(4, 2), [5])
     with pytest.raises(BadInputError, match="firing_probabilities"):
-        axis_privileged([Block(1, 1)], 0.0)
+        make_world(block_directions([Block(1, 1)]), 0.0)
     with pytest.raises(BadInputError, match="superposition needs"):
         learn_superposition([0.9], [0], n_features=4, d_in=4)
     with pytest.raises(BadInputError, match="sparsity is"):
@@ -156,7 +154,7 @@ def test_the_superposition_loss_worked_by_hand() -> None:
 
 def test_a_learned_superposition_beats_the_best_linear_code_and_has_no_privileged_axes() -> None:
     vectors = learn_superposition([0.95] * 2, [0, 1], 24, 6, n_steps=600, lr=1e-2)
-    features, _ = superposed(vectors[0], 0.95).sample(8192, seeded())
+    features, _ = make_world(vectors[0], 0.05).sample(8192, seeded())
     relative = float(superposition_loss(vectors[:1], features.unsqueeze(0))) / float(
         features.square().sum(dim=1).mean()
     )
@@ -174,14 +172,9 @@ def test_a_model_does_not_depend_on_its_neighbours() -> None:
 
 @pytest.mark.parametrize("n_clusters", [1, 4])
 def test_coherence_is_the_cosine_within_a_cluster(n_clusters: int) -> None:
-    frequencies = torch.full((200,), 0.1)
-    worlds = [
-        random_dictionary(200, 2000, [3], coherence=0.3, n_clusters=n_clusters),
-        dictionary_of_frequencies(frequencies, 2000, coherence=0.3, n_clusters=n_clusters),
-    ]
-    for world in worlds:
-        cosines = world.feature_vectors @ world.feature_vectors.T
-        together = (torch.arange(200)[:, None] - torch.arange(200)) % n_clusters == 0
-        assert abs(cosines[together & ~torch.eye(200, dtype=torch.bool)].mean() - 0.3) < 0.03
-        assert abs(cosines.diagonal().mean() - 1) < 0.03
-        assert n_clusters == 1 or abs(cosines[~together].mean()) < 0.02
+    vectors = random_directions(200, 2000, coherence=0.3, n_clusters=n_clusters)
+    cosines = vectors @ vectors.T
+    together = (torch.arange(200)[:, None] - torch.arange(200)) % n_clusters == 0
+    assert abs(cosines[together & ~torch.eye(200, dtype=torch.bool)].mean() - 0.3) < 0.03
+    assert abs(cosines.diagonal().mean() - 1) < 0.03
+    assert n_clusters == 1 or abs(cosines[~together].mean()) < 0.02

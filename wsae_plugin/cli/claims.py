@@ -6,35 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from wsae_plugin.cli._shared import print_json
+from wsae_plugin.cli._shared import JSON, plain_table, print_json
 from wsae_plugin.errors import BadInputError
-
-# One line a paragraph: the terminal wraps them; after a lone \b it leaves lines as they are.
-_HELP = """\
-Check what the WSAE papers state: every public theorem, example and counter-example of arXiv \
-2506.15963, both versions.
-
-Each statement is tried as it is printed, in exact or float64 arithmetic, and by search where it \
-claims an optimum or that there is only one. A verdict is computed from numbers: holds; holds \
-under a stated extra condition; refuted as printed, with what is true instead; cannot be decided \
-as printed (only a title is public). Under two minutes on one core; the same numbers every time.
-
-\b
-  wsae claims
-  wsae claims --only v1-theorem-2 --only v1-theorem-3
-  wsae claims --output claims.json --markdown claims.md
-
-The JSON has all the numbers, with their meaning and what each would have to be; the Markdown page \
-is made from it.
-
-Exit codes: 0 whatever the verdicts, 1 a check crashed, 2 an unknown claim or a path that cannot \
-be written.
-"""
 
 
 def claims(
@@ -50,10 +26,28 @@ def claims(
         Path | None,
         typer.Option("--markdown", metavar="PATH", help="Write the page made from it there."),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the ledger on stdout, and nothing else there.")
-    ] = False,
+    as_json: JSON = False,
 ) -> None:
+    """Check what the WSAE papers state: theorems, examples, counter-examples.
+
+    All that is public of arXiv 2506.15963, both versions. Each statement is
+    tried as it is printed, in exact or float64 arithmetic, and by search where
+    it claims an optimum or that there is only one. A verdict is computed from
+    numbers: holds; holds under a stated extra condition; refuted as printed,
+    with what is true instead; cannot be decided as printed (only a title is
+    public). Under two minutes on one core; the same numbers every time.
+
+    \b
+      wsae claims
+      wsae claims --only v1-theorem-2 --only v1-theorem-3
+      wsae claims --output claims.json --markdown claims.md
+
+    The JSON has all the numbers, with their meaning and what each would have to
+    be; the Markdown page is made from it.
+
+    Exit codes: 0 whatever the verdicts, 1 a check crashed, 2 an unknown claim
+    or a path that cannot be written.
+    """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.files import write_json_atomic, write_text_atomic
     from wsae_plugin.toy.claims import check_claims, ledger_markdown
@@ -74,15 +68,11 @@ def claims(
         _show(ledger)
 
 
-claims.__doc__ = _HELP
-
-
 def _show(ledger: dict[str, Any]) -> None:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
-    table.title = f"{ledger['paper']}: what was found"
-    table.add_column("claim", no_wrap=True)
-    table.add_column("verdict", min_width=10, max_width=20)
-    table.add_column("why", ratio=1)
+    title = f"{ledger['paper']}: what was found"
+    table = plain_table(title, "claim", "verdict", "why", padding=(0, 1, 0, 0), pad_edge=False)
+    table.columns[0].no_wrap = True
+    table.columns[1].min_width, table.columns[1].max_width = 10, 20
     # The counts name all verdicts, from the best to the one that says least.
     colours = dict(zip(ledger["counts"], ("green", "yellow", "red", "blue"), strict=True))
     for claim in ledger["claims"]:

@@ -11,15 +11,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from wsae_plugin.cli._shared import print_json
+from wsae_plugin.cli._shared import JSON, print_json, print_plain
 
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="The folder. By default toy-<name>."),
 ]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print <name>.json on stdout, and nothing else.")
-]
+Seeds = Annotated[int, typer.Option("--seeds", help="Repetitions of every SAE, 2 or more.")]
+Steps = Annotated[int, typer.Option("--steps", help="Adam steps of all that is trained.")]
+NFeatures = Annotated[int, typer.Option("--n-features", help="n, features of a world.")]
+DIn = Annotated[int, typer.Option("--d-in", help="Input dimensions.")]
 
 toy = typer.Typer(name="toy", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -50,21 +51,15 @@ def _figure_command(study: Callable[[], None]) -> None:
     @toy.command(name, help=inspect.getdoc(study))
     def command(  # pyright: ignore[reportUnusedFunction]
         output: Output = None,
-        seeds: Annotated[
-            int, typer.Option("--seeds", help="Independent repetitions, 2 or more.")
-        ] = 8,
-        steps: Annotated[
-            int, typer.Option("--steps", help="Adam steps of every W_p and every SAE.")
-        ] = 1000,
-        n_features: Annotated[
-            int, typer.Option("--n-features", help="n, features of the learned world.")
-        ] = 200,
-        d_in: Annotated[int, typer.Option("--d-in", help="n_p, input dimensions.")] = 20,
+        seeds: Seeds = 8,
+        steps: Steps = 1000,
+        n_features: NFeatures = 200,
+        d_in: DIn = 20,
         threads: Annotated[
             int | None,
             typer.Option("--threads", min=1, help="By default as many as torch takes."),
         ] = None,
-        as_json: AsJson = False,
+        as_json: JSON = False,
     ) -> None:
         # Imported here: SAELens takes seconds, and `wsae --help` should not.
         from wsae_plugin.toy.study import ToySettings
@@ -121,14 +116,14 @@ def alpha() -> None:
 @toy.command("gba")
 def gba_study(
     output: Output = None,
-    seeds: Annotated[int, typer.Option("--seeds", help="Trainings of every arm, 2 or more.")] = 3,
-    steps: Annotated[int, typer.Option("--steps", help="Adam steps of every SAE.")] = 2500,
+    seeds: Seeds = 3,
+    steps: Steps = 2500,
     lr: Annotated[
         list[float] | None,
         typer.Option("--lr", help="Learning rate; given again, every arm is trained at each."),
     ] = None,
-    n_features: Annotated[int, typer.Option("--n-features", help="n, rows of V.")] = 128,
-    d_in: Annotated[int, typer.Option("--d-in", help="d, columns of V.")] = 42,
+    n_features: NFeatures = 128,
+    d_in: DIn = 42,
     d_sae: Annotated[int, typer.Option("--d-sae", help="Latents.")] = 1024,
     jobs: Annotated[
         int | None,
@@ -136,7 +131,7 @@ def gba_study(
             "--jobs", min=1, help="SAEs at a time, one thread each. By default one a core."
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JSON = False,
 ) -> None:
     """Who recovers the features of X = HV: Group Bias Adaptation beside Top-k, L1, weighted forms.
 
@@ -174,8 +169,7 @@ def _run(
         print_json(result)
         return
 
-    console = Console()
-    console.print(result["title"], style="bold", highlight=False)
+    Console().print(result["title"], style="bold", highlight=False)
     for sentence in result["verdict"]:
-        console.print(f"• {sentence}", markup=False, highlight=False)
-    console.print(f"folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+        Console().print(f"• {sentence}", markup=False, highlight=False)
+    print_plain(f"folder: {folder}")

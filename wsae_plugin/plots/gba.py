@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from wsae_plugin.plots.toy_parts import finish, grid, line, points, seeds
+from wsae_plugin.plots.toy_parts import line, name_arms, panels, points, seeds
 from wsae_plugin.toy.study.words import cells_where
 
 Result = dict[str, Any]
@@ -39,8 +39,8 @@ def _recovery(result: Result) -> Figure:
         "bar: 95 % interval (consistency: all seeds)"
     )
     rows = {w: textwrap.fill(f"{w}: {result['worlds'][w]}", 40) for w in _MAIN}
-    figure, axes_of = grid((13, 10), title, rows, _MEASURES, sharey=True, sharex="col")
-    for (world, measure), axes in axes_of.items():
+
+    def draw(axes: Any, world: str, measure: str) -> None:
         for number, place in enumerate(cells_where(result, world=world)):
             cell = result["cells"][place]
             means = [_mean(cell, arm["name"], measure) for arm in arms]
@@ -52,10 +52,10 @@ def _recovery(result: Result) -> Figure:
             star: dict[str, Any] = {"marker": "*", "s": 70, "facecolors": "none", "zorder": 3}
             label = "printed in arXiv 2506.14002"
             axes.scatter(*zip(*printed, strict=True), edgecolors="#000000", label=label, **star)
-        axes.set_yticks(range(len(arms)), [arm["label"] for arm in arms], fontsize=9)
-        axes.set_ylim(len(arms) - 0.5, -0.5)
-        axes.label_outer()
-    return finish(figure, 3)
+        name_arms(axes, arms, fontsize=9)
+
+    shared: dict[str, Any] = {"sharey": True, "sharex": "col"}
+    return panels((13, 10), title, rows, _MEASURES, draw, 3, **shared)
 
 
 def _over(result: Result, training: bool) -> Figure:
@@ -68,9 +68,9 @@ def _over(result: Result, training: bool) -> Figure:
     title = f"{question}; {_sizes(result)}, mean of {seeds(result)}"
     rates = {lr: f"learning rate {lr:g}" for lr in result["settings"]["rates"]}
     rows = {world: f"{world}\n{'FRR(0.9)' if training else 'FRR(τ)'}" for world in _MAIN}
-    figure, axes_of = grid((11, 7), title, rows, rates, sharey=True)
     labels = {arm["name"]: arm["label"] for arm in result["arms"]}
-    for (world, lr), axes in axes_of.items():
+
+    def draw(axes: Any, world: str, lr: float) -> None:
         (place,) = cells_where(result, world=world, lr=lr)
         cell = result["cells"][place]
         for number, name in enumerate(_LINES):
@@ -83,7 +83,8 @@ def _over(result: Result, training: bool) -> Figure:
             line(axes, xs, bare, number, labels[name])
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("training step" if training else "cosine τ")
-    return finish(figure, 4)
+
+    return panels((11, 7), title, rows, rates, draw, 4, sharey=True)
 
 
 def _resonance(result: Result) -> Figure:
@@ -96,12 +97,12 @@ def _resonance(result: Result) -> Figure:
         "equally often; blue: targets of the groups"
     )
     size = (2.4 * len(names), 2.6 * len(cells) + 0.8)
-    figure, axes_of = grid(size, title, rows, names, sharex=True, sharey=True)
     kinds = (
         (False, "#bbbbbb", "its cosine with the feature is below 0.9"),
         (True, "#D55E00", "at least 0.9"),
     )
-    for (lr, name), axes in axes_of.items():
+
+    def draw(axes: Any, lr: float, name: str) -> None:
         one = cells[lr][name]
         for target in sorted(set(one["target"])):
             axes.axhline(target, color="#56B4E9", linewidth=0.6, zorder=0)
@@ -115,7 +116,8 @@ def _resonance(result: Result) -> Figure:
         axes.set_xlabel("how often its feature does", fontsize=9)
         axes.label_outer()
         axes.tick_params(labelsize=7)
-    return finish(figure, 2)
+
+    return panels(size, title, rows, names, draw, 2, sharex=True, sharey=True)
 
 
 def _mean(cell: Result, arm: str, measure: str) -> Result:

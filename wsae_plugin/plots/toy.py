@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from wsae_plugin.plots import gba
-from wsae_plugin.plots.toy_parts import TIED, finish, grid, line, points, seeds
-from wsae_plugin.toy.study.fig2 import panels
+from wsae_plugin.plots.toy_parts import TIED, line, name_arms, panels, points, seeds
+from wsae_plugin.toy.study import fig2 as fig2_study
 from wsae_plugin.toy.study.words import cells_where, rows_of
 
 Result = dict[str, Any]
@@ -41,9 +41,9 @@ def fig2(result: Result) -> dict[str, Figure]:
         "\nWith Top-2 and no biases no SAE, trained or not, can exceed 2n/d_sae"
     )
     rows = {tied: f"{word} SAE\naverage activated features" for tied, word in TIED.items()}
-    figure, axes_of = grid((11, 6.2), title, rows, dict.fromkeys(labels, ""), sharey="row")
-    for (tied, panel), axes in axes_of.items():
-        cells = [result["cells"][number] for number in panels(result, tied)[panel]]
+
+    def draw(axes: Any, tied: bool, panel: str) -> None:
+        cells = [result["cells"][number] for number in fig2_study.panels(result, tied)[panel]]
         for number, (arm, shown) in enumerate((("sae", "trained"), ("untrained", "untrained"))):
             scores = [cell["scores"][arm]["activated_features"] for cell in cells]
             line(axes, range(len(cells)), scores, number, shown)
@@ -52,8 +52,10 @@ def fig2(result: Result) -> dict[str, Figure]:
         axes.set_yscale("symlog", linthresh=1)
         axes.set_yticks(ticks, [str(tick) for tick in ticks])
         axes.set_xlabel(label)
-    axes_of[True, "activation"].legend(frameon=False, fontsize=9)
-    return {"fig2": finish(figure)}
+        if (tied, panel) == (True, "activation"):
+            axes.legend(frameon=False, fontsize=9)
+
+    return {"fig2": panels((11, 6.2), title, rows, dict.fromkeys(labels, ""), draw, sharey="row")}
 
 
 def fig3(result: Result) -> dict[str, Figure]:
@@ -66,38 +68,39 @@ def fig3(result: Result) -> dict[str, Figure]:
     shown = [name for name in labels if name in ("sae", "wsae", "constant", "shuffled")]
     compared = [name for name in labels if name not in ("sae", "whitened")]
 
-    def scores(axes: Any, cells: list[int], measure: str) -> None:
+    def scores(axes: Any, kind: str, measure: str) -> None:
         for number, arm in enumerate(shown):
-            found = [result["cells"][cell]["scores"][arm][measure] for cell in cells]
-            line(axes, range(len(cells)), found, number, labels[arm])
+            found = [result["cells"][cell]["scores"][arm][measure] for cell in kinds[kind]]
+            line(axes, range(len(found)), found, number, labels[arm])
+        name_sparsities(axes, kind)
 
-    def differences(axes: Any, cells: list[int], measure: str) -> None:
+    def differences(axes: Any, kind: str, measure: str) -> None:
         axes.axhline(0, color=_GREY, linewidth=1)
         for number, arm in enumerate(compared):
             offset = 0.11 * (number - (len(compared) - 1) / 2)
-            places = [i + offset for i in range(len(cells))]
-            rows = rows_of(result, arm, measure, cells)
+            places = [i + offset for i in range(len(kinds[kind]))]
+            rows = rows_of(result, arm, measure, kinds[kind])
             points(axes, places, rows, number + 1, labels[arm])
+        name_sparsities(axes, kind)
 
-    def drawn(draw: Callable[..., None], title: str, below: str, columns: int) -> Figure:
-        size, rows = (13, 2.9 * len(kinds) + 0.8), {kind: kind + below for kind in kinds}
-        figure, axes_of = grid(size, title, rows, _FIG3_PANELS)
-        for (kind, measure), axes in axes_of.items():
-            draw(axes, kinds[kind], measure)
-            ticks = [f"{result['cells'][cell]['sparsity']:g}" for cell in kinds[kind]]
-            axes.set_xticks(range(len(ticks)), ticks)
-            axes.set_xlabel("sparsity S")
-        return finish(figure, columns)
+    def name_sparsities(axes: Any, kind: str) -> None:
+        ticks = [f"{result['cells'][cell]['sparsity']:g}" for cell in kinds[kind]]
+        axes.set_xticks(range(len(ticks)), ticks)
+        axes.set_xlabel("sparsity S")
 
-    how = f"d_sae = n; {seeds(result)}, {_BAND}"
-    title = f"SAE and weighted SAE on the learned world, {how}"
+    title = f"SAE and weighted SAE on the learned world, d_sae = n; {seeds(result)}, {_BAND}"
     paired = (
         f"Paired differences to the plain SAE; {seeds(result)}, bar: 95 % interval; filled: "
         "clear after Holm's correction, hollow: not"
     )
+    size = (13, 2.9 * len(kinds) + 0.8)
+    rows = {kind: kind for kind in kinds}
+    rows_below = {kind: f"{kind}\ndifference to Γ = I" for kind in kinds}
     return {
-        "fig3": drawn(scores, title, "", len(shown)),
-        "fig3_difference": drawn(differences, paired, "\ndifference to Γ = I", len(compared)),
+        "fig3": panels(size, title, rows, _FIG3_PANELS, scores, len(shown)),
+        "fig3_difference": panels(
+            size, paired, rows_below, _FIG3_PANELS, differences, len(compared)
+        ),
     }
 
 
@@ -110,8 +113,8 @@ def proxies(result: Result) -> dict[str, Figure]:
         "rows are controls"
     )
     worlds = {world: textwrap.fill(label, 26) for world, label in result["worlds"].items()}
-    figure, axes_of = grid((13, 11), title, TIED, worlds, sharey=True, sharex="col")
-    for (tied, world), axes in axes_of.items():
+
+    def draw(axes: Any, tied: bool, world: str) -> None:
         axes.axvline(0, color=_GREY, linewidth=1)
         for place, number in enumerate(cells_where(result, world=world, tied=tied)):
             rows = [rows_of(result, arm["name"], "l_gt_scaled", [number])[0] for arm in arms]
@@ -122,11 +125,11 @@ def proxies(result: Result) -> dict[str, Figure]:
             if arm["role"] == "weighted":
                 axes.axhspan(i - 0.5, i + 0.5, color="#eef4fa", zorder=0)
         axes.legend(frameon=False, fontsize=8)
-        axes.set_yticks(range(len(arms)), [arm["label"] for arm in arms], fontsize=8)
-        axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_xlabel("difference in L_GT (fitted scales)\n← better than Γ = I      worse →")
-        axes.label_outer()
-    return {"proxies": finish(figure)}
+        name_arms(axes, arms, fontsize=8)
+
+    shared: dict[str, Any] = {"sharey": True, "sharex": "col"}
+    return {"proxies": panels((13, 11), title, TIED, worlds, draw, **shared)}
 
 
 def alpha(result: Result) -> dict[str, Figure]:
@@ -141,9 +144,9 @@ def alpha(result: Result) -> dict[str, Figure]:
         for world, label in result["worlds"].items()
     }
     rows = {tied: f"{word} SAE\nL_GT (fitted scales)" for tied, word in TIED.items()}
-    figure, axes_of = grid((13, 6.6), title, rows, worlds, sharex=True)
-    for place, axes in axes_of.items():
-        scores = {arm: found["l_gt_scaled"] for arm, found in cells[place]["scores"].items()}
+
+    def draw(axes: Any, tied: bool, world: str) -> None:
+        scores = {arm: one["l_gt_scaled"] for arm, one in cells[tied, world]["scores"].items()}
         kinds = [(kind, proxy) for kind in _ALPHA_SERIES for proxy in ("variance", "kurtosis")]
         for number, (kind, proxy) in enumerate(kinds):
             alike = [a for a in result["arms"] if (a["treatment"], a["proxy"]) == (kind, proxy)]
@@ -155,8 +158,9 @@ def alpha(result: Result) -> dict[str, Figure]:
         axes.axhspan(whitened["low"], whitened["high"], color="#bbbbbb", alpha=0.6, lw=0)
         axes.axhline(whitened["mean"], color="#888888", lw=1, label="SAE on whitened x")
         axes.axvline(0, color=_GREY, linewidth=0.8)
-        axes.set_xlabel("" if place[0] else "α (0: plain SAE)")
-    return {"alpha": finish(figure, 4)}
+        axes.set_xlabel("" if tied else "α (0: plain SAE)")
+
+    return {"alpha": panels((13, 6.6), title, rows, worlds, draw, 4, sharex=True)}
 
 
 FIGURES: dict[str, Callable[[Result], dict[str, Figure]]] = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -14,43 +15,53 @@ TIED = {True: "tied", False: "untied"}
 """Whether an SAE is tied → the word for it."""
 
 
-def grid(
+def panels(
     size: tuple[float, float],
     title: str,
     rows: Mapping[Any, str],
     columns: Mapping[Any, str],
+    draw: Callable[[Any, Any, Any], None],
+    legend_columns: int = 0,
     **shared: Any,
-) -> tuple[Figure, dict[tuple[Any, Any], Any]]:
-    """Make a figure with a panel for each (row, column), row by row.
+) -> Figure:
+    """Draw a figure with a panel for each (row, column), row by row.
 
     Args:
         size: in inches.
         title: of the figure.
         rows: row → the label of its first panel's vertical axis.
         columns: column → the title of its panels.
+        draw: draws on the axes of a row and a column.
+        legend_columns: of one legend below all, made of the first panel's series; 0 is none.
         shared: axes, as matplotlib's `subplots` takes it.
     """
     figure = new_figure(*size)
     figure.suptitle(title, fontsize=11)
-    panels = figure.subplots(len(rows), len(columns), squeeze=False, **shared)
-    for label, axes in zip(rows.values(), panels[:, 0], strict=True):
-        axes.set_ylabel(label)
-    for heading, column in zip(columns.values(), panels.T, strict=True):
-        for axes in column:
-            axes.set_title(heading, fontsize=10)
-    keys = [(row, column) for row in rows for column in columns]
-    return figure, dict(zip(keys, panels.flat, strict=True))
-
-
-def finish(figure: Figure, legend_columns: int = 0) -> Figure:
-    """Tidy all panels, and put one legend below them, made of the first one's series."""
-    for axes in figure.axes:
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, **shared)
+    for axes, (row, column) in zip(grid.flat, product(rows, columns), strict=True):
+        axes.set_title(columns[column], fontsize=10)
+        draw(axes, row, column)
         tidy(axes)
+    for label, axes in zip(rows.values(), grid[:, 0], strict=True):
+        axes.set_ylabel(label)
     if legend_columns:
-        found = figure.axes[0].get_legend_handles_labels()
+        found = grid[0, 0].get_legend_handles_labels()
         place: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
         figure.legend(*found, ncols=legend_columns, **place)
     return figure
+
+
+def name_arms(axes: Any, arms: Sequence[Result], **text: Any) -> None:
+    """Write the arms' labels on the vertical axis, the first on top, where no panel is to the left.
+
+    Args:
+        axes: what is drawn at height i belongs to arm i.
+        arms: of a result.
+        text: properties of the labels.
+    """
+    axes.set_yticks(range(len(arms)), [arm["label"] for arm in arms], **text)
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.label_outer()
 
 
 def line(axes: Any, xs: Sequence[float], scores: Sequence[Result], number: int, label: str) -> None:

@@ -15,23 +15,23 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.measures.matching import assign, best_matches
+from wsae_plugin.measures.matching import best_matches
 
 # The midpoints of 16 bins of [0, 1], on which a feature that fires is uniform.
 _MAGNITUDES = (torch.arange(16) + 0.5) / 16
 
 
 class GroundTruthLoss(NamedTuple):
-    """L_GT in units of E‖x‖²: lower is better, 0 is perfect, predicting zero gives 1.
+    """L_GT in units of E‖x‖² of every replica: 0 is perfect, predicting zero gives 1.
 
     Attributes:
-        all_dimensions: over all features; more than 1 is possible.
+        all_dimensions: over all features, shape (...); more than 1 is possible.
         nonzero_dimensions: only the terms with x_i ≠ 0, over the same E‖x‖². What it leaves out,
             all_dimensions − nonzero_dimensions ≥ 0, are activations where the feature is absent.
     """
 
-    all_dimensions: float
-    nonzero_dimensions: float
+    all_dimensions: Tensor
+    nonzero_dimensions: Tensor
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class CodeSums:
         """
         return _assigned(self.zz.unsqueeze(-2) - 2 * self.xz)
 
-    def ground_truth_loss(self, latent_of_feature: Tensor) -> tuple[Tensor, Tensor]:
+    def ground_truth_loss(self, latent_of_feature: Tensor | None = None) -> GroundTruthLoss:
         """L_GT = E‖x − z‖² over E‖x‖², z being the codes put in the order of the features.
 
         It compares values, so the codes must be in units of x: where the decoder's norms are free,
@@ -79,11 +79,8 @@ class CodeSums:
         paper leaves open.
 
         Args:
-            latent_of_feature: shape (..., n_features), of `alignment` (on these or on other
-                samples); −1 predicts zero.
-
-        Returns:
-            What `GroundTruthLoss` holds, of every replica, shape (...).
+            latent_of_feature: shape (..., n_features), of `alignment` on other samples; −1 predicts
+                zero. None is `alignment` on these.
 
         Raises:
             BadInputError: all features are zero.
@@ -91,11 +88,11 @@ class CodeSums:
         total = self.xx.sum(dim=-1)
         if (total == 0).any():
             raise BadInputError("features are all zero, so L_GT relative to E‖x‖² has no meaning.")
+        latents = self.alignment if latent_of_feature is None else latent_of_feature
         change = self.zz.unsqueeze(-2) - 2 * self.xz
         nonzero = self.zz_on - 2 * self.xz
-        return (
-            1 + _picked(change, latent_of_feature) / total,
-            1 + _picked(nonzero, latent_of_feature) / total,
+        return GroundTruthLoss(
+            1 + _picked(change, latents) / total, 1 + _picked(nonzero, latents) / total
         )
 
     @property
@@ -144,57 +141,12 @@ def code_sums(feature_acts: Tensor, features: Tensor) -> CodeSums:
     return CodeSums(torch.tensor(x.shape[-2]), *(one.double() for one in sums))
 
 
-def align_codes(feature_acts: Tensor, features: Tensor) -> Tensor:
-    """Assign a latent to each feature, see `CodeSums.alignment`, from samples held whole."""
-    return code_sums(feature_acts.double(), features.double()).alignment
-
-
-def ground_truth_loss(
-    feature_acts: Tensor, features: Tensor, latent_of_feature: Tensor
-) -> GroundTruthLoss:
-    """Compute L_GT, see `CodeSums.ground_truth_loss`, from samples held whole."""
-    sums = code_sums(feature_acts.double(), features.double())
-    return GroundTruthLoss(*map(float, sums.ground_truth_loss(latent_of_feature)))
-
-
-def mcc_code(feature_acts: Tensor, features: Tensor) -> float:
-    """Compute the mean |Pearson correlation| of the one-to-one matched latents and features.
-
-    In [0, 1], higher is better; 1: each matched pair of columns is affinely the same. The mean
-    correlation coefficient of the identifiability literature (nonlinear ICA). A latent or feature
-    that never varies correlates with nothing, 0. Chance falls with n_samples, as 1/√n_samples times
-    a factor that grows with the number of columns; measure it with the rows of one side shuffled.
-    See `assign` for the cost. SAELens's "MCC" is of the decoder, and another thing.
-
-    Args:
-        feature_acts: shape (n_samples, d_sae).
-        features: shape (n_samples, n_features).
-    """
-    return float(assign(_centred(features).T, _centred(feature_acts).T).cosines.abs().mean())
-
-
-def mmcs(vectors: Tensor, candidates: Tensor) -> float:
-    """Compute the mean over the vectors of the largest signed cosine with any candidate.
-
-    In [−1, 1], higher is better. mmcs(feature_vectors, W_dec) is recall-like: was each feature
-    found? mmcs(W_dec, feature_vectors) is precision-like: is each latent a feature? The two differ,
-    and the first never falls when latents are added. With F(t) = P(cosine ≤ t), where
-    (cosine + 1)/2 ~ Beta((d_in − 1)/2, (d_in − 1)/2), chance with m random candidates is
-    1 − ∫ F(t)^m dt over [−1, 1]: 0.39 for m = 128 in 42 dimensions. Source: MMCS in
-    arXiv 2309.08600. Needs a block of cosines, so it suits any d_sae.
-
-    Args:
-        vectors: shape (n, d_in).
-        candidates: shape (m, d_in).
-    """
-    return float(best_matches(vectors, candidates)[0].mean())
-
-
 def feature_recovery_rate(W_dec: Tensor, feature_vectors: Tensor, threshold: float) -> float:
     """Compute FRR(τ): the share of the features v_i with max_m cos(w_m, v_i) ≥ τ, signed.
 
-    In [0, 1], higher is better; never rises with τ, never falls when latents are added. Chance is
-    1 − F(τ)^d_sae, F as in `mmcs`: 8e-9 for τ = 0.8 and 128 latents in 42 dimensions. Source:
+    In [0, 1], higher is better; never rises with τ, never falls when latents are added. With
+    F(t) = P(cosine ≤ t), where (cosine + 1)/2 ~ Beta((d_in − 1)/2, (d_in − 1)/2), chance is
+    1 − F(τ)^d_sae: 8e-9 for τ = 0.8 and 128 latents in 42 dimensions. Source:
     arXiv 2506.14002. Needs a block of cosines, so it suits any d_sae.
 
     Args:
@@ -258,10 +210,3 @@ def _picked(table: Tensor, columns: Tensor) -> Tensor:
     has = columns >= 0
     values = table.gather(-1, columns.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     return values[has].view(*columns.shape[:-1], -1).sum(dim=-1)
-
-
-def _centred(columns: Tensor) -> Tensor:
-    columns = columns.detach().double()
-    # The mean of a constant column may be off by a rounding error, which would look like a signal.
-    varies = (columns != columns[:1]).any(dim=0)
-    return (columns - columns.mean(dim=0)) * varies

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.toy.batched.data import FeatureStream
@@ -21,7 +22,6 @@ def learn_superposition(
     n_steps: int = 3000,
     batch_size: int = 256,
     lr: float = 3e-3,
-    on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """Minimise E‖x − ReLU(W_pᵀW_p x)‖² without a bias (arXiv 2506.15963, eqs. 1–3).
 
@@ -33,7 +33,6 @@ def learn_superposition(
         n_steps: Adam steps; the learning rate falls linearly to 0 over the second half.
         batch_size: samples in a step.
         lr: Adam's learning rate.
-        on_step: called after every step.
 
     Returns:
         W_pᵀ of each model, shape (n_models, n_features, d_in).
@@ -55,12 +54,11 @@ def learn_superposition(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, 2 - 2 * step / n_steps)
     )
-    for _ in range(n_steps):
+    for _ in tqdm(range(n_steps), "learning W_p", unit="step"):
         superposition_loss(weights, features.sample(batch_size)).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        on_step()
     return weights.detach()
 
 

@@ -251,7 +251,7 @@ def positive_pair_share(feature_vectors: Tensor, tolerance: float = 1e-9) -> flo
     """The share of pairs i < j with p_i·p_j > tolerance · ‖p_i‖‖p_j‖, in [0, 1].
 
     arXiv 2506.15963 assumes p_i·p_j ≤ 0 for all pairs where σ is ReLU: this is the share that
-    violates it. See `least_positive_pair_share` for the least that is possible.
+    violates it. No more than 2·d_in vectors can be without such a pair.
 
     Args:
         feature_vectors: W_pᵀ, shape (n_features, d_in).
@@ -267,30 +267,6 @@ def positive_pair_share(feature_vectors: Tensor, tolerance: float = 1e-9) -> flo
     cosines = directions @ directions.T
     rows, columns = torch.triu_indices(n_features, n_features, offset=1)
     return float((cosines[rows, columns] > tolerance).double().mean())
-
-
-def least_positive_pair_share(n_features: int, d_in: int) -> float:
-    """The smallest share of positive pairs that n_features non-zero vectors in R^d_in can have.
-
-    At most 2·d_in non-zero vectors have pairwise products ≤ 0, so the graph of non-positive pairs
-    holds no clique of 2·d_in + 1, and Turán's theorem bounds its edges; copies of ±e_q reach the
-    bound. 0 for n_features ≤ 2·d_in; 400 of 19,900 pairs for the papers' 200 features in R²⁰.
-
-    Args:
-        n_features: n, at least 2.
-        d_in: n_p, at least 1.
-
-    Raises:
-        BadInputError: a size is too small.
-    """
-    if n_features < 2 or d_in < 1:
-        raise BadInputError(
-            f"n_features is {n_features} and d_in {d_in}; at least 2 features in 1 dimension."
-        )
-    smaller, n_larger = divmod(n_features, 2 * d_in)
-    n_smaller = 2 * d_in - n_larger
-    positive = n_smaller * smaller * (smaller - 1) + n_larger * (smaller + 1) * smaller
-    return positive / (n_features * (n_features - 1))
 
 
 def inverse_participation_ratio(feature_vectors: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ import torch
 from sae_lens.synthetic import mean_correlation_coefficient
 from torch import Tensor
 
-from wsae_plugin.toy.batched import NO_ACTIVATION, RELU, SAEStack, WorldStack, measure, top_k
-from wsae_plugin.toy.batched.activation import Activation
+from wsae_plugin.toy.batched.activation import NO_ACTIVATION, RELU, Activation, top_k
+from wsae_plugin.toy.batched.data import WorldStack
+from wsae_plugin.toy.batched.measures import measure
+from wsae_plugin.toy.batched.stack import SAEStack
 from wsae_plugin.toy.metrics import activated_features
-from wsae_plugin.toy.worlds import Block, World, axis_privileged, superposed
+from wsae_plugin.toy.worlds import Block, World, block_directions, make_world
 
 ONE = torch.zeros(1, dtype=torch.int64)
 
@@ -32,7 +34,7 @@ def score(world: World, stack: SAEStack, *, unit_decoder: bool = False) -> dict[
     return {name: float(value) for name, value in found.items()}
 
 
-AXES = axis_privileged([Block(1, 1)] * 4, 0.3)
+AXES = make_world(block_directions([Block(1, 1)] * 4), 0.3)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 0, 3, 1]])
@@ -80,7 +82,7 @@ def test_units_of_the_decoder() -> None:
 
 def test_l_gt_is_the_paper_s_formula_for_a_given_alignment() -> None:
     torch.manual_seed(0)
-    world = superposed(torch.randn(5, 3), 0.6)
+    world = make_world(torch.randn(5, 3), 0.4)
     stack = tied_stack(torch.randn(5, 3), RELU)
     found = score(world, stack)
     worlds = WorldStack([world], [0])
@@ -98,7 +100,7 @@ def test_l_gt_is_the_paper_s_formula_for_a_given_alignment() -> None:
 def test_features_of_any_directions_are_recovered() -> None:
     vectors = torch.tensor([[1.0, 0.0], [0.6, 0.8], [-0.8, 0.6]])
     stack = tied_stack(2 * vectors, RELU)
-    assert score(superposed(vectors, 0.5), stack)["recovered"] == pytest.approx(1)
+    assert score(make_world(vectors, 0.5), stack)["recovered"] == pytest.approx(1)
 
 
 def test_narrower_saes_leave_features_at_zero() -> None:
@@ -131,7 +133,7 @@ def test_recovered_agrees_with_saelens_where_the_match_is_one_to_one() -> None:
     torch.manual_seed(0)
     vectors = torch.linalg.qr(torch.randn(4, 4)).Q
     near = vectors + 0.05 * torch.randn(4, 4)
-    found = score(superposed(vectors, 0.5), tied_stack(near, RELU))
+    found = score(make_world(vectors, 0.5), tied_stack(near, RELU))
     assert found["recovered"] == pytest.approx(
         mean_correlation_coefficient(near, vectors), abs=1e-5
     )

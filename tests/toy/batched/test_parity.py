@@ -25,16 +25,11 @@ from wsae_plugin.saes import (
     WeightedTopKTrainingSAE,
     WeightedTopKTrainingSAEConfig,
 )
-from wsae_plugin.toy.batched import (
-    RELU,
-    Activation,
-    Training,
-    initial_decoders,
-    top_k,
-    train_stack,
-)
+from wsae_plugin.toy.batched.activation import RELU, Activation, top_k
+from wsae_plugin.toy.batched.stack import initial_decoders
+from wsae_plugin.toy.batched.trainer import Training, train_stack
 from wsae_plugin.toy.superposition import learn_superposition
-from wsae_plugin.toy.worlds import superposed
+from wsae_plugin.toy.worlds import make_world
 
 D_IN, D_SAE, K, N_STEPS, BATCH, LR, N_SAES = 5, 16, 2, 100, 64, 1e-2, 3
 SHAPE: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "dtype": "float64", "device": "cpu"}
@@ -43,7 +38,7 @@ SHAPE: dict[str, Any] = {"d_in": D_IN, "d_sae": D_SAE, "dtype": "float64", "devi
 @pytest.fixture(scope="module")
 def batches() -> Tensor:
     """Activations of a learned world, (steps, SAEs, batch, d_in), float64."""
-    world = superposed(learn_superposition([0.9], [0], 12, D_IN, n_steps=50)[0], 0.9)
+    world = make_world(learn_superposition([0.9], [0], 12, D_IN, n_steps=50)[0], 0.1)
     generator = torch.Generator().manual_seed(0)
     _, activations = world.sample(N_STEPS * N_SAES * BATCH, generator)
     # ten times a toy's scale, so that gradients are clipped

@@ -11,29 +11,34 @@ import torch
 
 from wsae_plugin.toy.batched.activation import RELU, top_k
 from wsae_plugin.toy.claims.claim import HOLDS, Numbers, judge_statement
-from wsae_plugin.toy.claims.gap import corrected, gains, sum_of_terms, with_printed_sign
+from wsae_plugin.toy.claims.closed_form import (
+    aligned_error,
+    excess_over_search,
+    farthest_minimiser,
+    farthest_rivals,
+    limit_gradient,
+    limit_ratio,
+    printed_gradient,
+    recovery_error,
+    rivals_distance,
+    stationarity_error,
+    top_one_rivals,
+)
 from wsae_plugin.toy.claims.necessity import (
     closed_form_error,
     irreducible_error,
     same_activations_distance,
 )
-from wsae_plugin.toy.claims.optimality import (
-    excess_over_search,
-    limit_gradient,
-    limit_ratio,
-    printed_gradient,
-    recovery_error,
-    stationarity_error,
-)
 from wsae_plugin.toy.claims.outline import binary_excess, worst_residual
-from wsae_plugin.toy.claims.uniqueness import (
-    aligned_error,
-    farthest_minimiser,
-    farthest_rivals,
-    rivals_distance,
-    top_one_rivals,
+from wsae_plugin.toy.claims.reweighting import (
+    RANDOM_WORLDS,
+    axis_world,
+    corrected,
+    gains,
+    share_against,
+    sum_of_terms,
+    with_printed_sign,
 )
-from wsae_plugin.toy.claims.weights import RANDOM_WORLDS, axis_world, share_against
 from wsae_plugin.toy.claims.worlds import (
     DIGON,
     OPPOSITE_TRIANGLE,

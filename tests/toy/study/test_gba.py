@@ -14,6 +14,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.plots.gba import figures
 from wsae_plugin.saes.gba import GBATrainingSAE
 from wsae_plugin.toy.metrics import feature_recovery_rate
+from wsae_plugin.toy.page import render
 from wsae_plugin.toy.study import STUDIES, GBASettings, run_study
 from wsae_plugin.toy.study.gba import (
     BALANCED,
@@ -24,13 +25,12 @@ from wsae_plugin.toy.study.gba import (
     GBACell,
     consistency,
     history,
-    make_world,
     resonance,
+    world_of,
 )
 from wsae_plugin.toy.study.gba_arms import ARMS, TOP_K, TiedTopKSAE, gba
-from wsae_plugin.toy.study.gba_page import page
 from wsae_plugin.toy.study.gba_training import CURVE, measure, targets, train
-from wsae_plugin.toy.study.study import comparisons, spread
+from wsae_plugin.toy.study.study import Piece, comparisons, spread
 
 GBA = STUDIES["gba"]
 TINY = GBASettings(
@@ -56,7 +56,7 @@ def one_thread() -> None:
 
 def test_the_worlds_have_the_frequencies_they_promise() -> None:
     generator = torch.Generator().manual_seed(5)
-    active = {name: make_world(name, TINY).sample(4000, generator)[0] > 0 for name in WORLDS}
+    active = {name: world_of(name, TINY).sample(4000, generator)[0] > 0 for name in WORLDS}
     assert (active[BALANCED].sum(dim=1) == 12).all()
     counts = active[IMBALANCED].sum(dim=1)
     assert set(counts.tolist()) == {3, 20}
@@ -71,7 +71,7 @@ def test_no_arm_starts_at_the_truth(world: str) -> None:
     """One seed for the world, the data and the weights must not mean the same random numbers."""
     for seed in (0, 1):
         settings = replace(TINY, d_in=42, d_sae=128, n_features=128, world_seed=seed)
-        features = make_world(world, settings).feature_vectors
+        features = world_of(world, settings).feature_vectors
         for arm in ARMS:
             torch.manual_seed(seed)
             sae = arm.make(settings.d_in, settings.d_sae, seed)
@@ -127,7 +127,7 @@ def test_what_is_impossible_is_refused(changed: dict[str, Any], named: str) -> N
 
 
 def test_a_training_repeats_itself_and_seeds_differ() -> None:
-    world = make_world(IMBALANCED, TINY)
+    world = world_of(IMBALANCED, TINY)
     first, again = (train(gba(), world, 1e-3, 0, TINY) for _ in range(2))
     assert first[0] == again[0]
     assert torch.equal(first[1]["W_dec"], again[1]["W_dec"])
@@ -138,7 +138,7 @@ def test_a_training_repeats_itself_and_seeds_differ() -> None:
 
 def test_measures_of_the_true_dictionary() -> None:
     """Latents that are the features score 1, and fire at least as often as their features do."""
-    world = make_world(SPREAD, TINY)
+    world = world_of(SPREAD, TINY)
     sae = gba()(TINY.d_in, 2 * TINY.n_features, 0)
     with torch.no_grad():
         # The second half, pointing away from everything that happens, is dead.
@@ -204,7 +204,7 @@ def test_weighted_forms_are_compared_with_their_own_unweighted_one() -> None:
 
 
 def test_resonance_lists_live_latents_with_their_closest_feature() -> None:
-    world = make_world(SPREAD, TINY)
+    world = world_of(SPREAD, TINY)
     tensors = {
         "W_dec": world.feature_vectors[[7, 0, 3]] * 2,
         "frequency": torch.tensor([0.25, 0.0, 0.5]),
@@ -283,17 +283,21 @@ def test_two_processes_give_the_same_numbers(
     def only_cell(_: Any) -> list[GBACell]:
         return [cell]
 
-    few = replace(GBA, arms=ARMS[:1], cells=only_cell, arms_of=None, facts=nothing)
+    def first_arm(*_: Any) -> list[Piece]:
+        return [piece for piece in GBA.pieces_of(cell, TINY) if piece.arms == ARMS[:1]]
+
+    few = replace(GBA, arms=ARMS[:1], cells=only_cell, pieces=first_arm, facts=nothing)
     few = replace(few, verdict=nothing, page=None)
     run_study(few, TINY, tmp_path / "out", jobs=2)
-    for piece in few.pieces(cell, TINY):
+    for piece in first_arm():
         name = f"cells/{piece.key}.json"
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
 
 
 def test_page_and_figures_are_drawn_from_the_json(finished: tuple[Path, dict[str, Any]]) -> None:
     written = json.loads((finished[0] / "gba.json").read_text())
-    text = page(written)
+    assert GBA.page is not None
+    text = render(GBA.page, written)
     assert (finished[0] / "gba.md").read_text() == text
     for arm in ARMS:
         assert f"| {arm.label} |" in text
@@ -308,7 +312,7 @@ def test_the_defaults_recover_features_and_the_printed_settings_do_not() -> None
     settings = replace(GBASettings(), d_sae=512)
     arms = {arm.name: arm for arm in ARMS}
     defaults, printed = (
-        train(arms[name].make, make_world(IMBALANCED, settings), 1e-3, 0, settings)[0]["frr_0.9"]
+        train(arms[name].make, world_of(IMBALANCED, settings), 1e-3, 0, settings)[0]["frr_0.9"]
         for name in ("gba", "gba-printed")
     )
     assert defaults > 0.75

@@ -13,7 +13,8 @@ from sae_lens.training.activation_scaler import ActivationScaler
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.plots.toy import FIGURES as toy_figures
-from wsae_plugin.toy.batched import WorldStack, top_k
+from wsae_plugin.toy.batched.activation import top_k
+from wsae_plugin.toy.batched.data import WorldStack
 from wsae_plugin.toy.study import STUDIES, GBASettings, Study, ToySettings, run_study
 from wsae_plugin.toy.study import worlds as worlds_module
 from wsae_plugin.toy.study.arms import (
@@ -23,10 +24,12 @@ from wsae_plugin.toy.study.arms import (
     WorldEvidence,
     whitening,
 )
-from wsae_plugin.toy.study.cells import Condition, in_every_world, train_in
+from wsae_plugin.toy.study.cells import Condition, in_every_world, train
 from wsae_plugin.toy.study.fig2 import widths
+from wsae_plugin.toy.study.folder import StudyFolder
+from wsae_plugin.toy.study.study import Piece
 from wsae_plugin.toy.study.worlds import WORLDS, Layout, layout_of, toy_world
-from wsae_plugin.toy.worlds import Block, axis_privileged
+from wsae_plugin.toy.worlds import Block, block_directions, make_world
 
 FIGURES = {name: study for name, study in STUDIES.items() if name != "gba"}
 TINY = ToySettings(n_features=16, d_in=4, n_seeds=2, n_steps=3, batch_size=8, n_held_out=64)
@@ -39,7 +42,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def evidence() -> WorldEvidence:
-    world = axis_privileged([Block(1, 1), Block(1, 1), Block(5, 2)], 0.1)
+    world = make_world(block_directions([Block(1, 1), Block(1, 1), Block(5, 2)]), 0.1)
     worlds = WorldStack([world], [0])
     activations = worlds.activations(worlds.stream("evidence").sample(40_000))[0]
     truth = world.feature_vectors
@@ -61,7 +64,7 @@ def test_what_the_proxies_say_of_single_and_shared_dimensions(evidence: WorldEvi
 
 def test_treatments_of_gamma(evidence: WorldEvidence) -> None:
     def weights(treatment: Any, alpha: float = 1.0) -> torch.Tensor:
-        return evidence.loss_weights(ToyArm("a", "a", "control", alpha=alpha, treatment=treatment))
+        return evidence.treat(ToyArm("a", "a", "control", alpha=alpha, treatment=treatment))[0]
 
     variance = evidence.proxy("variance")
     torch.testing.assert_close(weights("literal"), variance)
@@ -89,13 +92,8 @@ def test_whitening_is_saelenss(evidence: WorldEvidence) -> None:
     )
 
 
-def worlds() -> WorldStack:
-    seeds = range(TINY.n_seeds)
-    return WorldStack([axis_privileged([Block(2, 1)] * 4, 0.2, seed=seed) for seed in seeds], seeds)
-
-
 @pytest.mark.parametrize("tied", [True, False])
-def test_arms_of_a_cell_are_matched(tied: bool) -> None:
+def test_arms_of_a_cell_are_matched(tied: bool, tmp_path: Path) -> None:
     """Γ = I by another name is the plain SAE, to the last digit, wherever it stands in a stack."""
     arms = (
         SAE,
@@ -104,8 +102,8 @@ def test_arms_of_a_cell_are_matched(tied: bool) -> None:
         ToyArm("latent", "", "weighted", proxy="latent_variance"),
     )
     steps: list[int] = []
-    condition = Condition("block", 0.8, tied, top_k(2), 8)
-    records = train_in(worlds(), arms, condition, TINY, steps.append)
+    piece = Piece(Condition("block", 0.8, tied, top_k(2), 8), arms, (0, 1))
+    records = train(piece, TINY, StudyFolder(tmp_path, {}), steps.append)
     assert set(records) == {"untrained", "sae", "variance", "uniform", "latent"}
     for plain, uniform, weighted in zip(
         records["sae"], records["uniform"], records["variance"], strict=True
@@ -134,7 +132,7 @@ def test_names_of_arms_and_files_are_unique() -> None:
     for study in STUDIES.values():
         settings = GBASettings() if study.name == "gba" else ToySettings()
         names = [arm.name for arm in study.arms]
-        keys = [p.key for cell in study.cells(settings) for p in study.pieces(cell, settings)]
+        keys = [p.key for cell in study.cells(settings) for p in study.pieces_of(cell, settings)]
         assert len(set(names)) == len(names)
         assert [arm.role for arm in study.arms].index("baseline") == 0
         assert len(set(keys)) == len(keys)
@@ -159,7 +157,7 @@ def test_a_new_world_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         blocks = [Block(2, 1)] * settings.d_in
         return Layout(
             torch.ones(2 * settings.d_in),
-            lambda sparsity, seed, _: axis_privileged(blocks, 1 - sparsity, seed=seed),
+            lambda seed: block_directions(blocks, seed),
         )
 
     try:
@@ -207,7 +205,7 @@ def test_a_folder_of_another_config_is_refused(tmp_path: Path) -> None:
         run_study(STUDIES["fig3"], TINY, tmp_path / "a")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("x")
-    with pytest.raises(BadInputError, match=r"holds no config\.json"):
+    with pytest.raises(BadInputError, match="is not empty"):
         run_study(STUDIES["fig2"], TINY, tmp_path / "mine")
     with pytest.raises(BadInputError, match="is a file"):
         run_study(STUDIES["fig2"], TINY, tmp_path / "mine" / "notes.txt")

@@ -53,8 +53,8 @@ class WorldStack:
                 worlds[0].feature_vectors.shape
             ):
                 raise BadInputError(
-                    f"world {world.name!r} cannot be stacked with {worlds[0].name!r}: worlds of a "
-                    "stack have the same n_features and d_in, and independent features."
+                    "these worlds cannot be stacked: worlds of a stack have the same n_features "
+                    "and d_in, and independent features."
                 )
         self.feature_vectors = torch.stack([world.feature_vectors for world in worlds])
         self.firing_probabilities = torch.stack([world.firing_probabilities for world in worlds])

@@ -43,7 +43,7 @@ def measure(
         `l0` active latents on a sample; `dead` the share of latents that never fired.
     """
     sums, reconstruction_error = _held_out(stack, worlds, world_of, n_samples, unit_decoder)
-    l_gt, l_gt_nonzero = sums.ground_truth_loss(sums.alignment)
+    l_gt, l_gt_nonzero = sums.ground_truth_loss()
     vectors = worlds.feature_vectors[world_of]
     # One by one: 16 samples of every feature, for all SAEs at once, may not fit into memory.
     one_by_one = zip(stack.each(), vectors.split(1), strict=True)

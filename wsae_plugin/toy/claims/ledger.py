@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,25 +12,24 @@ import yaml
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.toy.claims import gap, necessity, optimality, outline, uniqueness, weights
+from wsae_plugin.messages import nearest
+from wsae_plugin.toy.claims import closed_form, necessity, outline, reweighting
 from wsae_plugin.toy.claims.claim import VERDICTS, Check, judge_claim
+from wsae_plugin.toy.page import render
 
 STATEMENTS: dict[str, Any] = yaml.safe_load(
     Path(__file__).with_name("claims.yaml").read_text(encoding="utf-8")
 )
 """Identifier → what the claim states and needs; in the order of the papers' arguments."""
 
-_CHECKS: dict[str, Check] = {
-    **optimality.CHECKS,
-    **uniqueness.CHECKS,
-    **necessity.CHECKS,
-    **gap.CHECKS,
-    **weights.CHECKS,
-    **outline.CHECKS,
+_FUNCTIONS = {
+    name: function
+    for module in (closed_form, necessity, reweighting, outline)
+    for name, function in vars(module).items()
 }
 
-CLAIMS: dict[str, Check] = {name: _CHECKS[name] for name in STATEMENTS}
-"""Identifier → its check, which measures the numbers; in the same order."""
+CLAIMS: dict[str, Check] = {name: _FUNCTIONS[name.replace("-", "_")] for name in STATEMENTS}
+"""Identifier → the function of that name, which measures the numbers; in the same order."""
 
 
 def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
@@ -53,9 +51,7 @@ def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
     """
     for name in only:
         if name not in CLAIMS:
-            close = difflib.get_close_matches(name, CLAIMS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(CLAIMS)}"
-            raise BadInputError(f"--only {name}: no such claim; {hint}")
+            raise BadInputError(f"--only {name}: no such claim; {nearest(name, CLAIMS)}")
     bar = tqdm([name for name in CLAIMS if not only or name in only], "Claims", unit="claim")
     claims: list[dict[str, Any]] = []
     for name in bar:
@@ -72,6 +68,11 @@ def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
         "counts": {name: counts[name] for name in VERDICTS},
         "claims": claims,
     }
+
+
+def ledger_markdown(ledger: dict[str, Any]) -> str:
+    """The claims as a page in Markdown, from what `check_claims` returns alone."""
+    return render(Path(__file__).with_name("page.md.j2"), ledger)
 
 
 def _check(name: str) -> dict[str, Any]:

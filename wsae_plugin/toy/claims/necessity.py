@@ -9,7 +9,7 @@ import torch
 from scipy.linalg import null_space
 from torch import Tensor
 
-from wsae_plugin.toy.claims.claim import Check, Measured
+from wsae_plugin.toy.claims.claim import Measured
 from wsae_plugin.toy.claims.search import best_encoders
 from wsae_plugin.toy.claims.worlds import (
     DIGON,
@@ -62,7 +62,7 @@ def same_activations_distance(feature_vectors: Tensor) -> float:
     return float(np.linalg.norm(x - other))
 
 
-def sparsity_is_needed() -> Measured:
+def v1_necessity_sparsity() -> Measured:
     """§3.2.2, before Counterexample 1."""
     return {
         "printed": {
@@ -81,7 +81,7 @@ def first_of_the_largest(values: np.ndarray) -> np.ndarray:
     return values * (np.arange(values.size) == np.argmax(values))
 
 
-def counterexample_1() -> Measured:
+def v1_counterexample_1() -> Measured:
     """SAEs without feature sparsity."""
     x, printed = exact((1, 1, 0)), exact((1, 0, 0))
     products = x @ PRINTED_EXACT @ PRINTED_EXACT.T
@@ -108,7 +108,7 @@ def linear_error(feature_vectors: Tensor) -> float:
     return float((target - feature_vectors @ encoder).square().sum())
 
 
-def counterexample_2() -> Measured:
+def v1_counterexample_2() -> Measured:
     """SAEs without sparse activation."""
     encoder, x = exact((1, 0), (0, 1), (0, 0)), exact((0, 0, 1))
     activation = x @ PRINTED_EXACT
@@ -134,7 +134,7 @@ def least_on_grid(penalty: Fraction) -> Fraction:
     return min(penalised_loss(a, b, penalty) for a in ticks for b in ticks)
 
 
-def counterexample_3() -> Measured:
+def v1_counterexample_3() -> Measured:
     """An l1 penalty in the place of a sparse activation."""
     half, step = Fraction(1, 2), Fraction(1, 100)
     least = {"quarter": Fraction(1, 4), "half": half, "two": Fraction(2)}
@@ -162,7 +162,7 @@ def counterexample_3() -> Measured:
     }
 
 
-def width_is_needed() -> Measured:
+def v1_necessity_width() -> Measured:
     """§3.2.2, before Counterexample 4."""
     best = best_encoders(DIGON, d_sae=1, n_starts=20)[0]
     errors = (DIGON @ best.matrix.T).relu() - single_features(DIGON)
@@ -175,7 +175,7 @@ def width_is_needed() -> Measured:
     }
 
 
-def counterexample_4() -> Measured:
+def v1_counterexample_4() -> Measured:
     """SAEs without enough hidden dimensions."""
     x_p = exact((0, 0, 1)) @ PRINTED_EXACT
     best = best_encoders(PRINTED, d_sae=2, n_starts=60)[0]
@@ -187,13 +187,3 @@ def counterexample_4() -> Measured:
             "best_code": float((PRINTED[2] @ best.matrix.T).relu().norm()),
         },
     }
-
-
-CHECKS: dict[str, Check] = {
-    "v1-necessity-sparsity": sparsity_is_needed,
-    "v1-counterexample-1": counterexample_1,
-    "v1-counterexample-2": counterexample_2,
-    "v1-counterexample-3": counterexample_3,
-    "v1-necessity-width": width_is_needed,
-    "v1-counterexample-4": counterexample_4,
-}

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.toy.batched.activation import RELU, Activation, top_k
-from wsae_plugin.toy.claims.claim import Check, Measured
-from wsae_plugin.toy.claims.gap import corrected, limit_terms, sum_of_terms
+from wsae_plugin.toy.claims.claim import Measured
+from wsae_plugin.toy.claims.closed_form import excess_over_search, farthest_rivals
 from wsae_plugin.toy.claims.necessity import LEVELS, closed_form_error, irreducible_error
-from wsae_plugin.toy.claims.optimality import excess_over_search
+from wsae_plugin.toy.claims.reweighting import corrected, limit_terms, sum_of_terms
 from wsae_plugin.toy.claims.search import binary_loss, limit_loss, superposed_features
-from wsae_plugin.toy.claims.uniqueness import farthest_rivals
 from wsae_plugin.toy.claims.worlds import (
     DIGON,
     ONE,
@@ -52,7 +51,7 @@ def worst_residual(feature_vectors: Tensor, activation: Activation) -> float:
     return float(residual.square().sum(dim=1).max())
 
 
-def theorem_1() -> Measured:
+def v2_theorem_1() -> Measured:
     """The closed form at every sparsity, as far as the outline prints it."""
     # S = 0, x uniform: |x_1 − x_2| has density 2(1 − t). Top-1 on the axes keeps max(u², v²), on
     # the diagonals (|u| + |v|)²/2, of a total of u² + v² with mean 1/3.
@@ -83,12 +82,12 @@ def closed_form_codes(*features: float) -> Tensor:
     return (torch.tensor(features, dtype=torch.float64) @ PRINTED @ PRINTED.T).relu()
 
 
-def example_1() -> Measured:
+def v2_example_1() -> Measured:
     """Feature shrinking."""
     return {"correction": {"shrunk_code": float(closed_form_codes(0, 1, 0.5)[1])}}
 
 
-def example_2() -> Measured:
+def v2_example_2() -> Measured:
     """Feature vanishing."""
     return {
         "correction": {
@@ -98,25 +97,25 @@ def example_2() -> Measured:
     }
 
 
-def theorem_2() -> Measured:
+def v2_theorem_2() -> Measured:
     """Optimality under extreme sparsity: read as the first version's Theorem 1."""
     learned = [superposed_features(n, d_in) for n, d_in in ((4, 2), (5, 2), (7, 3))]
     excess = max(excess_over_search(world.flip(0), world) for world in learned)
     return {"correction": {"relu_excess": excess}}
 
 
-def theorem_3() -> Measured:
+def v2_theorem_3() -> Measured:
     """Uniqueness: read as the first version's Theorem 2, up to order."""
     worlds = {"a_digon": DIGON, "a_triangle": TRIANGLE, "two_digons": TWO_DIGONS}
     return {"correction": farthest_rivals(worlds)}
 
 
-def theorem_4() -> Measured:
+def v2_theorem_4() -> Measured:
     """The gap between L_SAE and L_GT: read as the first version's Theorem 3, sign mended."""
     return {"correction": sum_of_terms(corrected, weighted=False)}
 
 
-def theorem_5() -> Measured:
+def v2_theorem_5() -> Measured:
     """The gap between L_WSAE and L_GT: read as the first version's Theorem 4, sign mended."""
     return {"correction": sum_of_terms(corrected, weighted=True)}
 
@@ -126,7 +125,7 @@ def limit_error(n_features: int, d_in: int) -> float:
     return limit_terms(superposed_features(n_features, d_in)).ground_truth
 
 
-def abstract() -> Measured:
+def v2_abstract() -> Measured:
     """When SAEs recover the features."""
     return {
         "printed": {
@@ -138,15 +137,3 @@ def abstract() -> Measured:
             "limit_error": max(limit_error(*size) for size in ((2, 1), (3, 2), (4, 2), (6, 3)))
         },
     }
-
-
-CHECKS: dict[str, Check] = {
-    "v2-theorem-1": theorem_1,
-    "v2-example-1": example_1,
-    "v2-example-2": example_2,
-    "v2-theorem-2": theorem_2,
-    "v2-theorem-3": theorem_3,
-    "v2-theorem-4": theorem_4,
-    "v2-theorem-5": theorem_5,
-    "v2-abstract": abstract,
-}

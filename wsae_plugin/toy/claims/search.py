@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,29 +33,38 @@ class Found(NamedTuple):
 
 
 def minimise(
-    residuals: Callable[[np.ndarray], np.ndarray],
-    shape: tuple[int, int],
-    n_starts: int,
-    seed: int = 0,
+    residuals: Callable[[Tensor], Tensor], shape: tuple[int, int], n_starts: int, seed: int = 0
 ) -> list[Found]:
     """Minima of Σ residuals(matrix)² from Gaussian starts, the best first.
 
+    The derivatives are exact: those by differences enlarge rounding, which is not the same in every
+    process, until a start ends elsewhere.
+
     Args:
-        residuals: matrix of `shape` → at least as many residuals as the matrix has entries.
+        residuals: matrix of `shape`, float64 → at least as many residuals as it has entries.
         shape: of the matrix.
         n_starts: how many.
         seed: of the starts.
     """
     generator = np.random.default_rng(seed)
 
-    def flat(entries: np.ndarray) -> np.ndarray:
-        return residuals(entries.reshape(shape)).ravel()
+    def flat(entries: Tensor) -> Tensor:
+        return residuals(entries.view(shape)).flatten()
+
+    def values(entries: np.ndarray) -> np.ndarray:
+        return flat(torch.from_numpy(entries)).numpy()
+
+    def derivatives(entries: np.ndarray) -> np.ndarray:
+        return torch.func.jacfwd(flat)(torch.from_numpy(entries)).numpy()
+
+    # scipy's types know no function here.
+    options: dict[str, Any] = {"jac": derivatives, "xtol": 1e-14, "ftol": 1e-14, "max_nfev": 4000}
 
     found: list[Found] = []
     for _ in range(n_starts):
         start = generator.normal(size=shape).ravel()
-        end = least_squares(flat, start, method="lm", xtol=1e-14, ftol=1e-14, max_nfev=4000)
-        found.append(Found(2 * float(end.cost), torch.from_numpy(end.x.reshape(shape))))
+        end = least_squares(values, start, method="lm", **options)
+        found.append(Found(2 * float(end.cost), torch.from_numpy(end.x).view(shape)))
     return sorted(found, key=lambda one: one.loss)
 
 
@@ -66,7 +75,6 @@ def best_encoders(
     *,
     gamma: Tensor | None = None,
     probabilities: Tensor | None = None,
-    seed: int = 0,
 ) -> list[Found]:
     """Minima of the ReLU SAE's loss over W_m, shape (d_sae, d_in), the best first.
 
@@ -77,18 +85,18 @@ def best_encoders(
         n_starts: how many.
         gamma: γ, shape (d_in,); None is Γ = I.
         probabilities: of the samples; None gives each the weight 1, not 1/n_samples.
-        seed: of the starts.
     """
-    inputs = activations.double().numpy()
-    d_in = inputs.shape[1]
-    scale = np.ones(d_in) if gamma is None else gamma.double().numpy()
+    inputs = activations.double()
+    scale = torch.ones_like(inputs)
+    if gamma is not None:
+        scale = scale * gamma.double()
     if probabilities is not None:
-        scale = scale * probabilities.double().sqrt().unsqueeze(1).numpy()
+        scale = scale * probabilities.double().sqrt().unsqueeze(1)
 
-    def residuals(encoder: np.ndarray) -> np.ndarray:
-        return (inputs - np.maximum(inputs @ encoder.T, 0) @ encoder) * scale
+    def residuals(encoder: Tensor) -> Tensor:
+        return (inputs - (inputs @ encoder.T).relu() @ encoder) * scale
 
-    return minimise(residuals, (d_sae, d_in), n_starts, seed)
+    return minimise(residuals, (d_sae, inputs.shape[1]), n_starts)
 
 
 def limit_loss(
@@ -113,8 +121,8 @@ def superposed_features(n_features: int, d_in: int) -> Tensor:
         W_p*ᵀ, the best of ten starts, shape (n_features, d_in), float64.
     """
 
-    def residuals(vectors: np.ndarray) -> np.ndarray:
-        return np.maximum(vectors @ vectors.T, 0) - np.eye(n_features)
+    def residuals(vectors: Tensor) -> Tensor:
+        return (vectors @ vectors.T).relu() - torch.eye(n_features, dtype=torch.float64)
 
     return minimise(residuals, (n_features, d_in), n_starts=10)[0].matrix
 

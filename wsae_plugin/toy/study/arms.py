@@ -90,16 +90,20 @@ class WorldEvidence:
             return shuffled(gamma, stream("shuffle", self.seed))
         return gamma
 
-    def loss_weights(self, arm: ToyArm) -> Tensor:
-        """What the arm's squared residual is weighted with, shape (d_in,), float64."""
-        return torch.ones_like(self.gamma(SAE)) if _reads_a_map(arm) else self.gamma(arm)
+    def treat(self, arm: ToyArm) -> tuple[Tensor, Tensor, Tensor]:
+        """What is weighted and what is read: an arm does the one or the other.
 
-    def input_map(self, arm: ToyArm) -> tuple[Tensor, Tensor]:
-        """Mean (d_in,) and matrix (d_in, d_in) of what the arm reads: (x − mean) @ matrix."""
+        Returns:
+            γ in the loss, shape (d_in,); and of what the arm reads, (x − mean) @ matrix, the mean
+            (d_in,) and the matrix (d_in, d_in); all float64.
+        """
+        gamma = self.gamma(arm)
+        one, nothing = torch.ones_like(gamma), torch.zeros_like(gamma)
         if arm.treatment == "whitened":
-            return whitening(self.activations)
-        gamma = self.gamma(arm if _reads_a_map(arm) else SAE)
-        return torch.zeros_like(gamma), torch.diag(gamma)
+            return one, *whitening(self.activations)
+        if arm.treatment == "input":
+            return one, nothing, gamma.diag()
+        return gamma, nothing, one.diag()
 
 
 def whitening(activations: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +116,3 @@ def whitening(activations: Tensor) -> tuple[Tensor, Tensor]:
     eigenvalues, eigenvectors = torch.linalg.eigh(x.T.cov())
     stabilised = eigenvalues.clamp(min=0) + 1e-6 * eigenvalues.mean()
     return x.mean(dim=0), eigenvectors * stabilised.rsqrt()
-
-
-def _reads_a_map(arm: ToyArm) -> bool:
-    return arm.treatment in ("input", "whitened")

@@ -13,26 +13,21 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from tqdm.auto import tqdm
 
 from wsae_plugin.statistics import rounded
-from wsae_plugin.toy.batched import (
-    Activation,
-    InputMap,
-    SAEs,
-    SAEStack,
-    WorldStack,
-    initial_decoders,
-    measure,
-    top_k,
-    train_stack,
-)
-from wsae_plugin.toy.study.arms import ToyArm, WorldEvidence
+from wsae_plugin.toy.batched.activation import Activation, top_k
+from wsae_plugin.toy.batched.data import WorldStack
+from wsae_plugin.toy.batched.measures import measure
+from wsae_plugin.toy.batched.model import SAEs
+from wsae_plugin.toy.batched.stack import SAEStack, initial_decoders
+from wsae_plugin.toy.batched.trainer import InputMap, train_stack
+from wsae_plugin.toy.study.arms import WorldEvidence
 from wsae_plugin.toy.study.folder import StudyFolder
 from wsae_plugin.toy.study.settings import ToySettings
 from wsae_plugin.toy.study.study import OnStep, Piece, Records, Result, Study
 from wsae_plugin.toy.study.worlds import WORLDS, layout_of
 from wsae_plugin.toy.superposition import learn_superposition
+from wsae_plugin.toy.worlds import make_world
 
 _SAES_AT_A_TIME = 64
 _EVIDENCE_SAMPLES = 16_384
@@ -83,17 +78,15 @@ def learn_worlds(cells: Sequence[Condition], settings: ToySettings, folder: Stud
     found = list(dict.fromkeys(cell.sparsity for cell in cells if cell.world == _LEARNED))
     if not found or folder.read_tensors(_LEARNED) is not None:
         return
-    with tqdm(total=settings.n_steps, desc="learning W_p", unit="step") as bar:
-        vectors = learn_superposition(
-            [sparsity for sparsity in found for _ in range(settings.n_seeds)],
-            list(range(settings.n_seeds)) * len(found),
-            settings.n_features,
-            settings.d_in,
-            n_steps=settings.n_steps,
-            batch_size=settings.batch_size,
-            lr=settings.lr,
-            on_step=bar.update,
-        )
+    vectors = learn_superposition(
+        [sparsity for sparsity in found for _ in range(settings.n_seeds)],
+        list(range(settings.n_seeds)) * len(found),
+        settings.n_features,
+        settings.d_in,
+        n_steps=settings.n_steps,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+    )
     groups = vectors.split(settings.n_seeds)
     kept = {f"{s:g}": group.contiguous() for s, group in zip(found, groups, strict=True)}
     folder.write_tensors(_LEARNED, kept)
@@ -101,39 +94,27 @@ def learn_worlds(cells: Sequence[Condition], settings: ToySettings, folder: Stud
 
 def worlds_of(cell: Condition, settings: ToySettings, folder: StudyFolder) -> WorldStack:
     """Make the worlds of a cell, one for each seed."""
-    kept = folder.read_tensors(_LEARNED) if cell.world == _LEARNED else None
     layout, seeds = layout_of(cell.world, settings), range(settings.n_seeds)
-
-    def learned(sparsity: float, seed: int) -> Tensor:
+    if layout.directions:
+        vectors = torch.stack([layout.directions(seed) for seed in seeds])
+    else:
+        kept = folder.read_tensors(_LEARNED)
         assert kept is not None
-        return kept[f"{sparsity:g}"][seed]
-
-    return WorldStack([layout.make(cell.sparsity, seed, learned) for seed in seeds], seeds)
+        vectors = kept[f"{cell.sparsity:g}"]
+    probabilities = (layout.rates * (1 - cell.sparsity)).clamp(max=1)
+    return WorldStack([make_world(one, probabilities) for one in vectors], seeds)
 
 
 def train(piece: Piece, settings: ToySettings, folder: StudyFolder, on_step: OnStep) -> Records:
-    """Train and measure all SAEs of a cell.
+    """Train and measure all SAEs of a cell, the baseline first.
+
+    SAEs are ordered arm by arm, and seed by seed within an arm.
 
     Returns:
         Every measure of every arm, and those of the SAEs before training as the arm `untrained`.
     """
-    worlds = worlds_of(piece.cell, settings, folder)
-    return train_in(worlds, piece.arms, piece.cell, settings, on_step)
-
-
-def train_in(
-    worlds: WorldStack,
-    arms: Sequence[ToyArm],
-    cell: Condition,
-    settings: ToySettings,
-    on_step: OnStep = lambda _: None,
-) -> Records:
-    """Train and measure all arms, the baseline first, in these worlds.
-
-    SAEs are ordered arm by arm, and seed by seed within an arm.
-    """
-    seeds = list(range(settings.n_seeds))
-    decoders = initial_decoders(seeds, cell.d_sae, settings.d_in, cell.decoder_init_norm)
+    cell, worlds = piece.cell, worlds_of(piece.cell, settings, folder)
+    decoders = initial_decoders(piece.seeds, cell.d_sae, settings.d_in, cell.decoder_init_norm)
 
     def trained(gamma: Tensor, input_map: InputMap | None = None) -> SAEStack:
         which = torch.arange(len(worlds)).repeat(len(gamma) // len(worlds))
@@ -156,7 +137,7 @@ def train_in(
         rows = [dict(zip(measured, row, strict=True)) for row in zip(*columns, strict=True)]
         return {name: rows[i * len(worlds) :][: len(worlds)] for i, name in enumerate(names)}
 
-    baseline, *others = arms
+    baseline, *others = piece.arms
     plain = trained(torch.ones(len(worlds), settings.d_in))
     found = records(["untrained"], SAEs(decoders, cell.activation, cell.tied).stack())
     found |= records([baseline.name], plain)
@@ -164,9 +145,9 @@ def train_in(
     at_a_time = max(1, _SAES_AT_A_TIME // len(worlds))
     for start in range(0, len(others), at_a_time):
         chunk = others[start : start + at_a_time]
-        pairs = [(arm, one) for arm in chunk for one in evidence]
-        gamma = torch.stack([one.loss_weights(arm) for arm, one in pairs]).float()
-        stack = trained(gamma, _input_map(pairs))
+        treated = [one.treat(arm) for arm in chunk for one in evidence]
+        gamma, mean, matrix = (torch.stack(each).float() for each in zip(*treated, strict=True))
+        stack = trained(gamma, InputMap(mean, matrix))
         found |= records([arm.name for arm in chunk], stack)
     return found
 
@@ -210,11 +191,3 @@ def _evidence(worlds: WorldStack, pilot: SAEStack) -> list[WorldEvidence]:
     acts = pilot.encode(activations) * pilot.W_dec.norm(dim=-1).unsqueeze(1)
     tensors = (activations, worlds.feature_vectors, normalize(pilot.W_dec, dim=-1), acts)
     return [WorldEvidence(*one, seed) for seed, one in enumerate(zip(*tensors, strict=True))]
-
-
-def _input_map(pairs: Sequence[tuple[ToyArm, WorldEvidence]]) -> InputMap | None:
-    """What these SAEs read in place of x; None where all read x."""
-    if all(arm.treatment not in ("input", "whitened") for arm, _ in pairs):
-        return None
-    means, matrices = zip(*(one.input_map(arm) for arm, one in pairs), strict=True)
-    return InputMap(torch.stack(means).float(), torch.stack(matrices).float())

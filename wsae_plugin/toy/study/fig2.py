@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from itertools import chain
 
 from wsae_plugin.statistics import compare, resolution_of
-from wsae_plugin.toy.batched import NO_ACTIVATION, jump_relu, top_k
+from wsae_plugin.toy.batched.activation import NO_ACTIVATION, jump_relu, top_k
 from wsae_plugin.toy.study.arms import SAE
 from wsae_plugin.toy.study.cells import Condition, figure_study
 from wsae_plugin.toy.study.settings import ToySettings
 from wsae_plugin.toy.study.study import Result
-from wsae_plugin.toy.study.words import cells_where, score, signed
+from wsae_plugin.toy.study.words import score, signed
 
 SPARSITIES = (0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 ACTIVATIONS = (NO_ACTIVATION, jump_relu(0.1), top_k(2))
@@ -30,33 +30,31 @@ def widths(settings: ToySettings) -> list[int]:
     return sorted({settings.d_in + round(room * ninths / 9) for ninths in (0, 1, 3, 5, 7, 9)})
 
 
+def _panels(settings: ToySettings, tied: bool) -> dict[str, list[Condition]]:
+    n = settings.n_features
+    varied = {
+        "sparsity": [(sparsity, TOP, n) for sparsity in SPARSITIES],
+        "activation": [(BEST, activation, n) for activation in ACTIVATIONS],
+        "width": [(BEST, TOP, width) for width in widths(settings)],
+    }
+    return {
+        panel: [Condition("learned", s, tied, activation, d) for s, activation, d in conditions]
+        for panel, conditions in varied.items()
+    }
+
+
 def cells(settings: ToySettings) -> list[Condition]:
     """Three panels that share a corner, for tied and untied SAEs."""
-    n = settings.n_features
-    grid = [
-        *((sparsity, TOP, n) for sparsity in SPARSITIES),
-        *((BEST, activation, n) for activation in ACTIVATIONS),
-        *((BEST, TOP, width) for width in widths(settings)),
-    ]
-    every = (Condition("learned", s, tied, a, d) for tied in (True, False) for s, a, d in grid)
-    return list(dict.fromkeys(every))
+    each = [panel for tied in (True, False) for panel in _panels(settings, tied).values()]
+    return list(dict.fromkeys(chain.from_iterable(each)))
 
 
 def panels(result: Result, tied: bool) -> dict[str, list[int]]:
     """Panel → its cells, from the condition said to be worst to the best."""
-    n = result["settings"]["n_features"]
-    shown = {
-        "sparsity": [{"sparsity": s, "activation": TOP.label, "d_sae": n} for s in SPARSITIES],
-        "activation": [{"sparsity": BEST, "activation": a.label, "d_sae": n} for a in ACTIVATIONS],
-        "width": [
-            {"sparsity": BEST, "activation": TOP.label, "d_sae": d}
-            for d in sorted({cell["d_sae"] for cell in result["cells"]})
-        ],
-    }
-    return {
-        name: [number for facts in each for number in cells_where(result, tied=tied, **facts)]
-        for name, each in shown.items()
-    }
+    settings = ToySettings(**result["settings"])
+    numbers = {cell: number for number, cell in enumerate(cells(settings))}
+    shown = _panels(settings, tied)
+    return {panel: [numbers[cell] for cell in found] for panel, found in shown.items()}
 
 
 def verdict(result: Result) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsae_plugin.toy.batched import RELU, Activation, top_k
+from wsae_plugin.toy.batched.activation import RELU, Activation, top_k
 from wsae_plugin.toy.study.arms import SAE, WHITENED, ToyArm
 from wsae_plugin.toy.study.cells import Condition, figure_study
 from wsae_plugin.toy.study.settings import ToySettings

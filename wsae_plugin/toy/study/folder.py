@@ -13,6 +13,7 @@ from torch import Tensor
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
 from wsae_plugin.json_fields import JsonSection, read_json
+from wsae_plugin.training.output_folder import refuse_unless_free
 
 CONFIG_FILENAME = "config.json"
 
@@ -63,15 +64,9 @@ class StudyFolder:
         write_text_atomic(self.path / f"{name}.json", "{\n" + ",\n".join(fields) + "\n}\n")
 
     def _refuse_unless_of(self, config: dict[str, Any]) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise BadInputError(f"--output {self.path}: is a file; give a folder")
         config_file = self.path / CONFIG_FILENAME
         if not config_file.is_file():
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise BadInputError(
-                    f"--output {self.path}: is not empty and holds no {CONFIG_FILENAME} of an "
-                    "experiment; choose another folder"
-                )
+            refuse_unless_free(self.path, "study", None)
             return
         refuse_links(self.path)
         there = JsonSection(read_json(config_file, "wsae toy"), str(config_file)).fields

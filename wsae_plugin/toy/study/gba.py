@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from wsae_plugin.measures.matching import best_matches
 from wsae_plugin.statistics import rounded
 from wsae_plugin.toy.study.folder import StudyFolder
-from wsae_plugin.toy.study.gba_arms import ARMS, GBAArm, recipe
-from wsae_plugin.toy.study.gba_page import page
-from wsae_plugin.toy.study.gba_training import CURVE, SAME, train
+from wsae_plugin.toy.study.gba_arms import ARMS, recipe
+from wsae_plugin.toy.study.gba_training import CURVE, share_found, train
 from wsae_plugin.toy.study.settings import GBASettings
 from wsae_plugin.toy.study.study import OnStep, Piece, Records, Result, Study
 from wsae_plugin.toy.study.words import cells_where, rows_of, tally
-from wsae_plugin.toy.worlds import World, dictionary_of_frequencies, random_dictionary
+from wsae_plugin.toy.worlds import World, exactly_sparse, make_world, random_directions
 
 BALANCED, IMBALANCED, SPREAD = "balanced", "imbalanced", "spread"
 WORLDS = {
@@ -32,18 +34,17 @@ SPREAD_ARMS = ("gba", "ba", "gba-printed", "tied-top-k-30", "top-k-20", "l1")
 
 
 @cache
-def make_world(name: str, settings: GBASettings) -> World:
+def world_of(name: str, settings: GBASettings) -> World:
     """Make the world of that name.
 
     Imbalanced is the one printed in arXiv 2506.14002; s = 12 of the balanced one is about its mean.
     In both all features are equally frequent, so the spread one is added: only there can the
     frequency of a latent follow that of its feature.
     """
-    n, d, seed = settings.n_features, settings.d_in, settings.world_seed
-    if name != SPREAD:
-        n_active = (12,) if name == BALANCED else (3, 20)
-        return random_dictionary(n, d, n_active, name=name, seed=seed)
-    return dictionary_of_frequencies(torch.logspace(0, -2, n) * 0.3, d, name=name, seed=seed)
+    vectors = random_directions(settings.n_features, settings.d_in, seed=settings.world_seed)
+    if name == SPREAD:
+        return make_world(vectors, torch.logspace(0, -2, len(vectors)) * 0.3)
+    return exactly_sparse(vectors, (12,) if name == BALANCED else (3, 20))
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,14 @@ def cells(settings: GBASettings) -> list[GBACell]:
     return [GBACell(world, lr) for world in WORLDS for lr in settings.rates]
 
 
-def arms_of(cell: GBACell) -> tuple[GBAArm, ...]:
-    """All arms, or those of the spread world."""
-    return tuple(arm for arm in ARMS if cell.world != SPREAD or arm.name in SPREAD_ARMS)
+def pieces(cell: GBACell, settings: GBASettings) -> list[Piece]:
+    """Every SAE on its own; in the spread world, those of its arms."""
+    return [
+        Piece(cell, (arm,), (seed,))
+        for arm in ARMS
+        if cell.world != SPREAD or arm.name in SPREAD_ARMS
+        for seed in range(settings.n_seeds)
+    ]
 
 
 def train_piece(
@@ -69,7 +75,7 @@ def train_piece(
 ) -> Records:
     """Train one SAE, and keep its tensors beside its record."""
     (arm,), (seed,), cell = piece.arms, piece.seeds, piece.cell
-    world = make_world(cell.world, settings)
+    world = world_of(cell.world, settings)
     record, tensors = train(arm.make, world, cell.lr, seed, settings, on_step)
     folder.write_tensors(piece.key, tensors)
     return {arm.name: [record]}
@@ -82,54 +88,41 @@ def facts(cell: GBACell, records: Records, settings: GBASettings, folder: StudyF
         Arm by arm, `consistency` between seeds; `history`, each snapshot's mean over seeds; and in
         the spread world the `resonance` of the first seed's latents.
     """
-    world = make_world(cell.world, settings)
-    kept: dict[str, list[Any]] = {
-        arm.name: [
-            folder.read_tensors(Piece(cell, (arm,), (s,)).key) for s in range(settings.n_seeds)
-        ]
-        for arm in arms_of(cell)
-    }
+    kept: dict[str, list[dict[str, Tensor]]] = {}
+    for piece in pieces(cell, settings):
+        tensors = folder.read_tensors(piece.key)
+        assert tensors is not None
+        kept.setdefault(piece.arms[0].name, []).append(tensors)
     found: Result = {"consistency": {}, "history": {}}
     for name, tensors in kept.items():
         shares = consistency([one["W_dec"][one["frequency"] > 0] for one in tensors])
-        mean, per_seed = rounded(sum(shares) / len(shares)), [rounded(share) for share in shares]
+        mean, per_seed = rounded(fmean(shares)), [rounded(share) for share in shares]
         found["consistency"][name] = {"mean": mean, "per_seed": per_seed}
         found["history"][name] = history([record["history"] for record in records[name]])
     if cell.world == SPREAD:
+        world = world_of(SPREAD, settings)
         found["resonance"] = {name: resonance(world, tensors[0]) for name, tensors in kept.items()}
     return found
 
 
 def history(seeds: Sequence[Sequence[dict[str, float]]]) -> dict[str, list[float]]:
     """Each snapshot's mean over seeds."""
-    snapshots = list(zip(*seeds, strict=True))
-    return {
-        name: [
-            rounded(sum(one[name] for one in snapshot) / len(snapshot)) for snapshot in snapshots
-        ]
-        for name in seeds[0][0]
-    }
+    means: Any = pd.concat(map(pd.DataFrame, seeds)).groupby(level=0).mean()
+    return means.map(rounded).to_dict("list")
 
 
 def consistency(decoders: Sequence[Tensor]) -> list[float]:
     """For each seed the share of its latents with a twin in another seed, mean over the others.
 
-    A twin is a latent with a cosine above 0.9 (arXiv 2506.14002). 0 where a seed has no latent.
+    A twin is a latent with a cosine of at least 0.9 (arXiv 2506.14002). 0 where a seed has none.
 
     Args:
         decoders: of the latents that fire, shape (n_latents, d_in) each, the same world for all.
     """
-
-    def share(mine: Tensor, other: Tensor) -> float:
-        if not (len(mine) and len(other)):
-            return 0.0
-        return float((best_matches(mine, other)[0] > SAME).double().mean())
-
-    shares: list[float] = []
-    for number, mine in enumerate(decoders):
-        found = [share(mine, other) for place, other in enumerate(decoders) if place != number]
-        shares.append(sum(found) / len(found))
-    return shares
+    return [
+        fmean(share_found(mine, other) for other in decoders if other is not mine)
+        for mine in decoders
+    ]
 
 
 def resonance(world: World, tensors: dict[str, Tensor]) -> dict[str, list[float]]:
@@ -173,12 +166,12 @@ def verdict(result: Result) -> list[str]:
             f"clearly different: {same}.",
         ]
     everywhere = range(len(result["cells"]))
-    for arm in result["arms"]:
-        if arm["against"] is not None:
-            told = tally(rows_of(result, arm["name"], "frr_0.9", everywhere))
-            against = labels[arm["against"]]
-            sentences.append(f"{arm['label']} against {against}: FRR(0.9) is clearly {told}.")
-    return sentences
+    return sentences + [
+        f"{arm['label']} against {labels[arm['against']]}: FRR(0.9) is clearly "
+        f"{tally(rows_of(result, arm['name'], 'frr_0.9', everywhere))}."
+        for arm in result["arms"]
+        if arm["against"] is not None
+    ]
 
 
 GBA = Study(
@@ -189,11 +182,10 @@ GBA = Study(
     shown=(*(f"frr_{tau:g}" for tau in CURVE if tau not in (0.8, 0.9)), "l0", "dead"),
     worlds=WORLDS,
     cells=cells,
-    arms_of=arms_of,
+    pieces=pieces,
     train=train_piece,
     facts=facts,
-    recipe=lambda: {"recipe": recipe()},
+    recipe={"recipe": recipe()},
     verdict=verdict,
-    page=page,
-    one_by_one=True,
+    page=Path(__file__).with_name("gba.md.j2"),
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,9 +15,6 @@ from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE, GBATrainingSAEConf
 from wsae_plugin.saes.standard import WeightedStandardTrainingSAE, WeightedStandardTrainingSAEConfig
 from wsae_plugin.saes.topk import WeightedTopKTrainingSAE, WeightedTopKTrainingSAEConfig
 from wsae_plugin.toy.study.study import Arm
-
-Maker = Callable[[int, int, int], TrainingSAE[Any]]
-"""d_in, d_sae, seed → an SAE before training."""
 
 TOP_K = 30
 L1_COEFFICIENT = 3.0
@@ -40,6 +36,26 @@ class TiedTopKSAE(GBATrainingSAE):
 
 
 @dataclass(frozen=True)
+class Maker:
+    """SAEs before training, of any size; a value and not a closure, for another process to have.
+
+    Attributes:
+        sae_class: a training class.
+        config_class: of its config.
+        fields: of its config.
+    """
+
+    sae_class: Any
+    config_class: Any
+    fields: Mapping[str, Any]
+
+    def __call__(self, d_in: int, d_sae: int, seed: int) -> TrainingSAE[Any]:
+        return self.sae_class(
+            self.config_class(d_in=d_in, d_sae=d_sae, gamma_seed=seed, **self.fields)
+        )
+
+
+@dataclass(frozen=True)
 class GBAArm(Arm):
     """One way to train.
 
@@ -54,7 +70,7 @@ class GBAArm(Arm):
 
 def gba(sae_class: type[GBATrainingSAE] = GBATrainingSAE, /, **fields: Any) -> Maker:
     """Make Group Bias Adaptation with these fields of its config."""
-    return partial(_gba, sae_class, fields)
+    return Maker(sae_class, GBATrainingSAEConfig, fields)
 
 
 def recipe() -> dict[str, Any]:
@@ -63,32 +79,20 @@ def recipe() -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "metadata"}
 
 
+# Inputs of one length for all arms: Group Bias Adaptation asks for it, the others allow it.
+_SCALED = {"normalize_activations": "expected_average_only_in"}
+
+
 def top_k(k: int, alpha: float = 0.0) -> Maker:
     """Make SAELens's Top-k; with α = 0 it is that class bit for bit."""
-    return partial(
-        _untied, WeightedTopKTrainingSAE, WeightedTopKTrainingSAEConfig, k=k, alpha=alpha
-    )
+    fields = {**_SCALED, "k": k, "alpha": alpha}
+    return Maker(WeightedTopKTrainingSAE, WeightedTopKTrainingSAEConfig, fields)
 
 
 def l1(coefficient: float, alpha: float = 0.0) -> Maker:
     """Make SAELens's standard SAE; with α = 0 it is that class bit for bit."""
-    classes = (WeightedStandardTrainingSAE, WeightedStandardTrainingSAEConfig)
-    return partial(_untied, *classes, l1_coefficient=coefficient, alpha=alpha)
-
-
-# Of module level, and not closures, so that another process can be given them.
-def _gba(
-    sae_class: type[GBATrainingSAE], fields: dict[str, Any], d_in: int, d_sae: int, seed: int
-) -> GBATrainingSAE:
-    return sae_class(GBATrainingSAEConfig(d_in=d_in, d_sae=d_sae, gamma_seed=seed, **fields))
-
-
-def _untied(
-    sae_class: Any, config_class: Any, d_in: int, d_sae: int, _: int, **fields: Any
-) -> TrainingSAE[Any]:
-    # Inputs of one length for all arms: Group Bias Adaptation asks for it, the others allow it.
-    scaled = {"normalize_activations": "expected_average_only_in"}
-    return sae_class(config_class(d_in=d_in, d_sae=d_sae, **scaled, **fields))
+    fields = {**_SCALED, "l1_coefficient": coefficient, "alpha": alpha}
+    return Maker(WeightedStandardTrainingSAE, WeightedStandardTrainingSAEConfig, fields)
 
 
 _CONSTANT = {"n_groups": 1, "highest_target_frequency": 0.1, "lowest_target_frequency": 0.1}

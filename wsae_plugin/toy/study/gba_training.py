@@ -12,7 +12,6 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.evals import ExplainedVarianceCalculator
 from torch import Tensor
 
-from wsae_plugin.measures.matching import best_matches
 from wsae_plugin.saes.gba import GBATrainingSAE
 from wsae_plugin.saes.gba_rule import groups_of_latents, target_frequencies
 from wsae_plugin.toy.metrics import feature_recovery_rate
@@ -116,7 +115,6 @@ def measure(
     fired, outputs = zip(*(((z != 0).sum(dim=0), sae.decode(z)) for z in acts), strict=True)
     firings = torch.stack(fired).sum(dim=0)
     live = firings > 0
-    closest, _ = best_matches(sae.W_dec[live], world.feature_vectors)
     explained = ExplainedVarianceCalculator()
     explained.add_batch(torch.cat(outputs), x)
     measures = {
@@ -124,11 +122,16 @@ def measure(
         "explained_variance": explained.compute(),
         "l0": float(firings.sum() / len(x)),
         "dead": float((~live).double().mean()),
-        "latents_that_are_features": float((closest >= SAME).double().mean())
-        if live.any()
-        else 0.0,
+        "latents_that_are_features": share_found(sae.W_dec[live], world.feature_vectors),
     }
     return measures, firings.float() / len(x)
+
+
+def share_found(vectors: Tensor, candidates: Tensor) -> float:
+    """The share of vectors (n, d_in) with a cosine of at least 0.9 to a candidate; 0 of none."""
+    if not (len(vectors) and len(candidates)):
+        return 0.0
+    return feature_recovery_rate(candidates, vectors, SAME)
 
 
 def targets(sae: TrainingSAE[Any]) -> Tensor:

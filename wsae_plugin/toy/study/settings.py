@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.toy.batched import Training
+from wsae_plugin.toy.batched.trainer import Training
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +17,7 @@ from wsae_plugin.files import write_text_atomic
 from wsae_plugin.provenance import versions
 from wsae_plugin.statistics import compare, resolution_of, rounded, rounded_cell, t_interval
 from wsae_plugin.threads import torch_threads
+from wsae_plugin.toy.page import render
 from wsae_plugin.toy.study.folder import StudyFolder
 
 Result = dict[str, Any]
@@ -94,10 +95,9 @@ class Study:
         verdict: result without a verdict → sentences that hold whatever the numbers are.
         shown: measures that are summarised and not compared.
         prepare: what all pieces need is made, and kept in the folder, before they are trained.
-        arms_of: the arms of a cell, where they are not all.
+        pieces: cell, settings → what is trained at a time, where it is not all of a cell.
         recipe: what decides the numbers beside the settings.
-        page: result → Markdown, to be written beside the JSON.
-        one_by_one: whether a piece is one SAE, and not all of a cell.
+        page: the template of a page in Markdown, to be written beside the JSON.
     """
 
     name: str
@@ -111,18 +111,15 @@ class Study:
     verdict: Callable[[Result], list[str]]
     shown: tuple[str, ...] = ()
     prepare: Callable[[Sequence[Any], Any, StudyFolder], object] | None = None
-    arms_of: Callable[[Any], tuple[Any, ...]] | None = None
-    recipe: Callable[[], Result] = dict
-    page: Callable[[Result], str] | None = None
-    one_by_one: bool = False
+    pieces: Callable[[Any, Any], list[Piece]] | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    page: Path | None = None
 
-    def pieces(self, cell: Any, settings: Any) -> list[Piece]:
+    def pieces_of(self, cell: Any, settings: Any) -> list[Piece]:
         """All that has to be trained for a cell, seed by seed within an arm."""
-        arms = self.arms_of(cell) if self.arms_of else self.arms
-        seeds = tuple(range(settings.n_seeds))
-        if self.one_by_one:
-            return [Piece(cell, (arm,), (seed,)) for arm in arms for seed in seeds]
-        return [Piece(cell, arms, seeds)]
+        if self.pieces:
+            return self.pieces(cell, settings)
+        return [Piece(cell, self.arms, tuple(range(settings.n_seeds)))]
 
 
 def run_study(
@@ -143,10 +140,10 @@ def run_study(
     Raises:
         BadInputError: the folder belongs to something else.
     """
-    config = {"experiment": study.name, **study.recipe(), **asdict(settings)}
+    config = {"experiment": study.name, **study.recipe, **asdict(settings)}
     folder = StudyFolder(output, config)
     cells = study.cells(settings)
-    pieces = [piece for cell in cells for piece in study.pieces(cell, settings)]
+    pieces = [piece for cell in cells for piece in study.pieces_of(cell, settings)]
     with torch_threads(threads):
         if study.prepare:
             study.prepare(cells, settings, folder)
@@ -173,7 +170,7 @@ def run_study(
     result["verdict"] = study.verdict(result)
     folder.write_result(study.name, result)
     if study.page:
-        write_text_atomic(output / f"{study.name}.md", study.page(result))
+        write_text_atomic(output / f"{study.name}.md", render(study.page, result))
     return result
 
 

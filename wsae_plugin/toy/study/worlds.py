@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from wsae_plugin.toy.study.settings import ToySettings
-from wsae_plugin.toy.worlds import Block, World, axis_privileged, mixed_axes, superposed
+from wsae_plugin.toy.worlds import Block, block_directions, mixed_axes
 
-LearnedVectors = Callable[[float, int], Tensor]
-"""(sparsity, seed) → W_pᵀ, learned at that sparsity from that seed."""
 _PAPERS_N_FEATURES = 200
 
 
@@ -22,12 +21,13 @@ class Layout:
 
     Attributes:
         rates: how often each feature fires, relative to the rarest, shape (n_features,).
-        make: (sparsity, seed, learned vectors) → the world.
+        directions: seed → feature vectors, shape (n_features, d_in); None where they are learned,
+            at every sparsity anew.
         superposed_at: of how many features the sparsity is that of; None is the rates' sum.
     """
 
     rates: Tensor
-    make: Callable[[float, int, LearnedVectors], World]
+    directions: Callable[[int], Tensor] | None
     superposed_at: int | None = None
 
     def sparsity_for(self, n_active: float) -> float:
@@ -66,11 +66,7 @@ def layout_of(world: str, settings: ToySettings) -> Layout:
 @toy_world("learned W_p (axes arbitrary)")
 def learned(settings: ToySettings) -> Layout:
     """The toy model of superposition; it superposes only what is as rare as with the paper's n."""
-
-    def make(sparsity: float, seed: int, vectors: LearnedVectors) -> World:
-        return superposed(vectors(sparsity, seed), sparsity)
-
-    return Layout(torch.ones(settings.n_features), make, _PAPERS_N_FEATURES)
+    return Layout(torch.ones(settings.n_features), None, _PAPERS_N_FEATURES)
 
 
 @toy_world("half the axes single, half a random block")
@@ -78,29 +74,22 @@ def block(settings: ToySettings) -> Layout:
     """All features that do not stand alone share one block."""
     n_shared = settings.d_in // 2
     n_single = settings.d_in - n_shared
-    return _axes(
-        mixed_axes(settings.d_in, Block(settings.n_features - n_single, n_shared)), "block"
-    )
+    return _axes(mixed_axes(settings.d_in, Block(settings.n_features - n_single, n_shared)))
 
 
 @toy_world("half the axes single, half pentagons")
 def pentagons(settings: ToySettings) -> Layout:
     """Five features in two dimensions, as often as they fit."""
-    return _axes(mixed_axes(settings.d_in, Block(5, 2)), "pentagons")
+    return _axes(mixed_axes(settings.d_in, Block(5, 2)))
 
 
 @toy_world("pentagons, single features 5 × as frequent")
 def frequent(settings: ToySettings) -> Layout:
     """Where the variance of a single dimension is not the smallest."""
-    return _axes(mixed_axes(settings.d_in, Block(5, 2)), "frequent", single_rate=5)
+    return _axes(mixed_axes(settings.d_in, Block(5, 2)), single_rate=5)
 
 
-def _axes(blocks: Sequence[Block], name: str, single_rate: float = 1) -> Layout:
+def _axes(blocks: Sequence[Block], single_rate: float = 1) -> Layout:
     sizes = torch.tensor([block.n_features for block in blocks])
     rates = torch.where(sizes == 1, float(single_rate), 1.0).repeat_interleave(sizes)
-
-    def make(sparsity: float, seed: int, _: LearnedVectors) -> World:
-        probabilities = (rates * (1 - sparsity)).clamp(max=1)
-        return axis_privileged(blocks, probabilities, name=name, seed=seed)
-
-    return Layout(rates, make)
+    return Layout(rates, partial(block_directions, blocks))

@@ -16,7 +16,6 @@ from torch.nn.functional import normalize
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.toy.streams import stream
-from wsae_plugin.toy.worlds.world import World, make_world
 
 
 @dataclass(frozen=True)
@@ -53,24 +52,15 @@ class Block:
         return normalize(torch.randn(self.n_features, self.n_dimensions, generator=generator))
 
 
-def axis_privileged(
-    blocks: Sequence[Block],
-    firing_probabilities: Tensor | float,
-    *,
-    name: str = "axes",
-    seed: int = 0,
-) -> World:
-    """Make a world that is the direct sum of `blocks`, in their order.
+def block_directions(blocks: Sequence[Block], seed: int = 0) -> Tensor:
+    """Take the direct sum of `blocks`, in their order: shape (n_features, d_in).
 
     Args:
         blocks: which features share which dimensions.
-        firing_probabilities: one number, or one for each feature, shape (n_features,).
-        name: in files and figures.
         seed: of the random directions of blocks of three dimensions or more.
     """
     generator = stream("directions", seed)
-    feature_vectors = torch.block_diag(*(block.directions(generator) for block in blocks))
-    return make_world(name, feature_vectors, firing_probabilities)
+    return torch.block_diag(*(block.directions(generator) for block in blocks))
 
 
 def mixed_axes(d_in: int, shared: Block) -> list[Block]:

@@ -16,7 +16,6 @@ def parents_and_children(
     parent_probability: float = 0.1,
     child_probability: float = 0.3,
     mutually_exclusive: bool = False,
-    name: str = "hierarchy",
     seed: int = 0,
 ) -> World:
     """Let parents fire independently, a child only where its parent does (SAELens's hierarchy).
@@ -30,7 +29,6 @@ def parents_and_children(
         parent_probability: how often a parent fires.
         child_probability: how often a child fires where its parent does.
         mutually_exclusive: whether at most one child of a parent fires.
-        name: in files and figures.
         seed: of the directions.
     """
     n_children = n_parents * children_per_parent
@@ -42,4 +40,4 @@ def parents_and_children(
     sizes = torch.tensor([n_parents, n_children])
     rates = torch.tensor([parent_probability, child_probability]).repeat_interleave(sizes)
     directions = FeatureDictionary(n_parents + n_children, d_in, seed=seed).feature_vectors
-    return make_world(name, directions, rates, [hierarchy_modifier(nodes)])
+    return make_world(directions, rates, [hierarchy_modifier(nodes)])

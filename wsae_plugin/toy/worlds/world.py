@@ -1,4 +1,4 @@
-"""What every world offers: its feature vectors, samples of both sides, batches for a trainer."""
+"""What every world offers: its feature vectors, and samples of both sides."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from sae_lens.synthetic import (
     ActivationGenerator,
     ActivationsModifier,
     FeatureDictionary,
-    SyntheticActivationIterator,
 )
 from sae_lens.util import temporary_seed
 from torch import Tensor
@@ -26,13 +25,11 @@ class World:
     with them: `train_toy_sae`, `eval_sae_on_synthetic_data`, `init_sae_to_match_feature_dict`.
 
     Attributes:
-        name: in files and figures.
         feature_dict: SAELens's dictionary, without a bias.
         activation_generator: SAELens's generator of x.
         is_independent: whether the features fire independently of each other.
     """
 
-    name: str
     feature_dict: FeatureDictionary
     activation_generator: ActivationGenerator
     is_independent: bool
@@ -66,13 +63,8 @@ class World:
             features = self.activation_generator.sample(n_samples)
         return features, self.feature_dict(features)
 
-    def batches(self, batch_size: int) -> SyntheticActivationIterator:
-        """An endless iterator of (batch_size, d_in), a `data_provider` of SAELens's trainer."""
-        return SyntheticActivationIterator(self.feature_dict, self.activation_generator, batch_size)
-
 
 def make_world(
-    name: str,
     feature_vectors: Tensor,
     firing_probabilities: Tensor | float,
     modifiers: Sequence[ActivationsModifier] = (),
@@ -80,7 +72,6 @@ def make_world(
     """Make a world of these directions; what fires is uniform on [0, 1] (Elhage et al. 2022).
 
     Args:
-        name: in files and figures.
         feature_vectors: shape (n_features, d_in), of any length.
         firing_probabilities: one number, or shape (n_features,), in (0, 1].
         modifiers: SAELens's, applied to the features after the magnitudes; none means that the
@@ -93,7 +84,7 @@ def make_world(
     probabilities = torch.as_tensor(firing_probabilities, dtype=torch.float32)
     if not ((probabilities > 0) & (probabilities <= 1)).all():
         raise BadInputError(
-            f"firing_probabilities of world {name!r} go from {float(probabilities.min()):g} to "
+            f"firing_probabilities go from {float(probabilities.min()):g} to "
             f"{float(probabilities.max()):g}; each is above 0 and at most 1."
         )
     feature_dict = FeatureDictionary(n_features, d_in, initializer=None, seed=0)
@@ -101,7 +92,6 @@ def make_world(
         feature_vectors.detach().float().clone(), requires_grad=False
     )
     return World(
-        name=name,
         feature_dict=feature_dict,
         activation_generator=ActivationGenerator(
             n_features,
