@@ -160,26 +160,29 @@ def _checked(adapter: TypeAdapter[Any], value: Any, annotation: Any, field: str)
         ) from None
 
 
-def read_json(file: Path, made_by: str) -> Any:
-    """The content of a strict JSON file.
+def read_json(file: Path, made_by: str) -> dict[str, Any]:
+    """The object in a strict JSON file.
 
     Args:
         file: The file.
         made_by: The command that makes such files, for the message when there is none.
 
     Raises:
-        BadInputError: It is missing or not JSON; NaN and infinities are not.
+        BadInputError: It is missing, no object, or not JSON; NaN and infinities are not.
     """
 
     def refuse_constant(name: str) -> Any:
         raise ValueError(f"{name} is no JSON")
 
     try:
-        return json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse_constant)
+        value = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse_constant)
     except FileNotFoundError:
         raise BadInputError(f"{file}: no such file; `{made_by}` makes it") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BadInputError(f"{file}: cannot be read as JSON: {one_line(error)}") from None
+    if not isinstance(value, dict):
+        raise BadInputError(f"{file}: must be an object with named fields")
+    return cast("dict[str, Any]", value)
 
 
 def _number(value: Any) -> Any:

@@ -248,7 +248,7 @@ def test_saebench_with_chance_noise_and_caveats(
     assert "Of 1 SAEs\\: read from x.pt" in text
     missing = card.split("<summary>What has not been measured</summary>")[1].split("</details>")[0]
     assert "saebench/core\\: failed\\: OSError\\: missing.bin" in missing
-    assert "saebench/ravel\\: cannot be run" in missing
+    assert "saebench/ravel\\: SAEBench" in missing
     assert f"`{names[0]}`" in section
     assert f"`{names[0]}`" not in text
 

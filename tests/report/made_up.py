@@ -157,6 +157,7 @@ def _write_run(folder: Path) -> None:
     (folder / "sae").mkdir(parents=True)
     metadata = {"model_name": "a-model", "training_architecture": "topk"}
     write_json(folder / "sae" / "cfg.json", {"d_in": 12, "d_sae": 64, "metadata": metadata})
+    (folder / "config.yaml").write_text("hook_name: blocks.1.hook_resid_post\nseed: 0\n")
     write_json(folder / "run.json", {"config": {"training_tokens": 1000}})
     steps = [
         {"details/n_training_samples": 100 * n, "metrics/explained_variance": 1 - 0.5**n}

@@ -74,7 +74,7 @@ def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[]", r"cfg.json: its content = \[\]: must be a section"),
+        ("[]", "cfg.json: must be an object"),
         ('{"metadata": null, "d_sae": 4}', "cfg.json: metadata.model_name is missing"),
         ('{"metadata": {"model_name": 3}, "d_sae": 4}', "metadata.model_name = 3: must be text"),
         ('{"metadata": {}}', "d_sae: missing"),

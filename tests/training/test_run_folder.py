@@ -32,7 +32,7 @@ def test_other_folders_may_not(config: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="is a file"):
         RunFolder(tmp_path / "file").check(config, resume=False)
     (tmp_path / "run.json").write_text("[]")
-    with pytest.raises(BadInputError, match="run.json: run = .*: must be a section"):
+    with pytest.raises(BadInputError, match="run.json: must be an object"):
         RunFolder(tmp_path).check(config, resume=False)
 
 

@@ -133,8 +133,6 @@ class Comparison:
         file = path if path.is_file() else path / MANIFEST_FILENAME
         manifest = read_json(file, made_by="wsae compare")
         with naming(str(file)):
-            if not isinstance(manifest, dict):
-                raise BadInputError("must be an object with named fields")
             ours = {"folder": file.parent, "arms": [], "manifest": manifest}
             fields = resolve(cls, manifest | ours, others_allowed=True)
             written = convert(manifest.get("arms"), list[_ManifestArm], "arms", others_allowed=True)
@@ -164,6 +162,11 @@ def layer_of(hook_name: str) -> int | None:
     """The layer in a hook's name: 3 in `blocks.3.hook_resid_post` and in `gpt_neox.layers.3`."""
     found = re.search(r"\.(\d+)(?=\.|$)", hook_name)
     return None if found is None else int(found[1])
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether this is a comparison folder, or its manifest.json."""
+    return path.is_file() or (path / MANIFEST_FILENAME).is_file()
 
 
 def runs_of(paths: Sequence[Path], of_any_kind: bool = False) -> list[ComparedRun]:
@@ -205,7 +208,7 @@ def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
 
 
 def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:
-    if path.is_file() or (path / MANIFEST_FILENAME).is_file():
+    if is_comparison(path):
         return Comparison.load(path).runs
     if not path.is_dir():
         raise BadInputError(f"{path}: no such folder; give a comparison folder or a run folder")
@@ -224,25 +227,39 @@ def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:
                 f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or "
                 "a comparison folder"
             )
-        seed = values.get("seed", 0)
+        with naming(str(file)):
+            seed = convert(values.get("seed", 0), int, "seed")
         if "synthetic_model" in values:
             return [ComparedRun.alone(name, path, "synthetic model", seed)]
-        saes = {cfg.parent: read_json(cfg, "wsae train") for cfg in path.glob("saes/*/cfg.json")}
-        if not saes:
+        if not (saes := sorted(cfg.parent for cfg in path.glob("saes/*/cfg.json"))):
             raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
-        return [
-            ComparedRun.alone(f"{name}-{sae.name}", sae, cfg["metadata"]["hook_name"], seed)
-            for sae, cfg in sorted(saes.items())
-        ]
+        return [ComparedRun.alone(f"{name}-{s.name}", s, _hook_of(s), seed) for s in saes]
     with naming(str(file)):
         hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
     return [ComparedRun.alone(name, path, hook_name, seed)]
+
+
+def _hook_of(sae: Path) -> str:
+    file = sae / "cfg.json"
+    cfg = read_json(file, "wsae train")
+    with naming(str(file)):
+        return resolve(_Cfg, cfg, others_allowed=True)["metadata"]["hook_name"]
 
 
 @dataclass(frozen=True)
 class _RunConfig:
     hook_name: str
     seed: int
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    hook_name: str
+
+
+@dataclass(frozen=True)
+class _Cfg:
+    metadata: _Metadata
 
 
 def _arm(entry: dict[str, Any]) -> Arm:

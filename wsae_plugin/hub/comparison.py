@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.compare.manifest import refuse_repeated_runs
-from wsae_plugin.hub.records import SAERecord, is_comparison
+from wsae_plugin.compare.manifest import is_comparison, refuse_repeated_runs
+from wsae_plugin.hub.records import SAERecord
 from wsae_plugin.report.inputs import Inputs, read_inputs, score_table
 
 

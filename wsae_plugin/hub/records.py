@@ -12,10 +12,10 @@ from pydantic import AfterValidator
 
 from wsae_plugin.compare.arms import Arm, Control
 from wsae_plugin.compare.manifest import (
-    MANIFEST_FILENAME,
     ComparedRun,
     Comparison,
     FileName,
+    is_comparison,
     runs_of,
 )
 from wsae_plugin.errors import BadInputError
@@ -222,11 +222,6 @@ class SAERecord(MeasuredSAE):
         return self.run.sae / "gamma.safetensors"
 
 
-def is_comparison(path: Path) -> bool:
-    """Whether this is a comparison folder, or its manifest.json."""
-    return path.is_file() or (path / MANIFEST_FILENAME).is_file()
-
-
 def read_records(paths: Sequence[Path]) -> list[SAERecord]:
     """The SAEs in comparison folders and run folders.
 
@@ -294,7 +289,5 @@ def checked(kind: type[Any], values: Any, file: Path) -> Mapping[str, Any]:
         BadInputError: One of them is missing or of another type; the message names it.
     """
     with naming(str(file)):
-        if not isinstance(values, dict):
-            raise BadInputError("must be an object with named fields")
         resolve(kind, values, others_allowed=True)
     return values

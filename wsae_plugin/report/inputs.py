@@ -14,12 +14,17 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from wsae_plugin.compare.manifest import MANIFEST_FILENAME, ComparedRun, Comparison
+from wsae_plugin.compare.manifest import (
+    MANIFEST_FILENAME,
+    ComparedRun,
+    Comparison,
+    is_comparison,
+    runs_of,
+)
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import refuse_links
-from wsae_plugin.json_fields import read_json
 from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
+from wsae_plugin.validation import read_json
 
 Frame = Any
 """A `pandas.DataFrame`; its own types lose track of what is selected from it."""
@@ -85,15 +90,16 @@ def read_inputs(path: Path) -> Inputs:
             scores at all.
     """
     folder = path.parent if path.is_file() else path
-    if path.is_file() or (path / MANIFEST_FILENAME).is_file() or not _scored(path):
+    if is_comparison(path):
         comparison = Comparison.load(path)
         manifest, runs = dict(comparison.manifest), comparison.runs
     else:
-        refuse_links(path)
-        runs = [_alone(path, sae) for sae in _scored(path)]
-        manifest = _without_pairs(runs)
+        runs = runs_of([path], of_any_kind=True)
+        manifest = _without_pairs(_json(path / "run.json"), runs)
     refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
-    scores = {run.run: read_scores(run.path, run.run) for run in runs}
+    # A run folder may have another name by now.
+    expected = {run.run: run.run if is_comparison(path) else None for run in runs}
+    scores = {run.run: read_scores(run.path, expected[run.run]) for run in runs}
     table = score_table(runs, scores)
     if table.empty:
         commands = " or ".join(f"`{command} {folder}`" for command in MADE_BY.values())
@@ -105,7 +111,7 @@ def read_inputs(path: Path) -> Inputs:
         runs=runs,
         scores=scores,
         table=table,
-        cfgs={run.run: _json(run.sae / "cfg.json", run.path / "cfg.json") for run in runs},
+        cfgs={run.run: _json(run.sae / "cfg.json") for run in runs},
         records={run.run: _json(run.path / "run.json") for run in runs},
     )
 
@@ -148,25 +154,8 @@ def _place(run: ComparedRun) -> dict[str, Any]:
     }
 
 
-def _scored(folder: Path) -> list[Path]:
-    """The folders of SAEs with scores in a run folder: itself, or one for each of several."""
-    files = [*folder.glob(f"{FOLDER}/*.json"), *sorted(folder.glob(f"saes/*/{FOLDER}/*.json"))]
-    return list(dict.fromkeys(file.parent.parent for file in files))
-
-
-def _alone(folder: Path, sae: Path) -> ComparedRun:
-    """A run that is its own arm, its own pair and its own baseline."""
-    file = next(sae.glob(f"{FOLDER}/*.json"))
-    name = str(read_json(file, made_by="wsae eval").get("run", ""))
-    cfg = _json(sae / "sae" / "cfg.json", sae / "cfg.json")
-    hook = (cfg.get("metadata") or {}).get("hook_name") or "synthetic model"
-    seed = _json(folder / "run.json").get("seed", 0)
-    return ComparedRun.alone(name, sae, hook, seed)
-
-
-def _without_pairs(runs: list[ComparedRun]) -> dict[str, Any]:
+def _without_pairs(record: Mapping[str, Any], runs: list[ComparedRun]) -> dict[str, Any]:
     """As much of a manifest as there is of runs that are compared with nothing."""
-    record = _json(runs[0].path / "run.json", runs[0].path.parent.parent / "run.json")
     config = record.get("config") or {}
     arms = [
         {"name": run.arm, "label": run.arm, "role": run.role, "alpha": 0.0, "proxy": None}
@@ -184,7 +173,5 @@ def _without_pairs(runs: list[ComparedRun]) -> dict[str, Any]:
     }
 
 
-def _json(*files: Path) -> dict[str, Any]:
-    """The first of the files that is there; empty if none is."""
-    there = [file for file in files if file.is_file()]
-    return read_json(there[0], made_by="wsae train") if there else {}
+def _json(file: Path) -> dict[str, Any]:
+    return read_json(file, made_by="wsae train") if file.is_file() else {}

@@ -14,7 +14,7 @@ from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
-from wsae_plugin.validation import convert, read_json
+from wsae_plugin.validation import read_json, resolve
 
 _BLOCK_OF_HUGGING_FACE = re.compile(r"(?:gpt_neox\.layers|model\.layers|transformer\.h)\.(\d+)")
 _NOT_FOLDED = (
@@ -68,8 +68,9 @@ def describe(run: ComparedRun) -> BenchSAE:
         BadInputError: Its cfg.json does not say which model or hook it was trained on.
     """
     file = run.sae / "cfg.json"
+    written = read_json(file, "wsae train")
     with naming(str(file)):
-        cfg = convert(read_json(file, "wsae train"), _Config, "its content", others_allowed=True)
+        cfg = resolve(_Config, written, others_allowed=True)
         metadata = cfg["metadata"] or {}
         for field in ("model_name", "hook_name"):
             if not metadata.get(field):

@@ -119,11 +119,8 @@ class TrainingFolder(ABC):
                 f"--output {self.path}: already holds a {self.kind} ({status}); {way_out}choose "
                 "another folder"
             )
-        elif self.path.is_dir():
-            if any(path.name != _LOCK for path in self.path.iterdir()):
-                raise BadInputError(f"--output {self.path}: is not empty; choose another folder")
-        elif self.path.exists():
-            raise BadInputError(f"--output {self.path}: is a file; give a folder")
+        else:
+            refuse_unless_free(self.path)
 
     def _check_resumable(self, config: _Config) -> None:
         refuse_links(self.path)
@@ -173,6 +170,19 @@ class TrainingFolder(ABC):
     def update_record(self, **changes: Any) -> None:
         """Write other values of some fields into the record."""
         write_json_atomic(self.record_file, self.read_record() | changes)
+
+
+def refuse_unless_free(folder: Path) -> None:
+    """Refuse a folder to write into that holds something. It need not exist.
+
+    Raises:
+        BadInputError: It holds files, or is one.
+    """
+    if folder.is_dir():
+        if any(path.name != _LOCK for path in folder.iterdir()):
+            raise BadInputError(f"--output {folder}: is not empty; choose another folder")
+    elif folder.exists():
+        raise BadInputError(f"--output {folder}: is a file; give a folder")
 
 
 @contextmanager

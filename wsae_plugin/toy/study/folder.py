@@ -12,8 +12,8 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
-from wsae_plugin.json_fields import JsonSection, read_json
 from wsae_plugin.training.output_folder import refuse_unless_free
+from wsae_plugin.validation import read_json
 
 CONFIG_FILENAME = "config.json"
 
@@ -38,7 +38,7 @@ class StudyFolder:
         self.cells.mkdir(parents=True, exist_ok=True)
         write_json_atomic(path / CONFIG_FILENAME, config)
 
-    def read_cell(self, key: str) -> Any:
+    def read_cell(self, key: str) -> dict[str, Any] | None:
         """The result of a finished piece, else None."""
         path = self.cells / f"{key}.json"
         return read_json(path, "wsae toy") if path.is_file() else None
@@ -66,10 +66,10 @@ class StudyFolder:
     def _refuse_unless_of(self, config: dict[str, Any]) -> None:
         config_file = self.path / CONFIG_FILENAME
         if not config_file.is_file():
-            refuse_unless_free(self.path, "study", None)
+            refuse_unless_free(self.path)
             return
         refuse_links(self.path)
-        there = JsonSection(read_json(config_file, "wsae toy"), str(config_file)).fields
+        there = read_json(config_file, "wsae toy")
         changed = [
             f"{name} was {there.get(name)!r}, now {config.get(name)!r}"
             for name in sorted(there.keys() | config.keys())

@@ -150,7 +150,7 @@ def run_study(
         _train_all(study, pieces, settings, folder, jobs)
         records: dict[Any, Records] = {cell: {} for cell in cells}
         for piece in pieces:
-            for arm, found in folder.read_cell(piece.key).items():
+            for arm, found in (folder.read_cell(piece.key) or {}).items():
                 records[piece.cell].setdefault(arm, []).extend(found)
         facts = [study.facts(cell, records[cell], settings, folder) for cell in cells]
     result: Result = {
