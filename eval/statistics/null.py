@@ -16,6 +16,10 @@ steps of the metrics in the committed reports are beside what their differences 
 "Outside" are distributions that Student's test does not cover: a metric that jumps between two
 values looks certain where few seeds happen to agree, and no test can tell; flat ones are a little
 over the 5 %. "Covered" is the share of Student's intervals that hold the true difference, 0.
+
+A report also gives an interval over held-out batches, with the seeds as they are, and names what
+lies outside it: the last table says how often that is wrong where the difference of two SAEs is 0
+on average and scatters from batch to batch in the ways named.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from tqdm.auto import tqdm
 
 import wsae_plugin
 from wsae_plugin.files import write_json_atomic
-from wsae_plugin.statistics import compare, resolution_of
+from wsae_plugin.statistics import compare, resolution_of, t_interval
 
 Values = NDArray[np.float64]
 Kind = Callable[[Generator, tuple[int, ...]], Values]
@@ -46,6 +50,7 @@ Kind = Callable[[Generator, tuple[int, ...]], Values]
 ARMS, METRICS = 4, 5
 LAYERS = (1, 4)
 SEEDS = (2, 3, 4, 5, 6, 7, 8)
+BATCHES = (8, 16, 32, 64)
 REPORTS = ("eval/saebench/report.json", "eval/gba/report.json")
 
 
@@ -102,6 +107,22 @@ def simulate(name: str, n_seeds: int, layers: int, families: int) -> dict[str, A
     }
 
 
+SCATTER: dict[str, Kind] = {
+    "normal": KINDS["normal"],
+    "heavy tails (t, 3 degrees of freedom)": KINDS["heavy tails (t, 3 degrees of freedom)"],
+    "skewed (exponential)": lambda draw, shape: draw.exponential(size=shape) - 1,
+}
+
+
+def named_over_batches(name: str, n_batches: int, differences: int) -> dict[str, Any]:
+    """How often the interval over batches leaves out a mean difference of 0."""
+    draw = np.random.default_rng([list(SCATTER).index(name), n_batches])
+    rows = SCATTER[name](draw, (differences, n_batches)).tolist()
+    intervals = [t_interval(row) for row in rows]
+    wrong = sum(not interval.low <= 0 <= interval.high for interval in intervals)
+    return {"scatter": name, "batches": n_batches, "named": wrong / differences}
+
+
 def steps_of_metrics(report: Path) -> list[dict[str, Any]]:
     """The tested metrics of a report: the smallest step beside the scatter of the differences."""
     document = json.loads(report.read_text(encoding="utf-8"))
@@ -150,6 +171,13 @@ def main(
     for row in metrics:
         steps.add_row(row["metric"], f"{row['step']:.2g}", f"{row['median_scatter']:.2g}")
     console.print(steps)
+    over_batches = [named_over_batches(name, n, 10 * families) for name in SCATTER for n in BATCHES]
+    batches = Table("scatter from batch to batch", *(f"{n} batches" for n in BATCHES))
+    for name in SCATTER:
+        shares = [f"{row['named']:.1%}" for row in over_batches if row["scatter"] == name]
+        batches.add_row(name, *shares)
+    console.print("Differences of 0 that the interval over held-out batches leaves out:")
+    console.print(batches)
     if output is not None:
         versions = {
             "wsae-plugin": wsae_plugin.__version__,
@@ -166,6 +194,7 @@ def main(
                 "worst": max(r["family_wise_error"] for r in results if not r["outside"]),
                 "results": results,
                 "steps_of_metrics": metrics,
+                "over_batches": over_batches,
             },
         )
 

@@ -154,7 +154,8 @@ def _over_batches(summary: Summary) -> list[str]:
         return []
     return [
         "Of these seeds alone, by more than half the 95 % interval over held-out batches (another "
-        "seed may say otherwise, and of twenty differences that are none, one would be named): "
+        "seed may say otherwise, and of twenty differences that are none, about one would be "
+        "named): "
         f"{'. '.join(sentences)}."
     ]
 
