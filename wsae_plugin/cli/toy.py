@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from wsae_plugin.cli._shared import JSON, print_json, print_plain
+from wsae_plugin.cli._shared import JSON, help_of, print_json, print_plain
 
 Output = Annotated[
     Path | None,
@@ -25,7 +24,6 @@ DIn = Annotated[int, typer.Option("--d-in", help="Input dimensions.")]
 toy = typer.Typer(name="toy", no_args_is_help=True, pretty_exceptions_enable=False)
 
 
-@toy.callback()
 def about() -> None:
     """Train many small SAEs at once where the true features are known, and say what weighting did.
 
@@ -44,11 +42,14 @@ def about() -> None:
     """
 
 
+toy.callback(help=help_of(about))(about)
+
+
 def _figure_command(study: Callable[[], None]) -> None:
     """Make a command of the study of this name, with this docstring as its help."""
     name = study.__name__
 
-    @toy.command(name, help=inspect.getdoc(study))
+    @toy.command(name, help=help_of(study))
     def command(  # pyright: ignore[reportUnusedFunction]
         output: Output = None,
         seeds: Seeds = 8,
@@ -113,7 +114,6 @@ def alpha() -> None:
     """
 
 
-@toy.command("gba")
 def gba_study(
     output: Output = None,
     seeds: Seeds = 3,
@@ -152,6 +152,9 @@ def gba_study(
         n_features, d_in, d_sae, n_steps=steps, n_seeds=seeds, rates=tuple(lr or GBASettings.rates)
     )
     _run("gba", settings, output, as_json, threads=1, jobs=jobs or os.cpu_count() or 1)
+
+
+toy.command("gba", help=help_of(gba_study))(gba_study)
 
 
 def _run(
