@@ -37,8 +37,9 @@ def minimise(
 ) -> list[Found]:
     """Minima of Σ residuals(matrix)² from Gaussian starts, the best first.
 
-    The derivatives are exact: those by differences enlarge rounding, which is not the same in every
-    process, until a start ends elsewhere.
+    Every run ends alike: the derivatives are exact, since those by differences enlarge rounding
+    until a start ends elsewhere, and the entries are copied to where torch places a tensor, since
+    the rounding of a product depends on where in memory its factors begin.
 
     Args:
         residuals: matrix of `shape`, float64 → at least as many residuals as it has entries.
@@ -52,10 +53,10 @@ def minimise(
         return residuals(entries.view(shape)).flatten()
 
     def values(entries: np.ndarray) -> np.ndarray:
-        return flat(torch.from_numpy(entries)).numpy()
+        return flat(torch.tensor(entries)).numpy()
 
     def derivatives(entries: np.ndarray) -> np.ndarray:
-        return torch.func.jacfwd(flat)(torch.from_numpy(entries)).numpy()
+        return torch.func.jacfwd(flat)(torch.tensor(entries)).numpy()
 
     # scipy's types know no function here.
     options: dict[str, Any] = {"jac": derivatives, "xtol": 1e-14, "ftol": 1e-14, "max_nfev": 4000}
