@@ -67,9 +67,8 @@ def opened(
 ) -> HeldOutText:
     path = write_config(world.path / "held_out.yaml", world.language_model(device="cpu"))
     config: RunConfig = load_run_config(path)
-    hooks = ["blocks.1.hook_resid_post"]
     settings = EvalSettings(batches=n_batches, batch_size_prompts=3, seed=seed)
-    text = open_held_out(config, source, hooks, settings)
+    text = open_held_out([config], source, settings)
     assert isinstance(text, HeldOutText)
     return text
 

@@ -27,7 +27,7 @@ from wsae_plugin.measures.explained_variance import (
     quarters_by_weight,
     variance_per_dimension,
 )
-from wsae_plugin.measures.held_out import HeldOutText, HeldOutWorld, held_out_batches
+from wsae_plugin.measures.held_out import HeldOutSamples, HeldOutText, held_out_batches
 from wsae_plugin.measures.language_model import (
     ce_loss_recovered,
     ce_loss_with_sae,
@@ -293,13 +293,12 @@ def test_the_spread_is_a_bootstrap_over_batches() -> None:
     assert over_batches(score, equal, {}).spread == pytest.approx(0)
 
 
-def test_samples_that_no_model_made_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_no_model_made_are_measured_alike() -> None:
     sae = random_sae(0)
     batches = [torch.randn(7, D_IN) for _ in range(3)]
     left = iter(batches)
-    world: Any = SimpleNamespace(sample=lambda _: next(left))
-    monkeypatch.setattr(HeldOutWorld, "_truth", lambda *_: None)
-    sums = HeldOutWorld(world, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
+    source: Any = SimpleNamespace(held_out=lambda _: next(left), truth=lambda *_: None)
+    sums = HeldOutSamples(source, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
     with torch.no_grad():
         expected = sums_of([(x, sae.decode(sae.encode(x))) for x in batches])
     for name in ("tokens", "x", "x_squared", "squared_error"):

@@ -63,7 +63,7 @@ def test_what_a_source_says_of_itself(world: TinyWorld, tmp_path: Path) -> None:
     assert isinstance(one, LanguageModelSource)
     assert one.name == f"{world.model} on {world.texts}"
     assert one.d_in == {"blocks.1.hook_resid_post": D_MODEL}
-    assert "language_model" not in one.cannot_give
+    assert one.has_language_model
     several = source(world, tmp_path, **OF_HOOKS)
     assert several.d_in == {"hook_embed": D_MODEL, "blocks.1.mlp.hook_post": 64}
     recorded = several.metadata("blocks.1.mlp.hook_post")

@@ -68,7 +68,7 @@ class LanguageModelSource(Source):
 
     runner_configs = {"sae": LanguageModelSAERunnerConfig, "saes": MultiSAETrainingRunnerConfig}
     n_samples_field, batch_size_field = "training_tokens", "train_batch_size_tokens"
-    cannot_give = frozenset({"ground_truth"})
+    has_language_model = True
     cfg_filename = RUNNER_CFG_FILENAME
 
     def __init__(self, cfg: Any, wanted: list[Hook] | None = None) -> None:
