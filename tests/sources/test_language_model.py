@@ -110,6 +110,21 @@ def test_a_source_resumes_beyond_the_end_of_its_text(
         assert all(torch.equal(one[hook], other[hook]) for hook in one)
 
 
+def test_a_text_that_was_cut_is_not_gone_on_with(world: TinyWorld, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    write_texts(texts / "train.jsonl", n_rows=40)
+    whole = source(world, tmp_path, dataset_path=str(texts))
+    for _ in range(3):
+        next(whole)
+    whole.save(tmp_path)
+    n_read = whole.store.n_sequences
+    write_texts(texts / "train.jsonl", n_rows=2)
+    cut = source(world, tmp_path, dataset_path=str(texts))
+    with pytest.raises(ValueError, match=f"ends after . sequences, and {n_read} had been read"):
+        cut.load(tmp_path)
+
+
 def test_batches_that_are_drawn_in_advance(world: TinyWorld, tmp_path: Path) -> None:
     """The same batches, and no thread before the first or after the last of them."""
     torch.manual_seed(0)
