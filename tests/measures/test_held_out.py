@@ -96,6 +96,14 @@ def test_tables_saved_by_datasets_can_be_read(world: TinyWorld, tmp_path: Path) 
         assert opened(world, source).batches[0].shape == (3, 32)
 
 
+def test_splits_of_which_none_is_for_this_are_refused(world: TinyWorld, tmp_path: Path) -> None:
+    table = Dataset.from_dict({"text": ["alpha"]})
+    DatasetDict({"spare": table}).save_to_disk(tmp_path / "spare")
+    source = held_out_source("bundled", str(tmp_path / "spare"))
+    with pytest.raises(BadInputError, match="spare': .*'train'"):
+        opened(world, source)
+
+
 def test_too_little_text_is_refused(world: TinyWorld, with_test_split: Path) -> None:
     with pytest.raises(BadInputError, match="ends before 500 batches of 3 × 32 tokens"):
         opened(world, HeldOutSource(str(with_test_split), "test"), n_batches=500)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from wsae_plugin.cli._shared import JSON, number, plain_table, print_json, print_plain
+from wsae_plugin.cli._shared import JSON, number, plain_table, print_json, print_plain, print_table
 
 
 def identify(
@@ -80,7 +79,7 @@ def identify(
         print_json(result)
         return
     for sae in result["saes"]:
-        Console().print(_table(sae, threshold))
+        print_table(_table(sae, threshold))
     print_plain(*_notes(result))
 
 

@@ -228,39 +228,27 @@ def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:
                 f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or "
                 "a comparison folder"
             )
-        with naming(str(file)):
-            seed = convert(values.get("seed", 0), int, "seed")
-        if "saes" not in values:
-            return [ComparedRun.alone(name, path, place, seed)]
-        if not (saes := sorted(cfg.parent for cfg in path.glob("saes/*/cfg.json"))):
-            raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
-        return [ComparedRun.alone(f"{name}-{s.name}", s, _hook_of(s), seed) for s in saes]
+        values = {"hook_name": place, "seed": 0} | values
     with naming(str(file)):
-        hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
-    return [ComparedRun.alone(name, path, hook_name, seed)]
-
-
-def _hook_of(sae: Path) -> str:
-    file = sae / "cfg.json"
-    cfg = read_json(file, "wsae train")
-    with naming(str(file)):
-        return resolve(_Cfg, cfg, others_allowed=True)["metadata"]["hook_name"]
+        run = resolve(_RunConfig, values, others_allowed=True)
+    hooks, seed = run["hook_names"], run["seed"]
+    if "saes" not in values:
+        return [ComparedRun.alone(name, path, run["hook_name"], seed)]
+    if not (saes := sorted(cfg.parent for cfg in path.glob("saes/*/cfg.json"))):
+        raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
+    return [
+        ComparedRun.alone(
+            f"{name}-{s.name}", s, hooks if isinstance(hooks, str) else hooks.get(s.name, ""), seed
+        )
+        for s in saes
+    ]
 
 
 @dataclass(frozen=True)
 class _RunConfig:
-    hook_name: str
     seed: int
-
-
-@dataclass(frozen=True)
-class _Metadata:
     hook_name: str
-
-
-@dataclass(frozen=True)
-class _Cfg:
-    metadata: _Metadata
+    hook_names: str | Mapping[str, str] = ""
 
 
 def _arm(entry: dict[str, Any]) -> Arm:

@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 from sae_lens import SAE
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_source
-from wsae_plugin.messages import naming
+from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
 from wsae_plugin.training.config import RunConfig, load_run_config
@@ -146,14 +145,11 @@ def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
     Raises:
         BadInputError: SAELens cannot load it.
     """
-    try:
-        with warnings.catch_warnings():
-            # It asks for what `open_model` does.
-            warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
-            return SAE.load_from_disk(folder, device=device).eval()
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
-        raise BadInputError(f"{folder}: SAELens cannot load this SAE: {cause}") from error
+    refused = refusals_as_bad_input(f"{folder}: SAELens cannot load this SAE")
+    with refused, warnings.catch_warnings():
+        # It asks for what `open_model` does.
+        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
+        return SAE.load_from_disk(folder, device=device).eval()
 
 
 def config_for_here(file: Path) -> RunConfig:
@@ -182,10 +178,8 @@ def _gamma(export: Path, d_in: int) -> Tensor:
     file = export / GAMMA_FILENAME
     if not file.is_file():
         return torch.ones(d_in, dtype=torch.float64)
-    try:
+    with refusals_as_bad_input(f"{file}: cannot be read"):
         gamma = load_file(file)["gamma"].double()
-    except (OSError, SafetensorError, KeyError) as error:
-        raise BadInputError(f"{file}: cannot be read: {error}") from error
     if gamma.shape != (d_in,):
         raise BadInputError(f"{file}: gamma has shape {tuple(gamma.shape)}, not ({d_in},)")
     return gamma

@@ -245,7 +245,7 @@ def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
             f"--dataset {dataset}: is what the run was trained on and has no held-out split "
             f"({found}; looked for {wanted}); give text that no run has seen"
         )
-    return HeldOutSource(dataset, "train" if "train" in splits else None)
+    return HeldOutSource(dataset, "train" if splits else None)
 
 
 def open_held_out(
@@ -317,13 +317,11 @@ def held_out_batches(
 def _open(source: HeldOutSource) -> datasets.IterableDataset:
     if source.dataset == BUNDLED_HELD_OUT:
         return bundled_dataset("held_out").to_iterable_dataset()
-    if source.split is None:
-        dataset: Any = open_dataset(source.dataset, streaming=True)
-    elif (Path(source.dataset) / "dataset_dict.json").is_file():
-        dataset = datasets.load_from_disk(source.dataset)[source.split]
-    else:
-        dataset = datasets.load_dataset(source.dataset, split=source.split, streaming=True)
-    return dataset.to_iterable_dataset() if isinstance(dataset, datasets.Dataset) else dataset
+    split = source.split or "train"
+    dataset = open_dataset(source.dataset, streaming=True, split=split)
+    if dataset is None:
+        return datasets.load_dataset(source.dataset, split=split, streaming=True)
+    return dataset
 
 
 def _splits(dataset: str) -> list[str]:
