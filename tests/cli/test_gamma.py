@@ -113,3 +113,6 @@ def test_what_is_no_hook_of_a_language_model_is_refused(world: TinyWorld, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match="is a file"):
         run(tmp_path / "h.yaml", "--output", tmp_path / "file")
+    config = write_config(tmp_path / "one.yaml", world.language_model())
+    with pytest.raises(BadInputError, match="--alpha nan: must be a finite number"):
+        run(config, "--alpha", "nan", "--json")

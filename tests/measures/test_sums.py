@@ -35,7 +35,13 @@ from wsae_plugin.measures.language_model import (
     kl_recovered,
 )
 from wsae_plugin.measures.measure import Measure
-from wsae_plugin.measures.sums import BatchScore, Found, HeldOutSums, over_batches
+from wsae_plugin.measures.sums import (
+    BatchScore,
+    Found,
+    HeldOutSums,
+    over_batches,
+    sums_of_samples,
+)
 from wsae_plugin.measures.top_tokens import TopTokens
 
 D_IN, D_SAE, K = 16, 32, 4
@@ -305,6 +311,22 @@ def test_samples_that_no_model_made_are_measured_alike() -> None:
         torch.testing.assert_close(getattr(sums, name), getattr(expected, name))
     assert of(l0, sums) == K
     assert not sums.predictions.any()
+
+
+def test_sums_of_samples_worked_by_hand() -> None:
+    """A latent below 0 is active too, and x̂ of an x of 0 counts with its own length."""
+    x, x_hat = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0]])
+    found = sums_of_samples(x, x_hat, torch.tensor([[1.0, 0.0, -2.0], [0.0, 0.0, 1.0]]))
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "tokens": 2,
+        "x": [3, 4],
+        "x_squared": [9, 16],
+        "squared_error": [0, 20],
+        "active_latents": 3,
+        "norm_ratio": pytest.approx(3 / 5 + 2),
+        "cosine_similarity": pytest.approx(3 / 5),
+        "firings": [1, 0, 2],
+    }
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:
