@@ -256,6 +256,20 @@ def test_only_what_is_missing_is_measured_and_a_broken_file_is_replaced(
     assert again == list(documents.values())
 
 
+def test_a_seed_that_comes_later_is_compared_with(
+    comparison: Path, tmp_path: Path, settings: EvalSettings
+) -> None:
+    folder = tmp_path / "growing"
+    shutil.copytree(comparison, folder, ignore=shutil.ignore_patterns("scores"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    runs = [run for run in manifest["runs"] if run["arm"] == "sae"]
+    for n_seeds in (1, 2):
+        write_json_atomic(folder / "manifest.json", manifest | {"runs": runs[:n_seeds]})
+        for document in evaluate_runs([folder], settings):
+            agreement = scores_of(document)["seed_consistency"]["value"]
+            assert (agreement is None) == (n_seeds == 1)
+
+
 def test_passes_one_by_one_change_no_score(
     comparison: Path,
     documents: dict[str, dict[str, Any]],

@@ -273,7 +273,7 @@ def open_held_out(
             opened = open_source(runner_config)
         return HeldOutSamples(opened, settings.batches, n_samples, seed)
     hooks = [hook for each in configs for hook in hooks_of(each.runner_config())]
-    model: Any = open_checked_model(runner_config, list(dict.fromkeys(hooks)))
+    model: Any = open_checked_model(runner_config, hooks)
     with (
         raw_text_on_purpose(),
         refusals_as_bad_input(f"held-out data set {source}"),
