@@ -12,6 +12,7 @@ from wsae_plugin.files import (
     folder_written_whole,
     link_out_of,
     refuse_links,
+    refuse_output,
     sha256_of,
     write_json_atomic,
     write_text_atomic,
@@ -101,6 +102,26 @@ def test_what_belongs_to_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run" / "cache").symlink_to(elsewhere)
     with pytest.raises(BadInputError, match="run/cache"):
         refuse_links(tmp_path / "run")
+
+
+def test_what_is_in_the_way_of_an_output_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, folder = Path("file"), tmp_path / "folder"
+    file.touch()
+    folder.mkdir()
+    for path in (Path("new"), folder / "a" / "b", folder):
+        refuse_output("--output", path)
+    for path in (Path("new"), folder / "a" / "b", file):
+        refuse_output("--output", path, is_folder=False)
+    with pytest.raises(BadInputError, match="^--plot file: is a file; give a folder$"):
+        refuse_output("--plot", file)
+    with pytest.raises(BadInputError, match="folder: is a folder; give a file$"):
+        refuse_output("--output", folder, is_folder=False)
+    for is_folder in (True, False):
+        with pytest.raises(BadInputError, match=r"file/x/y: .*/file is a file; give a folder$"):
+            refuse_output("--output", file / "x" / "y", is_folder)
 
 
 def test_the_sha256_of_a_file(tmp_path: Path) -> None:

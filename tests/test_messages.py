@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsae_plugin.errors import BadInputError
+from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.messages import naming, nearest, one_line, refusals_as_bad_input
 
 
@@ -26,5 +26,7 @@ def test_errors_are_prefixed_and_translated() -> None:
         refusals_as_bad_input("field"),
     ):
         raise OSError("wrong")
+    with pytest.raises(RunFailedError, match="^diverged$"), refusals_as_bad_input("field"):
+        raise RunFailedError("diverged")
     with pytest.raises(ZeroDivisionError), naming("file"), refusals_as_bad_input():
         raise ZeroDivisionError

@@ -77,6 +77,25 @@ def folder_written_whole(path: Path) -> Generator[Path]:
         raise
 
 
+def refuse_output(option: str, path: Path, is_folder: bool = True) -> None:
+    """Refuse to write to a path where something of another kind is, before any work is done.
+
+    Args:
+        option: Of the command line, for the message.
+        path: What it gives.
+        is_folder: Whether a folder is to be written, or a file.
+
+    Raises:
+        BadInputError: There is a file where a folder has to be, or the other way round.
+    """
+    place = next(place for place in (path, *path.absolute().parents) if place.exists())
+    is_above = place != path
+    if place.is_dir() != (is_folder or is_above):
+        kind, wanted = ("a folder", "a file") if place.is_dir() else ("a file", "a folder")
+        what = f"{place} is" if is_above else "is"
+        raise BadInputError(f"{option} {path}: {what} {kind}; give {wanted}")
+
+
 def partial_of(path: Path) -> Path:
     """What the folder `path` is called while it is not whole."""
     return path.with_name(f".{path.name}.partial")

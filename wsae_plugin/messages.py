@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 
-from wsae_plugin.errors import BadInputError
+from wsae_plugin.errors import BadInputError, RunFailedError
 
 _OF_LIBRARIES = (
     *(KeyError, OSError, RuntimeError, TypeError, ValueError),
@@ -61,7 +61,7 @@ def refusals_as_bad_input(
     """
     try:
         yield
-    except BadInputError:
+    except (BadInputError, RunFailedError):
         raise
     except _OF_LIBRARIES as error:
         prefix = f"{field}: " if field else ""

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from tests.compare.comparisons import HOOKS, small
 from tests.training.tiny import TinyWorld, make_world, write_config
-from wsae_plugin.cli.compare import _HELP, compare  # pyright: ignore[reportPrivateUsage]
+from wsae_plugin.cli._shared import help_of
+from wsae_plugin.cli.compare import compare
 from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.errors import BadInputError
 
@@ -109,7 +110,7 @@ def test_help_teaches(tmp_path: Path) -> None:
     out = wsae_compare("--help")
     for taught in ("control: shuffled", "--set seeds=[0]", "--resume", "Exit codes"):
         assert taught in out
-    block = _HELP.split("\b\n")[1].split("\n\n")[0]
+    block = help_of(compare).split("\b\n")[1].split("\n\n")[0]
     assert yaml.safe_load(block)["arms"]["alpha-1"] == {"alpha": 1}
     (tmp_path / "help.yaml").write_text(block)
     assert "84 SAEs in 3 training runs" in wsae_compare(tmp_path / "help.yaml", "--dry-run")

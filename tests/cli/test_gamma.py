@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.training.tiny import D_MODEL, TinyWorld, make_world, sae, write_config
+from tests.training.tiny import BATCH, D_MODEL, TinyWorld, make_world, sae, write_config
 from wsae_plugin.cli.main import app
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import gamma_from_proxy
@@ -113,3 +113,8 @@ def test_what_is_no_hook_of_a_language_model_is_refused(world: TinyWorld, tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInputError, match="is a file"):
         run(tmp_path / "h.yaml", "--output", tmp_path / "file")
+    config = write_config(tmp_path / "one.yaml", world.language_model())
+    # Two batches at least, for the difference between them.
+    assert json.loads(run(config, "--tokens", 1, "--json"))["tokens"] == 2 * BATCH
+    with pytest.raises(BadInputError, match="--alpha nan: must be a finite number"):
+        run(config, "--alpha", "nan", "--json")

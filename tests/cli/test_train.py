@@ -159,9 +159,10 @@ def test_help_teaches(wsae: Wsae) -> None:
 
 
 def test_the_config_in_the_help_is_one(wsae: Wsae, tmp_path: Path) -> None:
-    from wsae_plugin.cli.train import _HELP
+    from wsae_plugin.cli._shared import help_of
+    from wsae_plugin.cli.train import train
 
-    block = _HELP.split("\b\n")[1].split("\n\n")[0]
+    block = help_of(train).split("\b\n")[1].split("\n\n")[0]
     (tmp_path / "config.yaml").write_text(block)
     assert yaml.safe_load(block)["sae"]["alpha"] == 0.5
     assert wsae("train", tmp_path / "config.yaml", "--dry-run")[0] == 0

@@ -17,7 +17,7 @@ from tests.compare.comparisons import HOOKS, run, small
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
 from wsae_plugin.compare.manifest import ComparedRun, Comparison, runs_of
 from wsae_plugin.compare.plan import load_comparison_config
-from wsae_plugin.compare.run import run_comparison
+from wsae_plugin.compare.run import estimate_comparison, run_comparison
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
 from wsae_plugin.training.loop import TrainingLoop
@@ -196,6 +196,10 @@ def test_an_interrupted_comparison_goes_on(
     comparison = Comparison.load(folder)
     assert comparison.status == "running"
     assert [run.seed for run in comparison.runs] == [0, 0]
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    seconds = manifest["wall_clock_seconds"]["seed-0"] = 12345.6
+    file.write_text(json.dumps(manifest))
     kept = (folder / "runs" / "layer-1-k-4-sae-seed-0" / "sae" / "cfg.json").stat().st_mtime_ns
 
     with pytest.raises(BadInputError, match="already holds a comparison \\(running\\)"):
@@ -210,6 +214,8 @@ def test_an_interrupted_comparison_goes_on(
     own.write_text(written)
     resumed = run(tmp_path, values, resume=True)
     assert resumed.status == "finished"
+    # What was written at the start stays.
+    assert resumed.manifest["wall_clock_seconds"]["seed-0"] == seconds
     assert set(by_name(resumed)) == set(by_name(whole))
     assert kept == (
         (folder / "runs" / "layer-1-k-4-sae-seed-0" / "sae" / "cfg.json").stat().st_mtime_ns
@@ -293,3 +299,16 @@ def test_a_wrong_folder_is_refused(world: TinyWorld, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="holds no comparison"):
         run(tmp_path, small(world), output="none", resume=True)
     assert not (tmp_path / "none").exists()
+
+
+def test_the_estimate_is_of_the_largest_group(world: TinyWorld, tmp_path: Path) -> None:
+    hooks = ["hook_embed", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]
+    path = tmp_path / "comparison.yaml"
+    weights: dict[int, int] = {}
+    for size in (1, 2, 3):
+        config = load_comparison_config(
+            write_config(path, small(world, hooks=hooks, hooks_per_pass=size))
+        )
+        weights[size] = estimate_comparison(config).memory.sae_weights
+    # Of three hooks, two at a time are two and one.
+    assert (weights[2], weights[3]) == (2 * weights[1], 3 * weights[1])

@@ -11,7 +11,6 @@ from wsae_plugin.gamma import (
     constant,
     effective_dimensions,
     max_over_median,
-    opposite,
     shuffled,
 )
 from wsae_plugin.gamma.weights import NORMALIZATIONS
@@ -51,8 +50,8 @@ def test_clip_limits_the_ratio_to_the_median() -> None:
 def test_controls_worked_by_hand() -> None:
     gamma = torch.tensor([1.0, 7.0]).double()  # mean γ² is 25
     assert constant(gamma).tolist() == [5, 5]
-    # 1/γ is 1 and 1/7, as 7 is to 1, with a mean square of 25 again.
-    assert opposite(gamma).tolist() == pytest.approx([7, 1])
+    # The opposite sign: 1/γ is 1 and 1/7, as 7 is to 1, with a mean square of 25 again.
+    assert (5 * gamma_from_proxy(gamma, -1.0)).tolist() == pytest.approx([7, 1])
     assert gamma_from_proxy(gamma, 1.0, "constant").tolist() == [5, 5]
     assert gamma_from_proxy(gamma.square(), 0.5, "constant").tolist() == [5, 5]
 
@@ -63,9 +62,10 @@ def test_controls_keep_the_mean_square(s: torch.Tensor, alpha: float, seed: int)
     generator = torch.Generator().manual_seed(seed)
     permuted = shuffled(gamma, generator)
     assert torch.equal(permuted.sort().values, gamma.sort().values)
-    for control in (permuted, opposite(gamma), constant(gamma)):
+    for control in (permuted, gamma_from_proxy(s, -alpha), constant(gamma)):
         assert float(control.square().mean()) == pytest.approx(1)
-    torch.testing.assert_close(opposite(gamma), gamma_from_proxy(s, -alpha))
+    inverse = gamma * gamma_from_proxy(s, -alpha)
+    torch.testing.assert_close(inverse, inverse[:1].expand_as(inverse))
     torch.testing.assert_close(constant(gamma), torch.ones_like(gamma))
 
 

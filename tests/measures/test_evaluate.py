@@ -190,7 +190,7 @@ def test_scores_are_those_of_run_evals(
     config = load_run_config(run / "config.yaml")
     trained_sae = SAE.load_from_disk(run / "sae")
     source = held_out_source(config.values["dataset_path"], settings.dataset)
-    text = open_held_out(config, source, ["blocks.1.hook_resid_post"], settings)
+    text = open_held_out([config], source, settings)
     assert isinstance(text, HeldOutText)
 
     theirs, _ = run_evals(
@@ -254,6 +254,20 @@ def test_only_what_is_missing_is_measured_and_a_broken_file_is_replaced(
     changed = {name for name, file in runs.items() if os.stat(file).st_mtime_ns != times[name]}
     assert changed == {"sae-seed-1", "alpha-1-seed-0"}
     assert again == list(documents.values())
+
+
+def test_a_seed_that_comes_later_is_compared_with(
+    comparison: Path, tmp_path: Path, settings: EvalSettings
+) -> None:
+    folder = tmp_path / "growing"
+    shutil.copytree(comparison, folder, ignore=shutil.ignore_patterns("scores"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    runs = [run for run in manifest["runs"] if run["arm"] == "sae"]
+    for n_seeds in (1, 2):
+        write_json_atomic(folder / "manifest.json", manifest | {"runs": runs[:n_seeds]})
+        for document in evaluate_runs([folder], settings):
+            agreement = scores_of(document)["seed_consistency"]["value"]
+            assert (agreement is None) == (n_seeds == 1)
 
 
 def test_passes_one_by_one_change_no_score(
@@ -340,6 +354,20 @@ def test_wrong_requests(comparison: Path, tmp_path: Path, settings: EvalSettings
         evaluate_runs([run], settings)
 
 
+def test_a_hook_that_the_model_has_not_is_refused_by_name(
+    comparison: Path, tmp_path: Path, settings: EvalSettings
+) -> None:
+    for name in ("right", "wrong"):
+        shutil.copytree(comparison / "runs" / "sae-seed-0", tmp_path / name)
+    for file in ("config.yaml", "sae/cfg.json"):
+        written = (tmp_path / "wrong" / file).read_text()
+        changed = written.replace("blocks.1.hook_resid_post", "blocks.1.hook_residpost")
+        (tmp_path / "wrong" / file).write_text(changed)
+        with pytest.raises(BadInputError, match="residpost': .*did you mean"):
+            evaluate_runs([tmp_path / "right", tmp_path / "wrong"], settings)
+        (tmp_path / "wrong" / file).write_text(written)
+
+
 def test_every_sae_of_a_run_of_several_is_measured(
     world: TinyWorld, tmp_path: Path, settings: EvalSettings
 ) -> None:
@@ -387,3 +415,30 @@ def test_an_sae_of_a_synthetic_model_is_measured_on_new_samples(
     assert scores_of(other)["explained_variance"]["value"] != scores["explained_variance"]["value"]
     with pytest.raises(BadInputError, match="--dataset x: this is a run on a synthetic model"):
         evaluate_runs([run], replace(settings, dataset="x"))
+
+
+def test_a_synthetic_model_without_a_seed_is_the_one_that_was_trained_on(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    """It is drawn from the run's seed, so two runs of two seeds have two."""
+    model = {"num_features": 48, "hidden_dim": 32}
+    runs = [tmp_path / f"seed-{seed}" for seed in (0, 1)]
+    for seed, run in enumerate(runs):
+        values = world.synthetic(synthetic_model=model, seed=seed, save_synthetic_model=True)
+        train(load_run_config(write_config(tmp_path / "world.yaml", values)), run)
+    torch.manual_seed(5)
+    for run, document in zip(runs, evaluate_runs(runs), strict=True):
+        found = scores_of(document)["mcc"]["value"]
+        recorded = json.loads((run / "sae" / "eval_stats.json").read_text())["mcc"]
+        assert found == pytest.approx(recorded, abs=1e-6)
+
+
+def test_a_synthetic_model_that_was_drawn_on_another_device_is_not_drawn_again(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    run = tmp_path / "world"
+    train(load_run_config(write_config(tmp_path / "c.yaml", world.synthetic(device="cpu"))), run)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("device: cpu", "device: mps"))
+    with pytest.raises(BadInputError, match="device = 'mps': the synthetic model was drawn on it"):
+        evaluate_runs([run])

@@ -67,9 +67,8 @@ def opened(
 ) -> HeldOutText:
     path = write_config(world.path / "held_out.yaml", world.language_model(device="cpu"))
     config: RunConfig = load_run_config(path)
-    hooks = ["blocks.1.hook_resid_post"]
     settings = EvalSettings(batches=n_batches, batch_size_prompts=3, seed=seed)
-    text = open_held_out(config, source, hooks, settings)
+    text = open_held_out([config], source, settings)
     assert isinstance(text, HeldOutText)
     return text
 
@@ -95,6 +94,14 @@ def test_tables_saved_by_datasets_can_be_read(world: TinyWorld, tmp_path: Path) 
     assert (one.split, several.split) == (None, "validation")
     for source in (one, several):
         assert opened(world, source).batches[0].shape == (3, 32)
+
+
+def test_splits_of_which_none_is_for_this_are_refused(world: TinyWorld, tmp_path: Path) -> None:
+    table = Dataset.from_dict({"text": ["alpha"]})
+    DatasetDict({"spare": table}).save_to_disk(tmp_path / "spare")
+    source = held_out_source("bundled", str(tmp_path / "spare"))
+    with pytest.raises(BadInputError, match="spare': .*'train'"):
+        opened(world, source)
 
 
 def test_too_little_text_is_refused(world: TinyWorld, with_test_split: Path) -> None:

@@ -27,7 +27,7 @@ from wsae_plugin.measures.explained_variance import (
     quarters_by_weight,
     variance_per_dimension,
 )
-from wsae_plugin.measures.held_out import HeldOutText, HeldOutWorld, held_out_batches
+from wsae_plugin.measures.held_out import HeldOutSamples, HeldOutText, held_out_batches
 from wsae_plugin.measures.language_model import (
     ce_loss_recovered,
     ce_loss_with_sae,
@@ -35,7 +35,13 @@ from wsae_plugin.measures.language_model import (
     kl_recovered,
 )
 from wsae_plugin.measures.measure import Measure
-from wsae_plugin.measures.sums import BatchScore, Found, HeldOutSums, over_batches
+from wsae_plugin.measures.sums import (
+    BatchScore,
+    Found,
+    HeldOutSums,
+    over_batches,
+    sums_of_samples,
+)
 from wsae_plugin.measures.top_tokens import TopTokens
 
 D_IN, D_SAE, K = 16, 32, 4
@@ -293,19 +299,34 @@ def test_the_spread_is_a_bootstrap_over_batches() -> None:
     assert over_batches(score, equal, {}).spread == pytest.approx(0)
 
 
-def test_samples_that_no_model_made_are_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_that_no_model_made_are_measured_alike() -> None:
     sae = random_sae(0)
     batches = [torch.randn(7, D_IN) for _ in range(3)]
     left = iter(batches)
-    world: Any = SimpleNamespace(sample=lambda _: next(left))
-    monkeypatch.setattr(HeldOutWorld, "_truth", lambda *_: None)
-    sums = HeldOutWorld(world, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
+    source: Any = SimpleNamespace(held_out=lambda _: next(left), truth=lambda *_: None)
+    sums = HeldOutSamples(source, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
     with torch.no_grad():
         expected = sums_of([(x, sae.decode(sae.encode(x))) for x in batches])
     for name in ("tokens", "x", "x_squared", "squared_error"):
         torch.testing.assert_close(getattr(sums, name), getattr(expected, name))
     assert of(l0, sums) == K
     assert not sums.predictions.any()
+
+
+def test_sums_of_samples_worked_by_hand() -> None:
+    """A latent below 0 is active too, and x̂ of an x of 0 counts with its own length."""
+    x, x_hat = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 2.0]])
+    found = sums_of_samples(x, x_hat, torch.tensor([[1.0, 0.0, -2.0], [0.0, 0.0, 1.0]]))
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "tokens": 2,
+        "x": [3, 4],
+        "x_squared": [9, 16],
+        "squared_error": [0, 20],
+        "active_latents": 3,
+        "norm_ratio": pytest.approx(3 / 5 + 2),
+        "cosine_similarity": pytest.approx(3 / 5),
+        "firings": [1, 0, 2],
+    }
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from tests.training.tiny import TinyWorld, sae, write_config
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.sources.hooks import check_hooks, check_names_before_loading, hooks_of
-from wsae_plugin.sources.opening import open_model
+from wsae_plugin.sources.hooks import hooks_of, open_checked_model
 from wsae_plugin.training.config import load_run_config
 
 HF = {"model_class_name": "AutoModelForCausalLM"}
@@ -19,9 +18,7 @@ Z = "blocks.1.attn.hook_z"  # (batch, position, 2 heads, 16)
 
 def check(values: dict[str, Any], folder: Path) -> None:
     config = load_run_config(write_config(folder / "config.yaml", values)).runner_config()
-    hooks = hooks_of(config)
-    check_names_before_loading(config, hooks)
-    check_hooks(config, open_model(config, [hook.name for hook in hooks]), hooks)
+    open_checked_model(config, hooks_of(config))
 
 
 @pytest.mark.parametrize(

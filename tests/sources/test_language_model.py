@@ -63,7 +63,7 @@ def test_what_a_source_says_of_itself(world: TinyWorld, tmp_path: Path) -> None:
     assert isinstance(one, LanguageModelSource)
     assert one.name == f"{world.model} on {world.texts}"
     assert one.d_in == {"blocks.1.hook_resid_post": D_MODEL}
-    assert "language_model" not in one.cannot_give
+    assert one.has_language_model
     several = source(world, tmp_path, **OF_HOOKS)
     assert several.d_in == {"hook_embed": D_MODEL, "blocks.1.mlp.hook_post": 64}
     recorded = several.metadata("blocks.1.mlp.hook_post")
@@ -108,6 +108,21 @@ def test_a_source_resumes_beyond_the_end_of_its_text(
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[hook], other[hook]) for hook in one)
+
+
+def test_a_text_that_was_cut_is_not_gone_on_with(world: TinyWorld, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    write_texts(texts / "train.jsonl", n_rows=40)
+    whole = source(world, tmp_path, dataset_path=str(texts))
+    for _ in range(3):
+        next(whole)
+    whole.save(tmp_path)
+    n_read = whole.store.n_sequences
+    write_texts(texts / "train.jsonl", n_rows=2)
+    cut = source(world, tmp_path, dataset_path=str(texts))
+    with pytest.raises(ValueError, match=f"ends after . sequences, and {n_read} had been read"):
+        cut.load(tmp_path)
 
 
 def test_batches_that_are_drawn_in_advance(world: TinyWorld, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
 from transformer_lens import HookedTransformer
 
 from tests.training.tiny import TinyWorld, write_config
@@ -36,8 +36,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def make_dataset(kind: str, path: Path) -> Path:
     rows = Dataset.from_list(TEXTS)
     path.mkdir()
-    if kind == "save_to_disk":
-        rows.save_to_disk(str(path))
+    if kind.startswith("save_to_disk"):
+        several = DatasetDict({"test": rows.select([1]), "train": rows})
+        (several if kind.endswith("splits") else rows).save_to_disk(str(path))
         return path
     file = path / f"train.{kind.removesuffix(' folder')}"
     if file.suffix == ".parquet":
@@ -53,7 +54,11 @@ def make_dataset(kind: str, path: Path) -> Path:
 
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize(
-    "kind", ["save_to_disk", "jsonl folder", "parquet folder", "jsonl", "parquet", "csv", "txt"]
+    "kind",
+    [
+        *("save_to_disk", "save_to_disk of splits"),
+        *("jsonl folder", "parquet folder", "jsonl", "parquet", "csv", "txt"),
+    ],
 )
 def test_local_data_sets(tmp_path: Path, kind: str, streaming: bool) -> None:
     dataset = open_dataset(str(make_dataset(kind, tmp_path / "data")), streaming)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from sae_lens import SAE
 from sae_lens.synthetic import SyntheticModelConfig, SyntheticSAERunnerConfig
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,6 +17,7 @@ from typing_extensions import override
 
 from tests.training.tiny import BATCH, D_MODEL, TinyWorld, sae, write_config
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources import Source, open_source
 from wsae_plugin.training import estimate, load_run_config, train
 
@@ -29,11 +31,14 @@ class TableRunnerConfig(SyntheticSAERunnerConfig[Any]):
 
 
 class TableSource(Source):
-    """The rows of a table (n, d_in) in a safetensors file, in their order, over and over."""
+    """The rows of a table (n, d_in) in a safetensors file, in their order, over and over.
+
+    A second table in the file, if there is one, is for measures alone.
+    """
 
     runner_configs = {"table": TableRunnerConfig}
     n_samples_field, batch_size_field = "training_samples", "batch_size"
-    cannot_give = frozenset({"language_model", "ground_truth"})
+    has_language_model = False
     cfg_filename = "runner_cfg.json"
 
     @override
@@ -43,7 +48,8 @@ class TableSource(Source):
             yield f"table = {values['table']!r}: no such file"
 
     def __init__(self, cfg: TableRunnerConfig) -> None:
-        self._table = load_file(cfg.table)["table"]
+        tables = load_file(cfg.table)
+        self._table, self._held_out = tables["table"], tables.get("held_out")
         self._batch_size = cfg.batch_size
         self.name = f"a table of {len(self._table)} rows"
         self.d_in = {"table": self._table.shape[1]}
@@ -54,6 +60,12 @@ class TableSource(Source):
         rows = torch.arange(self.n_read, self.n_read + self._batch_size)
         self.n_read += self._batch_size
         return {"table": self._table[rows % len(self._table)]}
+
+    @override
+    def held_out(self, n_samples: int) -> Tensor:
+        if self._held_out is None:
+            return super().held_out(n_samples)
+        return self._held_out[torch.randint(len(self._held_out), (n_samples,))]
 
     @override
     def save(self, folder: Path) -> None:
@@ -82,7 +94,7 @@ def test_a_source_is_opened_from_its_config(tmp_path: Path, values: dict[str, An
     source = open_source(config.runner_config())
     assert isinstance(source, TableSource)
     assert (source.metadata("table"), source.name) == ({}, "a table of 1000 rows")
-    assert (config.seed, config.is_synthetic, config.has_language_model) == (42, False, False)
+    assert (config.seed, config.has_language_model) == (42, False)
     assert estimate(config).n_steps == 10
     with pytest.raises(BadInputError, match="table = 'nowhere': no such file"):
         load_run_config(tmp_path / "c.yaml", ["table=nowhere"])
@@ -108,4 +120,30 @@ def test_a_yaml_of_any_source_is_trained_and_resumed(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     # The same file without a table is a run on something else.
     other = load_run_config(write_config(tmp_path / "s.yaml", world.synthetic()))
-    assert other.is_synthetic
+    assert other.source is not TableSource
+
+
+def test_an_sae_of_any_source_is_measured(tmp_path: Path, values: dict[str, Any]) -> None:
+    """By what asks no language model and needs no known features."""
+    run = tmp_path / "run"
+    trained = train(load_run_config(write_config(tmp_path / "c.yaml", values)), run)
+    settings = EvalSettings(batches=3, batch_size_prompts=2)
+    with pytest.raises(BadInputError, match="table of 1000 rows: has no samples that a training"):
+        evaluate_runs([run], settings)
+    with pytest.raises(BadInputError, match="--dataset x: this is a run on a table, which"):
+        evaluate_runs([run], replace(settings, dataset="x"))
+    tables = load_file(values["table"])
+    row = torch.randn(1, D_MODEL, generator=torch.manual_seed(1))
+    held_out = torch.cat([row, -row])
+    save_file({**tables, "held_out": held_out}, values["table"])
+    (document,) = evaluate_runs([run], settings)
+    scores = {score["metric"]: score["value"] for score in document["scores"]}
+    assert document["held_out"]["dataset"] == "table"
+    assert document["held_out"]["tokens"] == 3 * 2 * 128
+    assert {"explained_variance", "l0", "dead_share", "seed_consistency"} <= scores.keys()
+    assert scores.keys().isdisjoint({"ce_loss_recovered", "kl_divergence", "token_consistency"})
+    assert scores.keys().isdisjoint({"mcc", "true_l0"})
+    sae = SAE.load_from_disk(trained.exports["sae"])
+    with torch.no_grad():
+        ratios = sae(held_out).norm(dim=1) / held_out.norm(dim=1)
+    assert ratios.min() <= scores["norm_ratio"] <= ratios.max()

@@ -24,7 +24,7 @@ def opened(world: TinyWorld, folder: Path, **changes: Any) -> tuple[Any, Any]:
 
 def test_its_position_is_the_state_of_torchs_generator(world: TinyWorld, tmp_path: Path) -> None:
     source, _ = opened(world, tmp_path)
-    assert (set(source.d_in.values()), source.cannot_give) == ({D_MODEL}, {"language_model"})
+    assert (set(source.d_in.values()), source.has_language_model) == ({D_MODEL}, False)
     torch.manual_seed(0)
     next(source)
     (tmp_path / "checkpoint").mkdir()

@@ -82,6 +82,11 @@ def test_refused(world: TinyWorld, tmp_path: Path, changes: dict[str, Any], mess
     assert message in str(error.value)
 
 
+def test_as_many_restarts_as_steps_are_allowed(world: TinyWorld, tmp_path: Path) -> None:
+    restarts = {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 10}
+    load_run_config(write_config(tmp_path / "config.yaml", world.language_model(**restarts)))
+
+
 def test_refused_in_the_other_kinds(world: TinyWorld, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     cases = [

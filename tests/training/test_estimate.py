@@ -60,6 +60,10 @@ def test_batches_kept_for_norms_are_counted(world: TinyWorld, tmp_path: Path) ->
     assert result.memory.norm_batches == 7 * BATCH * D_MODEL * 4
     plain = estimate(load_run_config(write_config(tmp_path / "b.yaml", world.multi())))
     assert plain.memory.norm_batches == 0
+    # One alone reads them one by one.
+    alone = world.language_model(sae=scaled["a"], n_batches_for_norm_estimate=7)
+    single = estimate(load_run_config(write_config(tmp_path / "c.yaml", alone)))
+    assert single.memory.norm_batches == 0
 
 
 def test_synthetic_data_needs_no_buffer_and_no_model(world: TinyWorld, tmp_path: Path) -> None:

@@ -81,8 +81,13 @@ def test_a_folder_that_cannot_be_written(
     run: Callable[..., TrainedRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadInputError, match="cannot be written: Not a directory"):
+    with pytest.raises(BadInputError, match="--output .*/file is a file; give a folder"):
         run(name="file/run")
+    with monkeypatch.context() as patched:
+        # As if the file had come after the first look.
+        patched.setattr(output_folder_module, "refuse_output", lambda *_: None)
+        with pytest.raises(BadInputError, match="cannot be written: Not a directory"):
+            run(name="file/run")
     monkeypatch.setattr(output_folder_module, "write_json_atomic", no_space)
     with pytest.raises(BadInputError, match="cannot be written: No space left"):
         run()

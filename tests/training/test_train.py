@@ -273,6 +273,32 @@ def test_a_run_can_start_from_the_checkpoint_of_another(world: TinyWorld, tmp_pa
     assert not (second / "checkpoints").exists()
 
 
+def test_a_resumed_run_saves_the_checkpoints_that_are_left(
+    world: TinyWorld, tmp_path: Path, stop_after: Any
+) -> None:
+    """Due above 256, 512, 768 and 1024 samples; it is stopped at 512 of them."""
+    stop_after(4)
+    with pytest.raises(TrainingInterruptedError):
+        run(tmp_path, world.language_model(n_checkpoints=4))
+    folder = run(tmp_path, world.language_model(n_checkpoints=4), resume=True).folder
+    names = sorted(int(checkpoint.name) for checkpoint in (folder / "checkpoints").iterdir())
+    assert names == [384, 512, 640, 896, 1152]
+
+
+def test_a_place_in_a_text_is_none_in_a_cache(world: TinyWorld, tmp_path: Path) -> None:
+    run(tmp_path, world.language_model(n_checkpoints=1), output="first")
+    checkpoint = next((tmp_path / "first" / "checkpoints").iterdir())
+    of_text = world.language_model(resume_from_checkpoint=str(checkpoint))
+    cache = {"use_cached_activations": True, "cached_activations_path": str(tmp_path)}
+    file = checkpoint / "runner_cfg.json"
+    for changes, was_cached in ((cache, False), ({}, True)):
+        record = json.loads(file.read_text()) | {"use_cached_activations": was_cached}
+        file.write_text(json.dumps(record))
+        with pytest.raises(BadInputError, match=f"its use_cached_activations is {was_cached}, and"):
+            run(tmp_path, of_text | changes, output="second")
+    assert not (tmp_path / "second").exists()
+
+
 def test_resume_refuses_another_config(world: TinyWorld, tmp_path: Path, stop_after: Any) -> None:
     stop_after(5)
     with pytest.raises(TrainingInterruptedError):

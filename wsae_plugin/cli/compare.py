@@ -99,9 +99,6 @@ def compare(
     )
 
 
-_HELP = _shared.help_of(compare)
-
-
 def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
     from wsae_plugin.compare.plan import plan
 

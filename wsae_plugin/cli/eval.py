@@ -26,7 +26,8 @@ def eval_(
         ),
     ] = None,
     batches: Annotated[
-        int, typer.Option(min=2, help="Batches; the spread is taken over them.")
+        int,
+        typer.Option(min=2, help="The spread is taken over them; of fewer than 8 it is too small."),
     ] = 32,
     batch_size_prompts: Annotated[int, typer.Option(min=1, help="Contexts in a batch.")] = 8,
     seed: Annotated[

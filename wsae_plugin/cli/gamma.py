@@ -66,12 +66,12 @@ def gamma(
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.errors import BadInputError
+    from wsae_plugin.files import refuse_output
     from wsae_plugin.training import load_run_config
     from wsae_plugin.training.survey import survey_config
 
-    if output is not None and output.exists() and not output.is_dir():
-        raise BadInputError(f"--output {output}: is a file; give a folder")
+    if output is not None:
+        refuse_output("--output", output)
     run_config = load_run_config(config, overrides or []).alone(sae)
     result = survey_config(run_config, alphas, proxies, tokens)
     if output is not None:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from wsae_plugin.cli._shared import JSON, number, plain_table, print_json, print_plain
+from wsae_plugin.cli._shared import JSON, number, plain_table, print_json, print_plain, print_table
 
 
 def identify(
@@ -59,13 +58,12 @@ def identify(
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.errors import BadInputError
-    from wsae_plugin.files import write_json_atomic
+    from wsae_plugin.files import refuse_output, write_json_atomic
     from wsae_plugin.measures.identify import identify as compare
 
     for option, path in (("--output", output), ("--plot", plot)):
-        if path is not None and path.is_dir():
-            raise BadInputError(f"{option} {path}: is a folder; give a file")
+        if path is not None:
+            refuse_output(option, path, is_folder=False)
     result = compare(runs, threshold, largest_assignment)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +78,7 @@ def identify(
         print_json(result)
         return
     for sae in result["saes"]:
-        Console().print(_table(sae, threshold))
+        print_table(_table(sae, threshold))
     print_plain(*_notes(result))
 
 

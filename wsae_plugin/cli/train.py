@@ -78,9 +78,6 @@ def train(
     _show_run(trained, as_json)
 
 
-_HELP = train.__doc__ or ""
-
-
 def _show_estimate(config: RunConfig, folder: Path, estimate: Estimate, as_json: bool) -> None:
     from wsae_plugin.yaml_file import to_yaml
 

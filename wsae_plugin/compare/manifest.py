@@ -177,7 +177,7 @@ def runs_of(paths: Sequence[Path], of_any_kind: bool = False) -> list[ComparedRu
     Args:
         paths: The folders.
         of_any_kind: Whether a run may be one of several SAEs, each of which counts as a run, or on
-            a synthetic model.
+            a source without hooks, such as a synthetic model.
 
     Raises:
         BadInputError: A folder is neither, holds no trained SAE, or two runs share a name.
@@ -220,46 +220,35 @@ def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:
             "config.yaml)"
         )
     values, name = read_yaml(file), path.resolve().name
-    if "saes" in values or "synthetic_model" in values:
-        kind = "several SAEs" if "saes" in values else "an SAE on a synthetic model"
+    if "saes" in values or "hook_name" not in values:
+        place = "synthetic model" if values.get("synthetic_model") else "source without hooks"
+        kind = "several SAEs" if "saes" in values else f"an SAE on a {place}"
         if not of_any_kind:
             raise BadInputError(
                 f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or "
                 "a comparison folder"
             )
-        with naming(str(file)):
-            seed = convert(values.get("seed", 0), int, "seed")
-        if "synthetic_model" in values:
-            return [ComparedRun.alone(name, path, "synthetic model", seed)]
-        if not (saes := sorted(cfg.parent for cfg in path.glob("saes/*/cfg.json"))):
-            raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
-        return [ComparedRun.alone(f"{name}-{s.name}", s, _hook_of(s), seed) for s in saes]
+        values = {"hook_name": place, "seed": 0} | values
     with naming(str(file)):
-        hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
-    return [ComparedRun.alone(name, path, hook_name, seed)]
-
-
-def _hook_of(sae: Path) -> str:
-    file = sae / "cfg.json"
-    cfg = read_json(file, "wsae train")
-    with naming(str(file)):
-        return resolve(_Cfg, cfg, others_allowed=True)["metadata"]["hook_name"]
+        run = resolve(_RunConfig, values, others_allowed=True)
+    hooks, seed = run["hook_names"], run["seed"]
+    if "saes" not in values:
+        return [ComparedRun.alone(name, path, run["hook_name"], seed)]
+    if not (saes := sorted(cfg.parent for cfg in path.glob("saes/*/cfg.json"))):
+        raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
+    return [
+        ComparedRun.alone(
+            f"{name}-{s.name}", s, hooks if isinstance(hooks, str) else hooks.get(s.name, ""), seed
+        )
+        for s in saes
+    ]
 
 
 @dataclass(frozen=True)
 class _RunConfig:
-    hook_name: str
     seed: int
-
-
-@dataclass(frozen=True)
-class _Metadata:
     hook_name: str
-
-
-@dataclass(frozen=True)
-class _Cfg:
-    metadata: _Metadata
+    hook_names: str | Mapping[str, str] = ""
 
 
 def _arm(entry: dict[str, Any]) -> Arm:

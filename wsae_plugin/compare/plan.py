@@ -36,10 +36,6 @@ class Group:
     runs: dict[str, ComparedRun]
     sections: dict[str, dict[str, Any]]
 
-    @property
-    def hooks(self) -> list[str]:
-        return list(dict.fromkeys(run.hook_name for run in self.runs.values()))
-
 
 def load_comparison_config(path: Path, overrides: Sequence[str] = ()) -> ComparisonConfig:
     """Read, resolve and check a comparison config.

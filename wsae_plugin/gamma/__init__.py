@@ -8,7 +8,6 @@ from wsae_plugin.gamma.weights import (
     effective_dimensions,
     gamma_from_proxy,
     max_over_median,
-    opposite,
     shuffled,
 )
 
@@ -25,7 +24,6 @@ __all__ = [
     "merge",
     "moments_of",
     "no_samples",
-    "opposite",
     "register_proxy",
     "shuffled",
 ]

@@ -12,6 +12,7 @@ from wsae_plugin.errors import BadInputError
 
 Normalization = Literal["mean_square", "max", "none", "constant"]
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
+_DEAD = 1e-12
 
 
 def gamma_from_proxy(
@@ -19,11 +20,10 @@ def gamma_from_proxy(
     alpha: float,
     normalization: Normalization = "mean_square",
     clip: float | None = None,
-    eps: float = 1e-12,
 ) -> Tensor:
     """γ_q = s_q^α, the diagonal of Γ in ‖Γ(x − x̂)‖² (arXiv 2506.15963, eqs. 14 and 17).
 
-    A dead dimension (s_q ≤ eps · max s, such as a constant one under the variance) is given the
+    A dead dimension (s_q ≤ 1e-12 · max s, such as a constant one under the variance) is given the
     smallest s of the live ones. Its weight is then finite and not zero for either sign of α: for
     α > 0 the formula's 0 would leave a constant in the input unlearned, for α < 0 its ∞ would be
     all of the loss.
@@ -36,7 +36,6 @@ def gamma_from_proxy(
             "none" is the paper's literal form; "constant" is its control, see `constant`.
         clip: largest allowed max γ / median γ, ≥ 1; larger weights are cut to it before the
             normalization. None leaves them.
-        eps: what counts as dead, relative to the largest s.
 
     Returns:
         γ, shape (d_in,), in the dtype of `proxy`.
@@ -59,7 +58,7 @@ def gamma_from_proxy(
     check_proxy(proxy, "the proxy")
     if alpha == 0:
         return torch.ones_like(proxy)
-    live = proxy > eps * proxy.max()
+    live = proxy > _DEAD * proxy.max()
     if not live.any():
         raise BadInputError(
             "the proxy is 0 in every dimension, so it orders none: look at the hook, or use "
@@ -108,15 +107,6 @@ def check_proxy(proxy: Tensor, source: str, d_in: int | None = None) -> None:
 def shuffled(weights: Tensor, generator: torch.Generator) -> Tensor:
     """The control that hands the weights (or the proxy), shape (d_in,), to the wrong dimensions."""
     return weights[torch.randperm(len(weights), generator=generator).to(weights.device)]
-
-
-def opposite(gamma: Tensor) -> Tensor:
-    """The control that weights most what γ, shape (d_in,), weights least: 1/γ, as large as γ.
-
-    Its mean square is that of γ, so that it is the γ of −α wherever that is normalised to one.
-    """
-    inverse = 1 / gamma
-    return inverse * (root_mean_square(gamma) / root_mean_square(inverse))
 
 
 def constant(gamma: Tensor) -> Tensor:

@@ -127,8 +127,7 @@ def _evidence(
     group: Sequence[EvaluatedRun], settings: EvalSettings
 ) -> Iterator[tuple[EvaluatedRun, dict[str, Any], Evidence]]:
     """Runs that share their text, with what is known of the text and what it says of them."""
-    hooks = sorted({run.compared.hook_name for run in group})
-    held_out = open_held_out(group[0].config, group[0].source, hooks, settings)
+    held_out = open_held_out([run.config for run in group], group[0].source, settings)
     about = held_out.about | {"dataset": str(group[0].source)}
     for chosen in passes(group, SAE_BYTES):
         found = held_out.evidence({run.name: run.load_sae() for run in chosen})

@@ -11,14 +11,13 @@ from typing import Any
 
 import torch
 from sae_lens import SAE
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_source
-from wsae_plugin.messages import naming
+from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
 from wsae_plugin.training.config import RunConfig, load_run_config
@@ -75,17 +74,20 @@ class EvaluatedRun:
         if compared.sae == compared.path:
             folder, name = folder.parent.parent, folder.name
         config = config_for_here(folder / "config.yaml").alone(name)
-        values, source = config.values, HeldOutSource("synthetic model", None)
+        values = config.values
         with naming(str(compared.path)):
-            if not config.is_synthetic:
+            if config.has_language_model:
                 source = held_out_source(values["dataset_path"], dataset)
                 kwargs = "model_from_pretrained_kwargs"
                 values = values | {kwargs: harmless(values[kwargs], values["model_class_name"])}
-            elif dataset is not None:
-                raise BadInputError(
-                    f"--dataset {dataset}: this is a run on a synthetic model, which is measured "
-                    "on samples of it; leave it out"
-                )
+            else:
+                sections = {cls: section for section, cls in config.source.runner_configs.items()}
+                source = HeldOutSource(sections[config.cls].replace("_", " "), None)
+                if dataset is not None:
+                    raise BadInputError(
+                        f"--dataset {dataset}: this is a run on a {source}, which is measured on "
+                        "samples of it; leave it out"
+                    )
         gamma = _gamma(compared.sae, values["sae"]["d_in"])
         return cls(compared, replace(config, values=values), source, gamma)
 
@@ -101,13 +103,14 @@ class EvaluatedRun:
     @property
     def text(self) -> str:
         """Equal for runs whose SAEs can be measured on the same samples of the same model."""
-        fields = ("synthetic_model",) if self.config.is_synthetic else _TEXT_FIELDS
-        values = {field: self.config.values[field] for field in fields}
+        values = self.config.values
+        if self.config.has_language_model:
+            values = {field: values[field] for field in _TEXT_FIELDS}
         return json.dumps({"held_out": str(self.source)} | values, sort_keys=True)
 
     def load_sae(self) -> SAE[Any]:
         """See `load_sae`."""
-        return load_sae(self.compared.sae, best_device())
+        return load_sae(self.compared.sae, self.config.values["device"])
 
     def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
         """Arm → the weighted run of `runs` that saw the same data, the strongest |α| first."""
@@ -142,27 +145,32 @@ def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
     Raises:
         BadInputError: SAELens cannot load it.
     """
-    try:
-        with warnings.catch_warnings():
-            # It asks for what `open_model` does.
-            warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
-            return SAE.load_from_disk(folder, device=device).eval()
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
-        raise BadInputError(f"{folder}: SAELens cannot load this SAE: {cause}") from error
+    refused = refusals_as_bad_input(f"{folder}: SAELens cannot load this SAE")
+    with refused, warnings.catch_warnings():
+        # It asks for what `open_model` does.
+        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
+        return SAE.load_from_disk(folder, device=device).eval()
 
 
 def config_for_here(file: Path) -> RunConfig:
     """The config of a run that was trained elsewhere, perhaps.
 
     Raises:
-        BadInputError: It is broken.
+        BadInputError: It is broken, or of a synthetic model that can be drawn elsewhere only.
     """
-    values = read_yaml(file)
+    values, device = read_yaml(file), best_device()
+    if isinstance(values.get("synthetic_model"), dict):
+        # The same seed draws another one on another kind of device.
+        device = str(values.get("device", device))
+        if device.split(":")[0] not in ("cpu", best_device()):
+            raise BadInputError(
+                f"{file}: device = {device!r}: the synthetic model was drawn on it, which cannot "
+                "be repeated here; measure the SAE on a machine that has one"
+            )
     several: dict[str, Any] = values.get("saes") or {}
     saes = ["sae", *(f"saes.{name}" for name in several)][bool(several) :]
     devices = [name for name in _DEVICES if name in values]
-    here = [f"{name}={best_device()}" for name in (*devices, *(f"{sae}.device" for sae in saes))]
+    here = [f"{name}={device}" for name in (*devices, *(f"{sae}.device" for sae in saes))]
     return load_run_config(file, here + [n for n in _NOT_NEEDED if n.split("=")[0] in values])
 
 
@@ -170,10 +178,8 @@ def _gamma(export: Path, d_in: int) -> Tensor:
     file = export / GAMMA_FILENAME
     if not file.is_file():
         return torch.ones(d_in, dtype=torch.float64)
-    try:
+    with refusals_as_bad_input(f"{file}: cannot be read"):
         gamma = load_file(file)["gamma"].double()
-    except (OSError, SafetensorError, KeyError) as error:
-        raise BadInputError(f"{file}: cannot be read: {error}") from error
     if gamma.shape != (d_in,):
         raise BadInputError(f"{file}: gamma has shape {tuple(gamma.shape)}, not ({d_in},)")
     return gamma

@@ -1,11 +1,11 @@
-"""What SAEs are measured on that they have not seen: text, or samples of a synthetic world.
+"""What SAEs are measured on that they have not seen: text, or other samples of their source.
 
 Both give an `Evidence` for each SAE, with what there is to be known of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +16,7 @@ from typing import Any, Literal
 import datasets
 import torch
 from sae_lens import SAE, ActivationsStore
-from sae_lens.synthetic import SyntheticModel
-from sae_lens.synthetic.evals import SyntheticDataEvalResult, eval_sae_on_synthetic_data
+from sae_lens.synthetic.evals import SyntheticDataEvalResult
 from sae_lens.util import get_special_token_ids
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -33,13 +32,13 @@ from wsae_plugin.measures.top_tokens import (
     TokenEvidence,
     TopTokens,
 )
-from wsae_plugin.messages import refusals_as_bad_input
-from wsae_plugin.sources.hooks import check_hooks, check_names_before_loading, hooks_of
+from wsae_plugin.messages import nearest, refusals_as_bad_input
+from wsae_plugin.sources import Source, open_source
+from wsae_plugin.sources.hooks import hooks_of, open_checked_model
 from wsae_plugin.sources.opening import (
     BUNDLED,
     check_format,
     open_dataset,
-    open_model,
     raw_text_on_purpose,
 )
 from wsae_plugin.training.config import RunConfig
@@ -50,7 +49,7 @@ SPLITS = ("validation", "test", "held_out")
 
 _SHUFFLE_BUFFER = 1000
 _SAMPLES_OF_A_PROMPT = 128
-"""Samples of a synthetic model that count as one context."""
+"""Samples without a language model that count as one context."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ class EvalSettings:
 
     Args:
         dataset: `bundled-held-out`, a folder, a file or a name on the Hub; None for the held-out
-            part of what a run was trained on, which for a synthetic model are samples of it.
+            part of what a run was trained on, which without a language model are samples of it.
         batches: the blocks that the bootstrap draws from.
-        batch_size_prompts: contexts in one of them, for a synthetic model of 128 samples each.
+        batch_size_prompts: contexts in one of them; without a language model 128 samples each.
         seed: of the order of the documents and of the shuffled controls.
     """
 
@@ -132,9 +131,9 @@ class HeldOutText:
             Name → what the text finds out of each SAE.
 
         Raises:
-            BadInputError: an SAE says no hook, or reads one attention head.
+            BadInputError: an SAE says no hook of the model, or reads one attention head.
         """
-        hooks = {name: _hook_of(name, sae) for name, sae in saes.items()}
+        hooks = {name: _hook_of(name, sae, self.model.hook_dict) for name, sae in saes.items()}
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
         top = {name: TopTokens(sae.cfg.d_sae) for name, sae in saes.items()}
         random = {hook: RandomDirections(self.seed) for hook in sorted(set(hooks.values()))}
@@ -164,17 +163,17 @@ class HeldOutText:
 
 
 @dataclass(frozen=True)
-class HeldOutWorld:
-    """What is needed to measure SAEs of one synthetic model.
+class HeldOutSamples:
+    """What is needed to measure SAEs of one source without a language model.
 
     Attributes:
-        model: with the true features.
+        source: the source.
         n_batches: how many.
         n_samples: in one of them.
         seed: of the samples.
     """
 
-    model: SyntheticModel
+    source: Source
     n_batches: int
     n_samples: int
     seed: int
@@ -192,10 +191,10 @@ class HeldOutWorld:
 
     @torch.no_grad()
     def evidence(self, saes: Mapping[str, SAE[Any]]) -> dict[str, Evidence]:
-        """Name → what the samples find out of each SAE, and SAELens beside the true features."""
+        """Name → what the samples find out of each SAE, and SAELens of those of known features."""
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
         with self._drawing(0):
-            batches = [self.model.sample(self.n_samples) for _ in range(self.n_batches)]
+            batches = [self.source.held_out(self.n_samples) for _ in range(self.n_batches)]
         for n, x in enumerate(batches):
             for name, sae in saes.items():
                 found = sums_of_samples(x, *reconstruct(sae, x))
@@ -205,13 +204,10 @@ class HeldOutWorld:
             for name, sae in saes.items()
         }
 
-    def _truth(self, sae: SAE[Any]) -> SyntheticDataEvalResult:
+    def _truth(self, sae: SAE[Any]) -> SyntheticDataEvalResult | None:
         """What SAELens measures, on samples that are the same for every SAE."""
-        world, n = self.model, self.n_batches * self.n_samples
         with self._drawing(1):
-            return eval_sae_on_synthetic_data(
-                sae, world.feature_dict, world.activation_generator, n, self.n_samples
-            )
+            return self.source.truth(sae, self.n_batches * self.n_samples, self.n_samples)
 
     @contextmanager
     def _drawing(self, part: int) -> Generator[None]:
@@ -249,36 +245,35 @@ def held_out_source(trained_on: str, dataset: str | None) -> HeldOutSource:
             f"--dataset {dataset}: is what the run was trained on and has no held-out split "
             f"({found}; looked for {wanted}); give text that no run has seen"
         )
-    return HeldOutSource(dataset, "train" if "train" in splits else None)
+    return HeldOutSource(dataset, "train" if splits else None)
 
 
 def open_held_out(
-    config: RunConfig, source: HeldOutSource, hook_names: list[str], settings: EvalSettings
-) -> HeldOutText | HeldOutWorld:
-    """Load the model and, if it is a language model, draw the batches.
+    configs: Sequence[RunConfig], source: HeldOutSource, settings: EvalSettings
+) -> HeldOutText | HeldOutSamples:
+    """Open the source and, if it has a language model, draw the batches.
 
     Args:
-        config: of one run, for the model and for how text becomes contexts.
+        configs: of runs that differ in what does not make their samples; of a language model, the
+            hooks of all are read.
         source: the text, for a language model.
-        hook_names: all hooks that will be read.
         settings: how much to measure on, in which order.
 
     Raises:
         BadInputError: the model, a hook or the data set is not what the config says, or the text
             ends before so many batches.
     """
-    runner_config, seed = config.runner_config(), settings.seed
-    if config.is_synthetic:
+    config, seed = configs[0], settings.seed
+    runner_config = config.runner_config()
+    if not config.has_language_model:
         n_samples = settings.batch_size_prompts * _SAMPLES_OF_A_PROMPT
-        with refusals_as_bad_input("synthetic_model"):
-            world = SyntheticModel.load_from_source(
-                runner_config.synthetic_model, device=best_device()
-            )
-        return HeldOutWorld(world, settings.batches, n_samples, seed)
-    hooks = hooks_of(runner_config)
-    check_names_before_loading(runner_config, hooks)
-    model: Any = open_model(runner_config, hook_names)
-    check_hooks(runner_config, model, hooks)
+        with torch.random.fork_rng():
+            # As in the training: a synthetic model may be drawn from the run's seed.
+            torch.manual_seed(config.seed)
+            opened = open_source(runner_config)
+        return HeldOutSamples(opened, settings.batches, n_samples, seed)
+    hooks = [hook for each in configs for hook in hooks_of(each.runner_config())]
+    model: Any = open_checked_model(runner_config, hooks)
     with (
         raw_text_on_purpose(),
         refusals_as_bad_input(f"held-out data set {source}"),
@@ -322,13 +317,11 @@ def held_out_batches(
 def _open(source: HeldOutSource) -> datasets.IterableDataset:
     if source.dataset == BUNDLED_HELD_OUT:
         return bundled_dataset("held_out").to_iterable_dataset()
-    if source.split is None:
-        dataset: Any = open_dataset(source.dataset, streaming=True)
-    elif (Path(source.dataset) / "dataset_dict.json").is_file():
-        dataset = datasets.load_from_disk(source.dataset)[source.split]
-    else:
-        dataset = datasets.load_dataset(source.dataset, split=source.split, streaming=True)
-    return dataset.to_iterable_dataset() if isinstance(dataset, datasets.Dataset) else dataset
+    split = source.split or "train"
+    dataset = open_dataset(source.dataset, streaming=True, split=split)
+    if dataset is None:
+        return datasets.load_dataset(source.dataset, split=split, streaming=True)
+    return dataset
 
 
 def _splits(dataset: str) -> list[str]:
@@ -347,10 +340,15 @@ def _splits(dataset: str) -> list[str]:
         return datasets.get_dataset_split_names(dataset)
 
 
-def _hook_of(name: str, sae: SAE[Any]) -> str:
+def _hook_of(name: str, sae: SAE[Any], known: Iterable[str]) -> str:
     metadata = sae.cfg.metadata
     if metadata.hook_name is None:
         raise BadInputError(f"{name}: its metadata has no hook_name, so its input is unknown.")
+    if metadata.hook_name not in known:
+        raise BadInputError(
+            f"{name}: hook_name = {metadata.hook_name!r}: the model has no such hook; "
+            f"{nearest(metadata.hook_name, known)}"
+        )
     if metadata.hook_head_index is not None or sae.hook_z_reshaping_mode:
         raise BadInputError(
             f"{name}: hook {metadata.hook_name} is read per attention head; only whole activations "

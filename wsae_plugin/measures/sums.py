@@ -106,6 +106,9 @@ def over_batches(
 ) -> Found:
     """A score, on all batches and on each, and half its 95 % interval: a bootstrap over batches.
 
+    Of independent batches the interval holds the truth 96 times in 100 with 32, 91 with 8, 84 with
+    4 and 49 with 2: a bootstrap of few is too narrow.
+
     Args:
         score: The score; without a value where it is not finite, on all batches or on one.
         sums: Of one SAE.

@@ -40,7 +40,7 @@ class GBATrainingSAEConfig(WeightedTrainingSAEConfig):
         bias_step_size (float): Share of a latent's largest pre-activation that an update moves its bias by.
         bias_limit (float | None): No bias falls below minus this. None is the length that normalize_activations gives the inputs, and 1 for inputs as they come.
         direction_scale (float | None): Directions learn as if every output scale were this, from 0 to below 2, times d_in / d_sae, so that latents find features before they explain each other away; the scales learn from the reconstruction loss. None lets that train the directions too, as printed.
-        normalize_activations (Literal["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm"]): As in SAELens, but scaled by default.
+        normalize_activations (Literal["none", "expected_average_only_in", "layer_norm", "covariance_whitening"]): As in SAELens, but scaled by default. covariance_whitening is refused: it cannot be undone in a tied SAE.
         alpha (float): Exponent in γ = s^alpha. 0, the default, is Group Bias Adaptation unweighted. Γ weighs the reconstruction loss, which trains the directions only where direction_scale is None.
     """  # noqa: E501
 

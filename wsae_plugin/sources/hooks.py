@@ -65,13 +65,13 @@ def open_checked_model(config: Any, hooks: list[Hook]) -> HookedRootModule:
         BadInputError: There is no such model; a hook that the model has not or does not reach; a
             width other than the hook's; a context longer than the model's.
     """
-    check_names_before_loading(config, hooks)
-    model = open_model(config, [hook.name for hook in hooks])
-    check_hooks(config, model, hooks)
+    _check_names_before_loading(config, hooks)
+    model = open_model(config, list(dict.fromkeys(hook.name for hook in hooks)))
+    _check_hooks(config, model, hooks)
     return model
 
 
-def check_names_before_loading(config: Any, hooks: list[Hook]) -> None:
+def _check_names_before_loading(config: Any, hooks: list[Hook]) -> None:
     """Refuse a hook that a Hugging Face model has not, from its config alone.
 
     SAELens hooks such a model's modules while it loads them and then only says that one is missing.
@@ -89,7 +89,7 @@ def check_names_before_loading(config: Any, hooks: list[Hook]) -> None:
     _require_names(hooks, [name for name, _ in modules if name])
 
 
-def check_hooks(config: Any, model: HookedRootModule, hooks: list[Hook]) -> None:
+def _check_hooks(config: Any, model: HookedRootModule, hooks: list[Hook]) -> None:
     """Refuse what the loaded model cannot give, after one forward pass on two tokens."""
     _require_names(hooks, model.hook_dict)
     _check_context(config, model)

@@ -29,6 +29,7 @@ from wsae_plugin.sources.hooks import Hook, hooks_of, open_checked_model
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
 from wsae_plugin.sources.source import Source
+from wsae_plugin.validation import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class LanguageModelSource(Source):
 
     runner_configs = {"sae": LanguageModelSAERunnerConfig, "saes": MultiSAETrainingRunnerConfig}
     n_samples_field, batch_size_field = "training_tokens", "train_batch_size_tokens"
-    cannot_give = frozenset({"ground_truth"})
+    has_language_model = True
     cfg_filename = RUNNER_CFG_FILENAME
 
     def __init__(self, cfg: Any, wanted: list[Hook] | None = None) -> None:
@@ -123,6 +124,16 @@ class LanguageModelSource(Source):
             yield f"cached_activations_path = {cached!r}: no such folder"
         if not values["dataset_path"] and cached is None:
             yield "dataset_path: missing; 'bundled', a local folder or file, or a name on the Hub"
+        checkpoint = values.get("resume_from_checkpoint")
+        record = Path(checkpoint or "") / RUNNER_CFG_FILENAME
+        if checkpoint is not None and record.is_file():
+            was_cached = read_json(record, "wsae train").get("use_cached_activations", False)
+            if was_cached != values.get("use_cached_activations", False):
+                yield (
+                    f"resume_from_checkpoint = {checkpoint!r}: its use_cached_activations is "
+                    f"{was_cached}, and a place in a text is none in a cache; set it as it was, or "
+                    "start anew with from_pretrained_path"
+                )
 
     def _open_store(self, dataset: Any) -> _CountingStore:
         cfg = self._cfg
@@ -218,6 +229,11 @@ class LanguageModelSource(Source):
         skipped = islice(store.iterable_sequences, n_read)
         for _ in tqdm(skipped, "Reading up to the checkpoint", total=n_read, leave=False):
             pass
+        if store.n_sequences < n_read:
+            raise ValueError(
+                f"the text ends after {store.n_sequences} sequences, and {n_read} had been read: "
+                "it is not what it was"
+            )
         store.n_dataset_processed = n_rows
 
     @override

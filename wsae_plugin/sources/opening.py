@@ -99,13 +99,16 @@ def guarded_model(config: Any) -> Generator[None]:
         yield
 
 
-def open_dataset(dataset_path: str, streaming: bool) -> datasets.IterableDataset | None:
+def open_dataset(
+    dataset_path: str, streaming: bool, split: str = "train"
+) -> datasets.IterableDataset | None:
     """Open a data set that is at hand.
 
     Args:
         dataset_path: `bundled`; a local folder of data files, or one written by `save_to_disk`; a
             local .parquet, .json, .jsonl, .csv, .txt or .arrow file; or a name on the Hub.
         streaming: Read files as they are needed, not into a cache of Arrow files first.
+        split: Of a folder with several.
 
     Returns:
         The data set for SAELens's `override_dataset`, or None for a name on the Hub, which SAELens
@@ -113,7 +116,7 @@ def open_dataset(dataset_path: str, streaming: bool) -> datasets.IterableDataset
         *rows* than the run has *tokens*.
 
     Raises:
-        BadInputError: The folder or file holds no data set with a train split.
+        BadInputError: The folder or file holds no data set with that split.
     """
     if dataset_path == BUNDLED:
         return bundled_dataset("train").to_iterable_dataset()
@@ -125,9 +128,11 @@ def open_dataset(dataset_path: str, streaming: bool) -> datasets.IterableDataset
         dataset: Any
         if (path / "state.json").is_file():
             dataset = datasets.load_from_disk(str(path))
+        elif (path / "dataset_dict.json").is_file():
+            dataset = datasets.load_from_disk(str(path))[split]
         elif path.is_dir():
             check_format(path)
-            dataset = datasets.load_dataset(str(path), split="train", streaming=streaming)
+            dataset = datasets.load_dataset(str(path), split=split, streaming=streaming)
         else:
             dataset = datasets.load_dataset(
                 _file_format(path), data_files=str(path), split="train", streaming=streaming

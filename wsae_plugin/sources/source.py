@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sae_lens import TrainingSAE
+from sae_lens import SAE, TrainingSAE
+from sae_lens.synthetic.evals import SyntheticDataEvalResult
 from sae_lens.training.activation_scaler import ActivationScaler
 from torch import Tensor
 from typing_extensions import override
@@ -41,8 +42,8 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
     """The field that says on how many activation vectors to train."""
     batch_size_field: ClassVar[str]
     """The field that says how many of them a step takes."""
-    cannot_give: ClassVar[frozenset[str]]
-    """What a measure may ask for and not get: `language_model`, `ground_truth`."""
+    has_language_model: ClassVar[bool]
+    """Whether a language model computes the activations, so that measures can ask it."""
     cfg_filename: ClassVar[str]
     """What SAELens calls the file of the runner config in a checkpoint and beside an SAE."""
 
@@ -72,6 +73,28 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         Raises:
             ValueError: The files do not hold a position.
         """
+
+    def held_out(self, n_samples: int) -> Tensor:  # noqa: ARG002
+        """The next samples that no training has seen, shape (n_samples, d_in), to measure SAEs on.
+
+        What is drawn at random is drawn under a seed that no training has.
+
+        Raises:
+            BadInputError: There are none.
+        """
+        raise BadInputError(
+            f"{self.name}: has no samples that a training leaves out, so SAEs cannot be measured"
+        )
+
+    def truth(self, sae: SAE[Any], n_samples: int, batch: int) -> SyntheticDataEvalResult | None:  # noqa: ARG002
+        """What SAELens measures against the features behind the samples; None where unknown.
+
+        Args:
+            sae: The SAE, for inference.
+            n_samples: How many to draw.
+            batch: How many at a time.
+        """
+        return None
 
     def metadata(self, hook: str) -> dict[str, Any]:  # noqa: ARG002
         """Where activations of `hook` come from, for the metadata of an SAE trained on them."""

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sae_lens import TrainingSAE
+from sae_lens import SAE, TrainingSAE
 from sae_lens.synthetic import (
     SyntheticModel,
     SyntheticSAERunnerConfig,
     eval_sae_on_synthetic_data,
 )
+from sae_lens.synthetic.evals import SyntheticDataEvalResult
 from sae_lens.synthetic.synthetic_sae_runner import RUNNER_CONFIG_FILENAME
 from sae_lens.synthetic.training import SyntheticActivationIterator
 from sae_lens.training.activation_scaler import ActivationScaler
@@ -38,7 +39,7 @@ class SyntheticSource(Source):
 
     runner_configs = {"synthetic_model": SyntheticSAERunnerConfig}
     n_samples_field, batch_size_field = "training_samples", "batch_size"
-    cannot_give = frozenset({"language_model"})
+    has_language_model = False
     cfg_filename = RUNNER_CONFIG_FILENAME
 
     def __init__(self, cfg: SyntheticSAERunnerConfig[Any]) -> None:
@@ -78,6 +79,14 @@ class SyntheticSource(Source):
     @override
     def load(self, folder: Path) -> None:
         """Read nothing, as `save` writes nothing."""
+
+    @override
+    def held_out(self, n_samples: int) -> Tensor:
+        return self.model.sample(n_samples)
+
+    @override
+    def truth(self, sae: SAE[Any], n_samples: int, batch: int) -> SyntheticDataEvalResult:
+        return self._score(sae, num_samples=n_samples, batch_size=batch)
 
     @override
     def evaluate(self, sae: TrainingSAE[Any], scaler: ActivationScaler) -> dict[str, Any]:

@@ -52,14 +52,9 @@ class RunConfig:
         return source_of(self.cls)
 
     @property
-    def is_synthetic(self) -> bool:
-        """Whether the features behind the activations are known."""
-        return "ground_truth" not in self.source.cannot_give
-
-    @property
     def has_language_model(self) -> bool:
         """Whether a language model computes the activations."""
-        return "language_model" not in self.source.cannot_give
+        return self.source.has_language_model
 
     @property
     def is_multi(self) -> bool:

@@ -93,9 +93,12 @@ def estimate(config: RunConfig) -> Estimate:
         saes = build_saes(config, device="meta").values()
     parameters = sum(p.nbytes for sae in saes for p in sae.parameters() if p.requires_grad)
     steps = [_step_bytes(sae, config) for sae in saes]
-    buffer_tokens = buffered = norms = language_model = 0
+    buffer_tokens = buffered = norms = language_model = token = 0
     if config.has_language_model:
         positions = positions_per_context(values)
+        # Each hook once, however many SAEs share it.
+        widths = {hook.name: hook.d_in for hook in hooks_of(config.runner_config())}
+        token = sum(widths.values()) * _FLOAT32_BYTES
         buffer_tokens = values["n_batches_in_buffer"] * positions
         buffered = buffer_tokens + values["store_batch_size_prompts"] * positions
         # SAELens's run of several SAEs keeps these batches; the others read them one by one.
@@ -108,8 +111,8 @@ def estimate(config: RunConfig) -> Estimate:
         adam=_ADAM_MOMENTS * parameters,
         sae_activations=sum(outputs for outputs, _ in steps)
         + max(whole - outputs for outputs, whole in steps),
-        activation_buffer=_COPIES_OF_BUFFER * buffered * _bytes_a_token(config),
-        norm_batches=norms * _bytes_a_token(config),
+        activation_buffer=_COPIES_OF_BUFFER * buffered * token,
+        norm_batches=norms * token,
         language_model=language_model,
     )
     return Estimate(config.n_steps, n_samples, buffer_tokens, memory)
@@ -131,14 +134,6 @@ def _step_bytes(sae: TrainingSAE[Any], config: RunConfig) -> tuple[int, int]:
         latents = (rows * cfg.d_sae + cfg.d_sae * cfg.d_in // 2) * itemsize
     inputs = batch * cfg.d_in * itemsize
     return outputs + inputs, latents + _COPIES_OF_INPUTS * inputs
-
-
-def _bytes_a_token(config: RunConfig) -> int:
-    """What a token takes in the buffer: each hook once, however many SAEs share it."""
-    if not config.has_language_model:
-        return 0
-    widths = {hook.name: hook.d_in for hook in hooks_of(config.runner_config())}
-    return sum(widths.values()) * _FLOAT32_BYTES
 
 
 def _language_model_bytes(values: dict[str, Any]) -> int | None:

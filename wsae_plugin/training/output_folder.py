@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import filelock
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import refuse_links, write_json_atomic, write_text_atomic
+from wsae_plugin.files import refuse_links, refuse_output, write_json_atomic, write_text_atomic
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import convert, read_json
 from wsae_plugin.yaml_file import to_yaml
@@ -178,11 +178,9 @@ def refuse_unless_free(folder: Path) -> None:
     Raises:
         BadInputError: It holds files, or is one.
     """
-    if folder.is_dir():
-        if any(path.name != _LOCK for path in folder.iterdir()):
-            raise BadInputError(f"--output {folder}: is not empty; choose another folder")
-    elif folder.exists():
-        raise BadInputError(f"--output {folder}: is a file; give a folder")
+    refuse_output("--output", folder)
+    if folder.is_dir() and any(path.name != _LOCK for path in folder.iterdir()):
+        raise BadInputError(f"--output {folder}: is not empty; choose another folder")
 
 
 @contextmanager

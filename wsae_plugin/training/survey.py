@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -38,8 +39,9 @@ def survey_config(
         What `survey` returns, and where the activations are from, as plain values for JSON.
 
     Raises:
-        BadInputError: The config has no language model, a proxy is unknown or needs an SAE, or the
-            model, its hook or the data set is not as the config says.
+        BadInputError: The config has no language model, a proxy is unknown or needs an SAE, an
+            exponent is not finite, or the model, its hook or the data set is not as the config
+            says.
         RunFailedError: The activations do not vary, or are not finite.
     """
     if not config.has_language_model:
@@ -49,6 +51,9 @@ def survey_config(
         )
     for proxy in proxies or []:
         check_needs_no_sae(proxy)
+    for alpha in alphas or []:
+        if not math.isfinite(alpha):
+            raise BadInputError(f"--alpha {alpha}: must be a finite number")
     sae, runner_config = config.values["sae"], config.runner_config()
     own_proxy, own_alpha = sae.get("gamma_proxy", "variance"), sae.get("alpha")
     n_batches = sae.get("gamma_freeze_step") or _FREEZE_STEP

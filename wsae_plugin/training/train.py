@@ -86,8 +86,9 @@ def train(
         "train", folder.config_file, output, keep_checkpoints
     )
     with naming(config.file):
-        torch.manual_seed(config.seed)
         saes = build_saes(config)
+        # A synthetic model without a seed of its own is drawn from the run's.
+        torch.manual_seed(config.seed)
         source = open_source(config.runner_config())
     loop = TrainingLoop(config, saes, source, folder, resume_command, keep_checkpoints)
     warn(config)
