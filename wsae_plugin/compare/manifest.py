@@ -16,6 +16,7 @@ from wsae_plugin.compare.arms import Arm, Control, Role
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.messages import naming
+from wsae_plugin.saved_run import read_cfg
 from wsae_plugin.validation import FileName, PathInside, convert, read_json, resolve
 from wsae_plugin.yaml_file import read_yaml
 
@@ -223,33 +224,20 @@ def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:
             return [ComparedRun.alone(name, path, "synthetic model", seed)]
         if not (saes := sorted(cfg.parent for cfg in path.glob("saes/*/cfg.json"))):
             raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
-        return [ComparedRun.alone(f"{name}-{s.name}", s, _hook_of(s), seed) for s in saes]
+        cfgs = {sae: read_cfg(sae, ["metadata.hook_name"]) for sae in saes}
+        return [
+            ComparedRun.alone(f"{name}-{sae.name}", sae, cfg["metadata"]["hook_name"], seed)
+            for sae, cfg in cfgs.items()
+        ]
     with naming(str(file)):
         hook_name, seed = resolve(_RunConfig, values, others_allowed=True).values()
     return [ComparedRun.alone(name, path, hook_name, seed)]
-
-
-def _hook_of(sae: Path) -> str:
-    file = sae / "cfg.json"
-    cfg = read_json(file, "wsae train")
-    with naming(str(file)):
-        return resolve(_Cfg, cfg, others_allowed=True)["metadata"]["hook_name"]
 
 
 @dataclass(frozen=True)
 class _RunConfig:
     hook_name: str
     seed: int
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    hook_name: str
-
-
-@dataclass(frozen=True)
-class _Cfg:
-    metadata: _Metadata
 
 
 def _arm(entry: dict[str, Any]) -> Arm:

@@ -215,8 +215,7 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
     """Which text the scores are of; of a file of this machine only what it is called."""
     shown: dict[str, None] = {}
     for record in records:
-        recorded = str(record.held_out.get("dataset", "not recorded"))
-        name, split = dataset_and_split(recorded)
+        name, split = dataset_and_split(record.held_out["dataset"])
         suffix = "" if split is None else f", split {plain(split)}"
         if is_local(name):
             shown[f"{code(last_name(name))}{suffix}, a file that is not published"] = None

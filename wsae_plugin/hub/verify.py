@@ -20,9 +20,10 @@ from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
 from wsae_plugin.hub.exported import check_exported
 from wsae_plugin.hub.names import check_repo_name
-from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, checked, read_sae
+from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, read_sae
 from wsae_plugin.hub.remeasure import Difference, compare, needs_local_text
-from wsae_plugin.validation import FileName, PathInside, read_json
+from wsae_plugin.messages import naming
+from wsae_plugin.validation import FileName, PathInside, read_json, resolve
 
 _NEEDED = ("cfg.json", "sae_weights.safetensors", EVAL_FILENAME, "training.yaml")
 
@@ -157,7 +158,9 @@ def _verify_folder(
 
 def _read_root(folder: Path) -> Mapping[str, Any]:
     """config.json at the root; the names in it lead out of no folder."""
-    root = checked(_Root, read_json(folder / ROOT_CONFIG, "wsae push"), Path(ROOT_CONFIG))
+    root = read_json(folder / ROOT_CONFIG, "wsae push")
+    with naming(ROOT_CONFIG):
+        resolve(_Root, root, others_allowed=True)
     for sae_id, entry in root["saes"].items():
         for name in _NEEDED:
             if name not in entry["sha256"]:

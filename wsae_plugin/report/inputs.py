@@ -23,8 +23,8 @@ from wsae_plugin.compare.manifest import (
 )
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.saved_run import read_cfg, read_record
 from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
-from wsae_plugin.validation import read_json
 
 Frame = Any
 """A `pandas.DataFrame`; its own types lose track of what is selected from it."""
@@ -59,7 +59,7 @@ class Inputs:
 
     def facts(self, run: ComparedRun) -> dict[str, Any]:
         """What has to be equal within a pair; None where it is not known."""
-        cfg = self.cfgs[run.run]
+        cfg = self.cfgs.get(run.run, {})
         texts = [scores.held_out for scores in self.scores[run.run].values() if scores.held_out]
         return {
             "model": (cfg.get("metadata") or {}).get("model_name"),
@@ -95,7 +95,7 @@ def read_inputs(path: Path) -> Inputs:
         manifest, runs = dict(comparison.manifest), comparison.runs
     else:
         runs = runs_of([path], of_any_kind=True)
-        manifest = _without_pairs(_json(path / "run.json"), runs)
+        manifest = _without_pairs(_record(path), runs)
     refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
     # A run folder may have another name by now.
     expected = {run.run: run.run if is_comparison(path) else None for run in runs}
@@ -111,8 +111,8 @@ def read_inputs(path: Path) -> Inputs:
         runs=runs,
         scores=scores,
         table=table,
-        cfgs={run.run: _json(run.sae / "cfg.json") for run in runs},
-        records={run.run: _json(run.path / "run.json") for run in runs},
+        cfgs={run.run: read_cfg(run.sae) for run in runs if (run.sae / "cfg.json").is_file()},
+        records={run.run: _record(run.path) for run in runs},
     )
 
 
@@ -173,5 +173,5 @@ def _without_pairs(record: Mapping[str, Any], runs: list[ComparedRun]) -> dict[s
     }
 
 
-def _json(file: Path) -> dict[str, Any]:
-    return read_json(file, made_by="wsae train") if file.is_file() else {}
+def _record(run: Path) -> dict[str, Any]:
+    return read_record(run) if (run / "run.json").is_file() else {}

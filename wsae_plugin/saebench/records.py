@@ -162,8 +162,8 @@ def write_scores(
     scores = scores_of(records, request.seed, request.noise_seed)
     versions = library.versions()
 
-    def evals_of(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
+    def evals_of(records: Sequence[Record]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for name in dict.fromkeys([*(record.eval for record in records), *failures]):
             mine = [record for record in records if record.eval == name]
             found[name] = {
