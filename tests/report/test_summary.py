@@ -338,6 +338,48 @@ def test_a_metric_in_steps_is_seldom_clear_where_nothing_differs(n_seeds: int) -
     assert wrong <= 8
 
 
+def entry_at(values: dict[tuple[str, int, int, float], float]) -> dict[str, Any]:
+    """(arm, layer, seed, k) → its value; arms that begin with "alone" are in no pair."""
+    runs = [run_of(arm, seed, layer, k) for arm, layer, seed, k in values]
+    scores = [score_of(run, v) for run, v in zip(runs, values.values(), strict=True)]
+    pairs, _ = pair_runs(
+        [run for run in runs if not run.arm.startswith("alone")], {run.run: {} for run in runs}
+    )
+    return metric_entry(pd.DataFrame(scores), pairs, {r.hook_name: r.layer for r in runs}, {})
+
+
+def test_only_what_is_compared_tells_the_steps_of_a_metric() -> None:
+    equal = {(arm, 1, seed, 8): 8.0 for arm in ("sae", "alpha-1") for seed in (0, 1)}
+    assert entry_at(equal)["resolution"] == 0
+    # One more SAE of another L0 is no step of this one, and neither is the pair at another k.
+    alone = entry_at(equal | {("alone", 1, 0, 64): 64.0})
+    assert alone["resolution"] == 0
+    add_tests([alone | {"headline": False}], {"alpha-1": "weighted"})
+    assert alone["arms"]["alpha-1"]["difference"] == {"mean": 0, "low": 0, "high": 0}
+    wider = {(arm, 3, seed, 32): 32.0 for arm in ("sae", "alpha-1") for seed in (0, 1)}
+    assert entry_at(equal | wider)["resolution"] == 0
+    # Where runs of one place differ, the smallest step of all counts.
+    moved = equal | wider | {("alpha-1", 1, 0, 8): 8.5, ("alpha-1", 3, 1, 32): 32.25}
+    assert entry_at(moved)["resolution"] == 0.25
+
+
+def test_one_seed_at_each_of_two_layers_is_not_one_number_of_all_seeds() -> None:
+    values: Values = {(1, 0): (0.5, 0.6), (3, 1): (0.5, 0.7)}
+    entry = entry_of(values)
+    assert not entry["shared_over_seeds"]
+    assert len(entry["arms"]["alpha-1"]["per_seed"]) == 2
+
+
+def test_one_batch_says_nothing_of_its_spread() -> None:
+    runs = [run_of("sae", 0), run_of("alpha-1", 0)]
+    pairs, _ = pair_runs(runs, {run.run: {} for run in runs})
+    rows = pd.DataFrame([score_of(run, 1.0 + n) for n, run in enumerate(runs)])
+    for batches, half in (((1.0,), None), ((1.0, 2.0), 12.706 * 0.5)):
+        per_batch = {"sae-1-0": [0.0] * len(batches), "alpha-1-1-0": batches}
+        entry = metric_entry(rows, pairs, {runs[0].hook_name: 1}, per_batch)
+        assert entry["arms"]["alpha-1"]["over_batches"] == (half and pytest.approx(half, rel=1e-3))
+
+
 def test_what_is_tested_is_not_rounded() -> None:
     # Four digits of the differences would be equal: 1.2340001, 1.2340002, 1.2340003.
     values: Values = {(1, seed): (seed * 1e-7, 1.234 + (2 * seed + 1) * 1e-7) for seed in range(3)}

@@ -32,7 +32,7 @@ _FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest
 
 
 _CFG = (
-    *("architecture", "d_in", "d_sae", "metadata.model_name", "metadata.hook_name"),
+    *("architecture", "d_in", "d_sae", "metadata", "metadata.model_name", "metadata.hook_name"),
     *("metadata.dataset_path", "metadata.training_architecture"),
     "metadata.training_architecture_details",
 )
