@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tests.hostile import correct_checksums
 from tests.hub.conftest import Wsae
 from tests.hub.server import TOKEN, FakeHub
+from wsae_plugin.scores import Score, ScoreFile
 
 REPO = "me/my-saes"
 pytestmark = [
@@ -72,6 +74,38 @@ def test_plain_saelens_loads_what_was_pushed(
         )
     code, output = wsae("verify", REPO)
     assert code == 0, output
+
+
+def test_scores_of_another_name_are_published_and_shown_under_it(
+    hub: FakeHub, wsae: Wsae, runs: list[Path]
+) -> None:
+    score = Score(
+        eval="my_measure",
+        metric="a",
+        label="an agreement",
+        value=0.25,
+        direction="up",
+        headline=True,
+    )
+    for run in runs:
+        ScoreFile(run=run.name, scores=[score]).write(run, "my_measure")
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 0, output
+    files = hub.repositories[REPO].files
+    for run in runs:
+        name = f"{run.name}/scores/my_measure.json"
+        assert json.loads(files[name]) == json.loads((run / "scores/my_measure.json").read_text())
+        sha256 = json.loads(files["config.json"])["saes"][run.name]["sha256"]
+        assert sha256["scores/my_measure.json"] == hashlib.sha256(files[name]).hexdigest()
+    card = files["README.md"].decode()
+    section = card.split("\n## My measure\n")[1].split("\n## ")[0]
+    assert "| `weighted` | 0.25 |" in section
+    assert "## SAEBench" not in card and "SAEBench was not run" in card
+    assert wsae("verify", REPO)[0] == 0
+    hub.edit(REPO, "weighted/scores/my_measure.json", b"{}")
+    code, output = wsae("verify", REPO, "--json")
+    assert code == 1
+    assert '"weighted/scores/my_measure.json"' in output
 
 
 def test_group_bias_adaptation_is_published(hub: FakeHub, wsae: Wsae, trained: Path) -> None:

@@ -18,11 +18,11 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_text_atomic
 from wsae_plugin.hub import tables
 from wsae_plugin.hub.comparison import inputs_of
-from wsae_plugin.hub.gamma import gamma_figures, gamma_table, gammas_by_hook, gammas_of
+from wsae_plugin.hub.gamma import gamma_figures, gammas_by_hook, gammas_of
 from wsae_plugin.hub.markdown import bibtex, code, few, plain
 from wsae_plugin.hub.marker import is_untouched, sign
 from wsae_plugin.hub.names import check_repo_name
-from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
+from wsae_plugin.hub.records import SAERecord, read_records
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, without_local_paths
 from wsae_plugin.report.inputs import Frame, Inputs
 from wsae_plugin.report.summary import summarize
@@ -168,7 +168,7 @@ def _tables(
 ) -> dict[str, Any]:
     """Every table and legend, by its name in the template."""
     scores = inputs.table.astype({"value": float})
-    held_out, others = (tables.metrics_of(report, is_held_out) for is_held_out in (True, False))
+    sections = tables.sections_of(report)
     layers = {record.run.hook_name: record.run.layer for record in records}
     hooks = sorted(layers, key=lambda hook: (layers[hook] is None, layers[hook], hook))
     labels = {
@@ -187,19 +187,21 @@ def _tables(
         "hooks": hooks,
         "sae_table": tables.sae_table(facts),
         "arm_table": tables.arm_table(facts, label_of, patterns),
-        "procedure": tables.common_table(facts),
-        "held_out_saes": tables.sae_scores(held_out, names),
-        "held_out_arms": tables.arm_scores(report, scores, held_out, labels),
-        "held_out_legend": [tables.legend(metric, scores) for metric in held_out],
-        "bench_saes": tables.sae_scores(others, names),
-        "bench_arms": tables.arm_scores(report, scores, others, labels),
-        "bench_legend": [tables.legend(metric, scores) for metric in others],
+        "procedure": facts.drop(columns=tables.differing(facts).columns).iloc[0],
+        "sections": {
+            heading: {
+                "saes": tables.sae_scores(metrics, names),
+                "arms": tables.arm_scores(report, scores, metrics, labels),
+                "legend": [tables.legend(metric, scores) for metric in metrics],
+            }
+            for heading, metrics in sections.items()
+        },
         "scores_by_hook": [
             tables.hook_table(metric, scores, hooks, labels)
-            for metric in held_out
+            for metric in sections[tables.SCORES]
             if metric["metric"] in _BY_HOOK
         ],
-        "gamma_table": gamma_table(gammas),
+        "gammas": list(gammas.itertuples()),
         "gammas_by_hook": gammas_by_hook(gammas, label_of, hooks) if len(gammas) else "",
     }
 
@@ -226,10 +228,8 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
     return "; ".join(shown)
 
 
-def _bench(report: Report) -> Report | None:
-    """How SAEBench was run; None if it was not."""
-    if not any(metric["eval"] != HELD_OUT for metric in report["metrics"]):
-        return None
+def _bench(report: Report) -> Report:
+    """How SAEBench was run."""
     bench = report["bench"] or {"evals": {}, "versions": {}}
     profiles = {str(entry["profile"]) for entry in bench["evals"].values() if "profile" in entry}
     return {"version": bench["versions"].get("sae-bench"), "profiles": sorted(profiles)}
