@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import ModelCardData
-from jinja2 import Environment, StrictUndefined, Template
 
 import wsae_plugin
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
@@ -27,6 +25,7 @@ from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, with
 from wsae_plugin.report.inputs import Frame, Inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import Report, how_intervals_are_made
+from wsae_plugin.templates import filled
 
 FIGURES = "figures"
 MOST_ROWS = 12
@@ -116,7 +115,9 @@ def make_card(
     )
     weighted = [record for record in records if record.proxy is not None]
     class_name = first.metadata.get("model_class_name")
-    body = _template().render(
+    body = filled(
+        Path(__file__).with_name("card.md.j2"),
+        {"code": code, "plain": plain, "bibtex": bibtex, "repr": repr, "url": quote},
         records=records,
         # What a reader came for: a weighted SAE that is no control, if there is one.
         first=next((r for r in weighted if r.run.role != "control"), first),
@@ -150,17 +151,6 @@ def figure_path(hook_name: str) -> str:
     """Where the figure of a hook's Γ is, relative to the card."""
     name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in hook_name)
     return f"{FIGURES}/gamma_spectrum_{name}.png"
-
-
-def _template() -> Template:
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    filters = {"code": code, "plain": plain, "bibtex": bibtex, "repr": repr, "url": quote}
-    environment.filters |= filters
-    return environment.from_string(
-        files("wsae_plugin.hub").joinpath("card.md.j2").read_text(encoding="utf-8")
-    )
 
 
 def _tables(

@@ -34,6 +34,11 @@ def number(value: float, scale: float | None = None, sign: str = "") -> str:
     return text.replace("-", "−")
 
 
+def optional(value: float | None) -> str:
+    """Three digits of a noise, chance or control; empty where there is none."""
+    return "" if value is None else number(value, value / 10)
+
+
 def difference_text(difference: Report) -> str:
     """`+0.021 [0.015, 0.027]`; without the interval for one seed."""
     mean, interval = interval_text(difference)
