@@ -135,6 +135,7 @@ class Carried(TypedDict, total=False):
     __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]
 
     status: str
+    profile: str
     seconds: float
     error: str
 

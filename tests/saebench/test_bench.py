@@ -263,5 +263,5 @@ def test_metrics_are_those_of_the_contract() -> None:
         for evaluation in evals_named(EVALS)
         for metric in evaluation.metrics({**config, "context_size": 1})
     ]
-    assert len({(name, metric.name) for name, metric in metrics}) == len(metrics)
+    assert len({(name, metric.metric) for name, metric in metrics}) == len(metrics)
     assert all(metric.direction in ("up", "down", "none") for _, metric in metrics)

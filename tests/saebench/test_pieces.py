@@ -53,7 +53,7 @@ def test_every_metric_says_what_it_measures() -> None:
     assert len(found) >= 7
     for eval in found:
         for metric in eval.metrics(config):
-            assert metric.definition.endswith("."), (eval.name, metric.name)
+            assert metric.definition.endswith("."), (eval.name, metric.metric)
 
 
 def test_the_stage_hides_the_users_repository(in_a_repository: Path) -> None:
@@ -211,8 +211,11 @@ def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text('{"eval_result_metrics": {"a": {"nan": NaN, "minus": -1, "none": null}}}')
     metrics = [
-        *(Metric("a", name, name, "up", missing=-1) for name in ("nan", "minus", "none", "absent")),
-        Metric("", "b", "", "up", eval="extra"),
+        *(
+            Metric(category="a", metric=name, label=name, direction="up", missing=-1)
+            for name in ("nan", "minus", "none", "absent")
+        ),
+        Metric(metric="b", label="", direction="up", eval="extra"),
     ]
     values = values_of("a", metrics, file, {"b": 0.5})
     assert [value.eval for value in values] == [*["saebench/a"] * 4, "extra"]

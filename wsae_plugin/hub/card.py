@@ -134,7 +134,6 @@ def make_card(
         is_many=len(records) > MOST_ROWS,
         controls=list(dict.fromkeys(_CONTROLS[kind] for r in records if (kind := r.control))),
         report=report,
-        bench=_bench(report),
         missing=_missing(report),
         unmatched=few([code(name) for name in _unmatched(records, inputs, report)]),
         how_intervals_are_made=how_intervals_are_made(report),
@@ -216,13 +215,6 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
         else:
             shown[code(name) + suffix] = None
     return "; ".join(shown)
-
-
-def _bench(report: Report) -> Report:
-    """How SAEBench was run."""
-    bench = report["bench"] or {"evals": {}, "versions": {}}
-    profiles = {str(entry["profile"]) for entry in bench["evals"].values() if "profile" in entry}
-    return {"version": bench["versions"].get("sae-bench"), "profiles": sorted(profiles)}
 
 
 def _missing(report: Report) -> list[str]:

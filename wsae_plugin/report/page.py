@@ -63,7 +63,11 @@ def render(report: Report) -> str:
 
 def markdown(report: Report) -> str:
     """The page as Markdown: the verdict, the main table and what is missing."""
-    return _filled("page.md.j2", report, filters={"cell": lambda label: label.replace("|", r"\|")})
+    return _filled("page.md.j2", report, filters={"cell": _cell})
+
+
+def _cell(label: str) -> str:
+    return label.replace("|", r"\|")
 
 
 def _filled(template: str, report: Report, **further: Any) -> str:
