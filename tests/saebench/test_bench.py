@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,17 @@ def test_a_retrained_sae_is_measured_again(tmp_path: Path) -> None:
     first = bench([tmp_path / "a" / "run"], tmp_path / "bench", request)
     second = bench([tmp_path / "b" / "run"], tmp_path / "bench", request)
     assert first["scores"][0]["value"] != second["scores"][0]["value"]
+
+
+def test_no_score_is_of_an_sae_that_was_trained_again_since(tmp_path: Path) -> None:
+    output, run = tmp_path / "bench", make_run(tmp_path / "run", seed=0)
+    bench([run], output, Request(["core"], noise_seed=None))
+    shutil.rmtree(run)
+    make_run(run, seed=1)
+    document = bench([run], output, Request(["meta_structure"], noise_seed=None))
+    assert list(document["evals"]) == ["meta_structure"]
+    own = json.loads((run / "scores" / "saebench.json").read_text())
+    assert {score["eval"] for score in own["scores"]} == {"saebench/meta_structure"}
 
 
 def test_folders_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
