@@ -363,6 +363,14 @@ def test_only_what_is_compared_tells_the_steps_of_a_metric() -> None:
     assert entry_at(moved)["resolution"] == 0.25
 
 
+def test_the_baseline_is_counted_once_however_many_arms_stand_beside_it() -> None:
+    values: dict[tuple[str, int, int, float], float] = {
+        **{("sae", 1, 0, 8): 10, ("a", 1, 0, 8): 11, ("b", 1, 0, 8): 12},
+        **{("sae", 3, 0, 8): 30, ("a", 3, 0, 8): 31},
+    }
+    assert entry_at(values)["baseline"]["mean"] == 20
+
+
 def test_one_seed_at_each_of_two_layers_is_not_one_number_of_all_seeds() -> None:
     values: Values = {(1, 0): (0.5, 0.6), (3, 1): (0.5, 0.7)}
     entry = entry_of(values)
