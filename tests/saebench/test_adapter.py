@@ -78,6 +78,8 @@ def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None
         ('{"metadata": null, "d_sae": 4}', "cfg.json: metadata.model_name: missing"),
         ('{"metadata": {"model_name": 3}, "d_sae": 4}', "metadata.model_name = 3: must be text"),
         ('{"metadata": {"model_name": "m", "hook_name": "h"}}', "d_sae: missing"),
+        ('{"metadata": {"model_name": "m", "hook_name": "h"}, "d_sae": null}', "d_sae: missing"),
+        ('{"metadata": {"model_name": ""}, "d_sae": 4}', "metadata.model_name: missing"),
         ("{", "cannot be read as JSON"),
     ],
 )
