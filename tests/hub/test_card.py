@@ -42,6 +42,12 @@ def test_a_code_span_stays_one(text: str) -> None:
     assert [child.type for child in inline.children or []] == ["text", "code_inline", "text"]
 
 
+def test_a_pipe_in_a_code_span_ends_no_cell() -> None:
+    page = MarkdownIt("commonmark").enable("table").parse(table(("a",), [(code("a|b"),)]))
+    inlines = [token for token in page if token.type == "inline"]
+    assert [child.content for child in inlines[1].children or []] == ["a|b"]
+
+
 def test_the_marker_tells_an_edit() -> None:
     card = sign("# A card\n")
     assert is_untouched(card)

@@ -15,7 +15,7 @@ import torch
 from sae_lens import SAE
 from safetensors.torch import load_file, save_file
 
-from tests.hostile import correct_checksums
+from tests.hostile import change_json, correct_checksums
 from tests.hub.conftest import Wsae
 from tests.hub.server import TOKEN, FakeHub
 from wsae_plugin.scores import Score, ScoreFile
@@ -191,6 +191,11 @@ def test_an_existing_repository_keeps_its_saes_and_its_visibility(
     code, output = wsae("push", runs[1], "--repo", REPO)
     assert code == 2
     assert "ordinary" in output
+    # What somebody has deleted by hand cannot be deleted once more.
+    repository = hub.repositories[REPO]
+    tree = dict(repository.commits[repository.branches["main"]])
+    del tree["ordinary/metrics.jsonl"]
+    repository.commit("main", tree)
     assert wsae("push", runs[1], "--repo", REPO, "--force")[0] == 0
     assert not any(name.startswith("ordinary/") for name in hub.repositories[REPO].files)
     code, output = wsae("push", runs[1], "--repo", REPO, "--private")
@@ -279,6 +284,62 @@ def test_what_is_no_record_is_a_difference(
         file.write_text(before)
     correct_checksums(folder)
     assert wsae("verify", folder)[0] == 0
+
+
+def test_what_the_root_says_is_compared(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    assert wsae("push", runs[1], "--repo", REPO)[0] == 0
+    folder = tmp_path / "publication"
+    hub.repositories[REPO].write_to(folder)
+    root = json.loads((folder / "config.json").read_text())
+    recorded = root["saes"]["weighted"]["metrics"]["l0"]
+    root["saes"]["weighted"]["metrics"]["l0"] = 1.5
+    (folder / "config.json").write_text(json.dumps(root))
+    code, output = wsae("verify", folder, "--json")
+    assert code == 1
+    (found,) = json.JSONDecoder().raw_decode(output)[0]["differences"]
+    assert found["what"] == "l0 in scores/held_out.json"
+    assert (found["recorded"], found["found"]) == ("1.5", str(recorded))
+    del root["saes"]["weighted"]["sha256"]["training.yaml"]
+    (folder / "config.json").write_text(json.dumps(root))
+    code, output = wsae("verify", folder)
+    assert code == 2
+    assert "config.json: saes.weighted.sha256.training.yaml: missing" in output
+
+
+def test_the_library_of_another_python_is_another_text(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    assert wsae("push", runs[1], "--repo", REPO)[0] == 0
+    folder = tmp_path / "publication"
+    hub.repositories[REPO].write_to(folder)
+    scores = folder / "weighted" / "scores" / "held_out.json"
+    change_json(scores, versions={"python": "3.0.0"})
+    correct_checksums(folder)
+    code, output = wsae("verify", folder)
+    assert code == 0, output
+    assert "its text is the library of Python 3.0.0, and this is Python" in output
+
+
+def test_what_is_no_sae_to_publish_is_named(wsae: Wsae, runs: list[Path]) -> None:
+    cfg = runs[1] / "sae" / "cfg.json"
+    document = json.loads(cfg.read_text())
+    details = document["metadata"]["training_architecture_details"]
+    del details["gamma_normalization"]
+    before = cfg.read_text()
+    cfg.write_text(json.dumps(document))
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 2
+    assert "training_architecture_details: gamma_normalization: missing" in output
+    cfg.write_text(before)
+    weights = runs[1] / "sae" / "sae_weights.safetensors"
+    tensors = load_file(weights)
+    tensors["b_dec"][0] = torch.nan
+    save_file(tensors, weights)
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 2
+    assert "b_dec holds NaN or infinity" in output
 
 
 def test_names_cannot_lead_out_of_the_folder(
