@@ -179,7 +179,7 @@ def test_credentials_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "logger.run_name: holds the value of WANDB_API_KEY;" in message and key not in message
     assert redacted(f"failed: {key}") == "failed: ***"
     for name in ("PGPASSWORD", "GITHUB_PAT", "REDISCLI_AUTH"):
-        monkeypatch.setenv(name, secret := f"{name}/with+plus&more")
+        monkeypatch.setenv(name, secret := f"{name}/with+plus&more than that")
         for shown in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
             assert f"holds the value of {name};" in refusal({"a": f"b {shown}"})
             assert redacted(f"b {shown}") == "b ***"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,3 +57,10 @@ def test_any_path_is_cut(names: list[str], root: str) -> None:
 def test_a_data_set_and_its_split() -> None:
     assert dataset_and_split("me/texts (train)") == ("me/texts", "train")
     assert dataset_and_split("/a (b)/c") == ("/a (b)/c", None)
+
+
+def test_parentheses_in_a_file_s_name_are_no_split(tmp_path: Path) -> None:
+    file = tmp_path / "text (mine)"
+    assert dataset_and_split(str(file)) == (str(tmp_path / "text"), "mine")
+    file.touch()
+    assert dataset_and_split(str(file)) == (str(file), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -12,7 +13,7 @@ from sae_lens import LanguageModelSAERunnerConfig
 from sae_lens.synthetic import SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.validation import convert, resolve
+from wsae_plugin.validation import PathInside, convert, resolve
 
 ALLOWED: list[tuple[Any, Any, Any]] = [
     (3, int, 3),
@@ -66,6 +67,21 @@ def test_refused_values(value: Any, annotation: Any, allowed: str) -> None:
         convert(value, annotation, "a.field")
     assert str(error.value).startswith(f"a.field = {value!r}: must be ")
     assert allowed in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path", ["../a", "/a", "a/../../b", "C:\\a", "C:a", "a\\b", "", "a\0", 3, None]
+)
+def test_a_path_out_of_the_folder(path: Any) -> None:
+    with pytest.raises(BadInputError, match="where = .*: must be .* stays inside the folder"):
+        convert(path, PathInside, "where")
+    with pytest.raises(BadInputError, match="stays inside the folder"):
+        convert({path: "x"}, dict[PathInside, str], "where")
+
+
+def test_a_path_inside_the_folder() -> None:
+    assert convert("runs/a..b", PathInside, "where") == Path("runs/a..b")
+    assert convert({"a/b": 1}, dict[PathInside, int], "where") == {Path("a/b"): 1}
 
 
 @given(value=st.integers() | st.floats(allow_nan=False, allow_infinity=False))

@@ -11,7 +11,9 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from annotated_types import Len
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from typing_extensions import NotRequired, Self, TypedDict
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
@@ -21,6 +23,8 @@ VERSION = 1
 FOLDER = "scores"
 MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench"}
 """Name of a file of scores → the command that writes it, of those that a report asks for."""
+
+_OPEN = ConfigDict(strict=True, extra="allow")
 
 Direction = Literal["up", "down", "none"]
 
@@ -76,6 +80,66 @@ class Score(BaseModel):
         return fields
 
 
+class HeldOut(TypedDict):
+    """What an SAE was measured on; more may be said of it.
+
+    Args:
+        tokens: How many count in the scores.
+        batches: How many there were.
+        batch_size_prompts: Contexts in each.
+        context_size: Tokens in a context.
+        seed: Of what is drawn.
+        dataset: The text, and its split in parentheses.
+        dataset_is_local: Whether it was a file of another machine, which is left out.
+    """
+
+    __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]
+
+    tokens: int
+    batches: int
+    batch_size_prompts: int
+    context_size: int
+    seed: int
+    dataset: str
+    dataset_is_local: NotRequired[bool]
+
+
+class Spectrum(TypedDict):
+    """How uneven Γ is, see `gamma.spectrum`."""
+
+    __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]
+
+    d_in: int
+    gamma: _Range
+    max_over_median: float
+    effective_dimensions: float
+    weighted_variance_share: _Shares
+    concentrated: bool
+
+
+class _Range(TypedDict):
+    min: float
+    median: float
+    max: float
+
+
+class _Shares(TypedDict):
+    top_1: float
+    top_5: float
+    top_10: float
+
+
+class Carried(TypedDict, total=False):
+    """How an evaluation was carried out; more may be said of it."""
+
+    __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]
+
+    status: str
+    profile: str
+    seconds: float
+    error: str
+
+
 class ScoreFile(BaseModel):
     """What one evaluation says of one SAE; an evaluation may add fields of its own.
 
@@ -91,18 +155,26 @@ class ScoreFile(BaseModel):
         versions: Library → version.
     """
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = _OPEN
 
     scores_version: Literal[1] = VERSION
     run: str
     scores: list[Score]
-    held_out: dict[str, Any] | None = None
+    held_out: HeldOut | None = None
     per_batch: dict[str, list[Number]] = {}
     per_dimension: dict[str, list[Number]] = {}
-    spectrum: dict[str, Any] = {}
-    evals: dict[str, dict[str, Any]] = {}
+    spectrum: Spectrum | Annotated[dict[str, Any], Len(0, 0)] = {}
+    evals: dict[str, Carried] = {}
     refused: dict[str, str] = {}
     versions: dict[str, str | None] = {}
+
+    @model_validator(mode="after")
+    def _of_one_gamma(self) -> Self:
+        lengths = {len(values) for values in self.per_dimension.values()}
+        known = [self.per_dimension.get(name, [None]) for name in ("gamma", "variance")]
+        if len(lengths) > 1 or (self.spectrum and any(None in values for values in known)):
+            raise ValueError("per_dimension: not of every dimension, or not that of the spectrum")
+        return self
 
     def write(self, folder: Path, name: str) -> dict[str, Any]:
         """Write it into an SAE's folder, and return what stands there."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, reduce
 from operator import or_
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -28,7 +28,14 @@ from typing import (
 )
 
 from annotated_types import BaseMetadata, Ge, Gt, Le, Len, Lt
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+)
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest, one_line
@@ -52,6 +59,20 @@ def _file_name(text: str) -> str:
 
 FileName = Annotated[str, AfterValidator(_file_name)]
 """A text that can be a file's name anywhere."""
+
+
+def _path_inside(value: Any) -> Path:
+    text = value if isinstance(value, str) else ""
+    windows, posix = PureWindowsPath(text), PurePosixPath(text)
+    is_relative = text and not posix.is_absolute() and not windows.anchor
+    if not is_relative or ".." in windows.parts or "\0" in text or "\\" in text:
+        raise ValueError("must be a relative path that stays inside the folder")
+    return Path(text)
+
+
+PathInside = Annotated[Path, PlainValidator(_path_inside)]
+"""A relative path with forward slashes that leads out of no folder; `refuse_links` looks at links.
+"""
 
 _RECORDED_ELSEWHERE = {"sae_lens_version", "sae_lens_training_version"}
 # `evaluator` is a Python callable, which YAML cannot hold.
@@ -120,9 +141,10 @@ def convert(value: Any, annotation: Any, field: str, others_allowed: bool = Fals
             rest = {key: inner for key, inner in written.items() if key not in chosen}
             return chosen | resolve(cls, rest, field, others_allowed)
         if origin in _MAPPINGS:
+            names, inside = arguments
             return {
-                key: convert(inner, arguments[1], f"{field}.{key}", others_allowed)
-                for key, inner in written.items()
+                convert(key, names, field): convert(v, inside, f"{field}.{key}", others_allowed)
+                for key, v in written.items()
             }
     if isinstance(value, list) and origin is list and _section_of(arguments[0]) is not None:
         return [

@@ -17,10 +17,8 @@ from markdown_it import MarkdownIt
 from sae_lens import SAE, HookedSAETransformer
 
 from tests.hub.conftest import Wsae
-from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.markdown import code, plain, table
 from wsae_plugin.hub.marker import is_untouched, sign
-from wsae_plugin.hub.names import path_inside
 from wsae_plugin.report.text import number
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
@@ -44,18 +42,18 @@ def test_a_code_span_stays_one(text: str) -> None:
     assert [child.type for child in inline.children or []] == ["text", "code_inline", "text"]
 
 
+def test_a_pipe_in_a_code_span_ends_no_cell() -> None:
+    page = MarkdownIt("commonmark").enable("table").parse(table(("a",), [(code("a|b"),)]))
+    inlines = [token for token in page if token.type == "inline"]
+    assert [child.content for child in inlines[1].children or []] == ["a|b"]
+
+
 def test_the_marker_tells_an_edit() -> None:
     card = sign("# A card\n")
     assert is_untouched(card)
     assert is_untouched(card.replace("\n", "\r\n"))
     assert not is_untouched(card.replace("A card", "My card"))
     assert not is_untouched("# A card\n")
-
-
-@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "C:\\a", "a\\..\\b", "", "a\0"])
-def test_a_path_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadInputError, match="stays inside"):
-        path_inside(tmp_path, name, "config.json")
 
 
 def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> None:

@@ -246,7 +246,9 @@ def test_saebench_with_chance_noise_and_caveats(
     assert "not with published results" in text
     assert "SAEBench sparse probing): Test score of a linear probe" in text, "as the report says it"
     assert "Of 1 SAEs\\: read from x.pt" in text
-    missing = card.split("<summary>What has not been measured</summary>")[1].split("</details>")[0]
+    missing = card.split("<summary>What has not been measured or paired</summary>")[1].split(
+        "</details>"
+    )[0]
     assert "saebench/core\\: failed\\: OSError\\: missing.bin" in missing
     assert "saebench/ravel\\: SAEBench" in missing
     assert f"`{names[0]}`" in section

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,9 +15,10 @@ import torch
 from sae_lens import SAE
 from safetensors.torch import load_file, save_file
 
-from tests.hostile import correct_checksums
+from tests.hostile import change_json, correct_checksums
 from tests.hub.conftest import Wsae
 from tests.hub.server import TOKEN, FakeHub
+from wsae_plugin.scores import Score, ScoreFile
 
 REPO = "me/my-saes"
 pytestmark = [
@@ -72,6 +74,38 @@ def test_plain_saelens_loads_what_was_pushed(
         )
     code, output = wsae("verify", REPO)
     assert code == 0, output
+
+
+def test_scores_of_another_name_are_published_and_shown_under_it(
+    hub: FakeHub, wsae: Wsae, runs: list[Path]
+) -> None:
+    score = Score(
+        eval="my_measure",
+        metric="a",
+        label="an agreement",
+        value=0.25,
+        direction="up",
+        headline=True,
+    )
+    for run in runs:
+        ScoreFile(run=run.name, scores=[score]).write(run, "my_measure")
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 0, output
+    files = hub.repositories[REPO].files
+    for run in runs:
+        name = f"{run.name}/scores/my_measure.json"
+        assert json.loads(files[name]) == json.loads((run / "scores/my_measure.json").read_text())
+        sha256 = json.loads(files["config.json"])["saes"][run.name]["sha256"]
+        assert sha256["scores/my_measure.json"] == hashlib.sha256(files[name]).hexdigest()
+    card = files["README.md"].decode()
+    section = card.split("\n## My measure\n")[1].split("\n## ")[0]
+    assert "| `weighted` | 0.25 |" in section
+    assert "## SAEBench" not in card and "SAEBench was not run" in card
+    assert wsae("verify", REPO)[0] == 0
+    hub.edit(REPO, "weighted/scores/my_measure.json", b"{}")
+    code, output = wsae("verify", REPO, "--json")
+    assert code == 1
+    assert '"weighted/scores/my_measure.json"' in output
 
 
 def test_group_bias_adaptation_is_published(hub: FakeHub, wsae: Wsae, trained: Path) -> None:
@@ -157,6 +191,11 @@ def test_an_existing_repository_keeps_its_saes_and_its_visibility(
     code, output = wsae("push", runs[1], "--repo", REPO)
     assert code == 2
     assert "ordinary" in output
+    # What somebody has deleted by hand cannot be deleted once more.
+    repository = hub.repositories[REPO]
+    tree = dict(repository.commits[repository.branches["main"]])
+    del tree["ordinary/metrics.jsonl"]
+    repository.commit("main", tree)
     assert wsae("push", runs[1], "--repo", REPO, "--force")[0] == 0
     assert not any(name.startswith("ordinary/") for name in hub.repositories[REPO].files)
     code, output = wsae("push", runs[1], "--repo", REPO, "--private")
@@ -208,8 +247,7 @@ HOSTILE: list[tuple[str, str, Any]] = [
     ("cfg.json", "metadata.training_architecture_details", ["k"]),
     ("cfg.json", "architecture", {"a": 1}),
     ("scores/held_out.json", "versions", [1]),
-    ("scores/held_out.json", "settings", "x"),
-    ("scores/held_out.json", "settings.dataset", ["x"]),
+    ("scores/held_out.json", "held_out.dataset", ["x"]),
     ("scores/held_out.json", "held_out", 1),
     ("scores/held_out.json", "held_out.batches", "many"),
     ("scores/held_out.json", "held_out.batch_size_prompts", [1]),
@@ -246,6 +284,62 @@ def test_what_is_no_record_is_a_difference(
         file.write_text(before)
     correct_checksums(folder)
     assert wsae("verify", folder)[0] == 0
+
+
+def test_what_the_root_says_is_compared(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    assert wsae("push", runs[1], "--repo", REPO)[0] == 0
+    folder = tmp_path / "publication"
+    hub.repositories[REPO].write_to(folder)
+    root = json.loads((folder / "config.json").read_text())
+    recorded = root["saes"]["weighted"]["metrics"]["l0"]
+    root["saes"]["weighted"]["metrics"]["l0"] = 1.5
+    (folder / "config.json").write_text(json.dumps(root))
+    code, output = wsae("verify", folder, "--json")
+    assert code == 1
+    (found,) = json.JSONDecoder().raw_decode(output)[0]["differences"]
+    assert found["what"] == "l0 in scores/held_out.json"
+    assert (found["recorded"], found["found"]) == ("1.5", str(recorded))
+    del root["saes"]["weighted"]["sha256"]["training.yaml"]
+    (folder / "config.json").write_text(json.dumps(root))
+    code, output = wsae("verify", folder)
+    assert code == 2
+    assert "config.json: saes.weighted.sha256.training.yaml: missing" in output
+
+
+def test_the_library_of_another_python_is_another_text(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    assert wsae("push", runs[1], "--repo", REPO)[0] == 0
+    folder = tmp_path / "publication"
+    hub.repositories[REPO].write_to(folder)
+    scores = folder / "weighted" / "scores" / "held_out.json"
+    change_json(scores, versions={"python": "3.0.0"})
+    correct_checksums(folder)
+    code, output = wsae("verify", folder)
+    assert code == 0, output
+    assert "its text is the library of Python 3.0.0, and this is Python" in output
+
+
+def test_what_is_no_sae_to_publish_is_named(wsae: Wsae, runs: list[Path]) -> None:
+    cfg = runs[1] / "sae" / "cfg.json"
+    document = json.loads(cfg.read_text())
+    details = document["metadata"]["training_architecture_details"]
+    del details["gamma_normalization"]
+    before = cfg.read_text()
+    cfg.write_text(json.dumps(document))
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 2
+    assert "training_architecture_details: gamma_normalization: missing" in output
+    cfg.write_text(before)
+    weights = runs[1] / "sae" / "sae_weights.safetensors"
+    tensors = load_file(weights)
+    tensors["b_dec"][0] = torch.nan
+    save_file(tensors, weights)
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 2
+    assert "b_dec holds NaN or infinity" in output
 
 
 def test_names_cannot_lead_out_of_the_folder(

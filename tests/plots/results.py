@@ -18,7 +18,7 @@ def gamma_result() -> dict[str, Any]:
             {
                 "proxy": "variance",
                 "alpha": 0.5,
-                "gamma": [1.0] * N_DIMENSIONS,
+                "gamma": [1.0 + q for q in range(N_DIMENSIONS)],
                 "weighted_variance_share": shares,
             },
             {"proxy": "kurtosis", "alpha": 1.0, "dead_dimensions": 12, "unusable": "all 0"},

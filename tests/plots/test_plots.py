@@ -19,7 +19,8 @@ def test_gamma_figure_leaves_out_what_has_no_gamma(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["gamma.png"]
     weights, shares = figure.axes
     assert len(weights.lines) == len(shares.lines) == 1
-    assert "γ" in weights.get_ylabel()
+    assert list(weights.lines[0].get_ydata()) == [*range(12, 0, -1)]
+    assert "γ" in weights.get_title()
     assert all(axes.get_xlabel() for axes in figure.axes)
 
 

@@ -181,7 +181,10 @@ def _write_held_out(folder: Path, arm: Mapping[str, Any], scores: list[dict[str,
     ScoreFile(
         run=folder.name,
         scores=[Score(**score) for score in mine],
-        held_out={"tokens": 4096, "batches": 4, "context_size": 128, "seed": 0},
+        held_out={
+            **{"tokens": 4096, "batches": 4, "batch_size_prompts": 8, "context_size": 128},
+            **{"seed": 0, "dataset": "a text"},
+        },
         per_batch={
             s["metric"]: [s["value"] + change for change in (-0.1, 0.1, 0.05, -0.05)]
             for s in mine

@@ -110,6 +110,8 @@ def test_figures_name_their_axes(report: dict[str, Any]) -> None:
     for name in figures:
         axes = [panel for panel in FIGURES[name](report).axes if panel.axison]
         assert all(panel.get_xlabel() and panel.get_title() for panel in axes)
+    labels = [line.get_label() for line in FIGURES["learning"](report).axes[0].lines]
+    assert labels == [arm["label"] for arm in report["arms"]]
     difference = FIGURES["differences"](report)
     titles = [panel.get_title() for panel in difference.axes if panel.axison]
     assert titles == ["explained variance ↑", "absorption <fraction> ↓", "CE loss score ↑"]

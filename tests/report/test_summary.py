@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from tests.report.made_up import METRICS, Plan, change_json, write_comparison
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.report.inference import add_tests, against_control, sds_to_be_clear
+from wsae_plugin.report.inference import add_tests, against_control, lean, sds_to_be_clear
 from wsae_plugin.report.inputs import read_inputs
 from wsae_plugin.report.paired import metric_entry, pair_runs, seed_means
 from wsae_plugin.report.summary import summarize
@@ -128,6 +129,29 @@ def test_layers_are_averaged_before_seeds_are_counted() -> None:
     assert seed_means(rows, "value") == {0: 5.0, 1: 2.0}
 
 
+def test_pairs_stand_in_the_order_of_layers_sparsities_and_seeds() -> None:
+    places = [(1, 3, 8.0), (0, 3, 8.0), (1, 1, 16.0), (0, 1, 16.0), (0, 1, 8.0)]
+    runs = [replace(run_of(arm, *p), pair=str(p)) for arm in ("sae", "alpha-1") for p in places]
+    pairs, _ = pair_runs(runs, {run.run: {} for run in runs})
+    found = pairs[["hook_name", "sparsity", "seed"]].itertuples(index=False)
+    assert [(int(hook[7]), k, seed) for hook, k, seed in found] == [
+        *((1, "k = 8", 0), (1, "k = 16", 0), (1, "k = 16", 1)),
+        *((3, "k = 8", 0), (3, "k = 8", 1)),
+    ]
+
+
+def test_another_held_out_text_is_refused(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, seeds=(0, 1), layers=(1,)))
+    run = "layer-1-k-32-alpha-1-seed-0"
+
+    def other(document: dict[str, Any]) -> None:
+        document["held_out"]["seed"] = 7
+
+    change_json(folder / "runs" / run / "scores" / "held_out.json", other)
+    (refused,) = summary_of(folder)["refused_pairs"]
+    assert (refused["run"], refused["reason"]) == (run, "held-out text: seed 7 against 0")
+
+
 def test_runs_that_differ_are_refused_and_named() -> None:
     baseline, same, other = run_of("sae", 0), run_of("a", 0), run_of("b", 0)
     fact = {"d_sae": 64, "held-out text": {"tokens": 1, "seed": 0}, "model": None}
@@ -201,6 +225,40 @@ def test_what_was_traded(tmp_path: Path) -> None:
     assert gammas == sorted(gammas)
 
 
+def test_trade_and_spectrum_by_hand(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, seeds=(0,), layers=(1,)))
+    gamma = [1.0, 4.0] * 10  # tenths of two dimensions: five of γ = 1 and five of γ = 4
+    gamma[0], gamma[1] = 0.25, 16.0
+
+    def change(document: dict[str, Any]) -> None:
+        is_weighted = document["spectrum"] and "alpha-1" in document["run"]
+        document["per_dimension"] = {
+            "gamma": gamma if is_weighted else [2.0] * 20,
+            "variance": [3.0 if g == 1 else 1.0 for g in gamma],
+            "explained_variance": [0.5 + 0.01 * g * bool(is_weighted) for g in gamma],
+        }
+
+    for file in folder.glob("runs/*/scores/held_out.json"):
+        change_json(file, change)
+    summary = summary_of(folder)
+    # γ is even in the control, which trades nothing.
+    assert list(summary["trade"]) == ["alpha-1"]
+    groups = summary["trade"]["alpha-1"]["groups"]
+    assert [group["gamma"] for group in groups] == [0.5, 1, 1, 1, 1, 4, 4, 4, 4, 8]
+    assert groups[0]["mean"] == pytest.approx(0.01 * (0.25 + 1) / 2)
+    # γ² times the variance: 256, nine times 16, nine times 3, and 0.0625.
+    total = 256 + 9 * 16 + 9 * 3 + 0.0625
+    shares = summary["gammas"]["alpha-1"]["shares"]
+    assert shares[:2] == pytest.approx([256 / total, 272 / total], rel=1e-3)
+    assert summary["gammas"]["alpha-1"]["run"] == "layer-1-k-32-alpha-1-seed-0"
+
+
+def test_curves_are_of_the_first_seed(tmp_path: Path) -> None:
+    summary = summary_of(write_comparison(tmp_path / "c", PLAN))
+    runs = {arm: found["run"] for arm, found in summary["gammas"].items()}
+    assert runs == {arm: f"layer-1-k-32-{arm}-seed-0" for arm in ("alpha-1", "shuffled")}
+
+
 @pytest.mark.parametrize(
     ("present", "missing", "metrics"),
     [
@@ -237,6 +295,36 @@ def test_missing_runs_and_scores_are_named(tmp_path: Path) -> None:
         {"what": "saebench/tpp", "reason": "failed: disk full"},
     ]
     assert metric_of(summary, "ce_loss_score")["arms"]["alpha-1"]["n_pairs"] == 9
+
+
+def test_a_failure_in_one_run_is_not_hidden_by_the_others(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, seeds=(0, 1), layers=(1,)))
+    files = sorted(folder.glob("runs/*/scores/saebench.json"))
+
+    def fail(document: dict[str, Any]) -> None:
+        document["evals"]["core"] |= {"status": "failed", "error": "disk full"}
+
+    change_json(files[0], fail)
+    summary = summary_of(folder)
+    assert summary["missing"] == [{"what": "saebench/core", "reason": "failed: disk full"}]
+    assert summary["bench"]["evals"]["core"]["seconds"] == 1.5 * len(files)
+
+
+def test_batches_are_those_of_held_out_text_alone(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, seeds=(0, 1), layers=(1,)))
+
+    def rename(document: dict[str, Any]) -> None:
+        document["scores"][0] |= {"eval": "corrected/core", "metric": "explained_variance"}
+
+    for file in folder.glob("runs/*/scores/saebench.json"):
+        change_json(file, rename)
+    held_out, corrected = (
+        metric["arms"]["alpha-1"]["over_batches"]
+        for metric in summary_of(folder)["metrics"]
+        if metric["metric"] == "explained_variance"
+    )
+    assert held_out is not None
+    assert corrected is None
 
 
 def test_an_arm_without_any_score_of_an_eval_is_named_once(tmp_path: Path) -> None:
@@ -299,6 +387,21 @@ def test_an_effect_beside_its_control(
     assert against_control(effect, control, {"mean": contrast}, counts) == expected
 
 
+@pytest.mark.parametrize(
+    ("mean", "direction", "p", "clear", "expected"),
+    [
+        (0.2, "up", 0.01, False, "better"),
+        (0.2, "down", 0.01, False, "worse"),
+        (0.2, "up", 0.06, False, ""),
+        (0.2, "up", 0.01, True, ""),
+        (0.1, "up", 0.01, False, ""),
+    ],
+)
+def test_what_leans(mean: float, direction: str, p: float, clear: bool, expected: str) -> None:
+    metric = {"noise": 0.1, "direction": direction}
+    assert lean(metric, {"mean": mean, "p": p, "clear": clear}) == expected
+
+
 def test_how_large_a_difference_has_to_be() -> None:
     # Student's t of 4 degrees of freedom at 0.975 is 2.776, over √5
     assert sds_to_be_clear(5, 1) == pytest.approx(1.2415, abs=1e-3)
@@ -336,6 +439,56 @@ def test_a_metric_in_steps_is_seldom_clear_where_nothing_differs(n_seeds: int) -
         wrong += any(each.get("outcome", "same") != "same" for each in differences)
     # at most 0.05 of 60: 3, with a standard error of 1.7
     assert wrong <= 8
+
+
+def entry_at(values: dict[tuple[str, int, int, float], float]) -> dict[str, Any]:
+    """(arm, layer, seed, k) → its value; arms that begin with "alone" are in no pair."""
+    runs = [run_of(arm, seed, layer, k) for arm, layer, seed, k in values]
+    scores = [score_of(run, v) for run, v in zip(runs, values.values(), strict=True)]
+    pairs, _ = pair_runs(
+        [run for run in runs if not run.arm.startswith("alone")], {run.run: {} for run in runs}
+    )
+    return metric_entry(pd.DataFrame(scores), pairs, {r.hook_name: r.layer for r in runs}, {})
+
+
+def test_only_what_is_compared_tells_the_steps_of_a_metric() -> None:
+    equal = {(arm, 1, seed, 8): 8.0 for arm in ("sae", "alpha-1") for seed in (0, 1)}
+    assert entry_at(equal)["resolution"] == 0
+    # One more SAE of another L0 is no step of this one, and neither is the pair at another k.
+    alone = entry_at(equal | {("alone", 1, 0, 64): 64.0})
+    assert alone["resolution"] == 0
+    add_tests([alone | {"headline": False}], {"alpha-1": "weighted"})
+    assert alone["arms"]["alpha-1"]["difference"] == {"mean": 0, "low": 0, "high": 0}
+    wider = {(arm, 3, seed, 32): 32.0 for arm in ("sae", "alpha-1") for seed in (0, 1)}
+    assert entry_at(equal | wider)["resolution"] == 0
+    # Where runs of one place differ, the smallest step of all counts.
+    moved = equal | wider | {("alpha-1", 1, 0, 8): 8.5, ("alpha-1", 3, 1, 32): 32.25}
+    assert entry_at(moved)["resolution"] == 0.25
+
+
+def test_the_baseline_is_counted_once_however_many_arms_stand_beside_it() -> None:
+    values: dict[tuple[str, int, int, float], float] = {
+        **{("sae", 1, 0, 8): 10, ("a", 1, 0, 8): 11, ("b", 1, 0, 8): 12},
+        **{("sae", 3, 0, 8): 30, ("a", 3, 0, 8): 31},
+    }
+    assert entry_at(values)["baseline"]["mean"] == 20
+
+
+def test_one_seed_at_each_of_two_layers_is_not_one_number_of_all_seeds() -> None:
+    values: Values = {(1, 0): (0.5, 0.6), (3, 1): (0.5, 0.7)}
+    entry = entry_of(values)
+    assert not entry["shared_over_seeds"]
+    assert len(entry["arms"]["alpha-1"]["per_seed"]) == 2
+
+
+def test_one_batch_says_nothing_of_its_spread() -> None:
+    runs = [run_of("sae", 0), run_of("alpha-1", 0)]
+    pairs, _ = pair_runs(runs, {run.run: {} for run in runs})
+    rows = pd.DataFrame([score_of(run, 1.0 + n) for n, run in enumerate(runs)])
+    for batches, half in (((1.0,), None), ((1.0, 2.0), 12.706 * 0.5)):
+        per_batch = {"sae-1-0": [0.0] * len(batches), "alpha-1-1-0": batches}
+        entry = metric_entry(rows, pairs, {runs[0].hook_name: 1}, per_batch)
+        assert entry["arms"]["alpha-1"]["over_batches"] == (half and pytest.approx(half, rel=1e-3))
 
 
 def test_what_is_tested_is_not_rounded() -> None:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.report.made_up import BASELINE, SHUFFLED, WEIGHTED, Plan, write_comparison
+from tests.report.made_up import (
+    BASELINE,
+    SHUFFLED,
+    WEIGHTED,
+    Plan,
+    change_json,
+    write_comparison,
+)
 from wsae_plugin.report.inputs import read_inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import interval_text, number
@@ -109,6 +117,36 @@ def test_few_seeds_alone_are_seen_beside_the_spread_over_batches(tmp_path: Path)
     assert "shuffled" not in sentence
     enough = sentences(tmp_path / "enough", Plan(plan.effects, scatter=0))
     assert not any("held-out batches" in sentence for sentence in enough)
+
+
+@pytest.mark.parametrize(("effect", "is_named"), [(0.012, True), (0.004, False)])
+def test_a_difference_is_named_beyond_half_the_interval(
+    effect: float, is_named: bool, tmp_path: Path
+) -> None:
+    plan = Plan({"alpha-1": {"explained_variance": effect}}, scatter=0, seeds=(0, 1), layers=(1,))
+    folder = write_comparison(tmp_path / "c", plan)
+
+    def differ(document: dict[str, Any]) -> None:
+        document["per_batch"]["explained_variance"][0] += 0.01
+
+    # One of four batches differs by 0.01 more: half the interval is 3.182 · 0.01 / 4 = 0.008.
+    for file in folder.glob("runs/*alpha-1*/scores/held_out.json"):
+        change_json(file, differ)
+    found = summarize(read_inputs(folder))["verdict"]
+    assert any("held-out batches" in sentence for sentence in found) == is_named
+
+
+def test_the_surest_is_named_first_and_equal_labels_are_told_apart(tmp_path: Path) -> None:
+    effects = {"explained_variance": 0.2, "ce_loss_score": 0.02}
+    folder = write_comparison(tmp_path / "c", Plan({"alpha-1": effects}))
+
+    def rename(document: dict[str, Any]) -> None:
+        document["scores"][1]["label"] = "explained variance"
+
+    for file in folder.glob("runs/*/scores/saebench.json"):
+        change_json(file, rename)
+    first = summarize(read_inputs(folder))["verdict"][0]
+    assert "(explained variance (held_out) +0.20; explained variance (core) +0.0" in first
 
 
 def test_one_seed_is_no_evidence(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None
     cfg = json.loads(file.read_text())
     del cfg["metadata"][field]
     file.write_text(json.dumps(cfg))
-    with pytest.raises(BadInputError, match=f"cfg.json: metadata.{field} is missing"):
+    with pytest.raises(BadInputError, match=f"cfg.json: metadata.{field}: missing"):
         describe(runs_of([folder])[0])
 
 
@@ -75,9 +75,11 @@ def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None
     ("content", "said"),
     [
         ("[]", "cfg.json: must be an object"),
-        ('{"metadata": null, "d_sae": 4}', "cfg.json: metadata.model_name is missing"),
+        ('{"metadata": null, "d_sae": 4}', "cfg.json: metadata.model_name: missing"),
         ('{"metadata": {"model_name": 3}, "d_sae": 4}', "metadata.model_name = 3: must be text"),
-        ('{"metadata": {}}', "d_sae: missing"),
+        ('{"metadata": {"model_name": "m", "hook_name": "h"}}', "d_sae: missing"),
+        ('{"metadata": {"model_name": "m", "hook_name": "h"}, "d_sae": null}', "d_sae: missing"),
+        ('{"metadata": {"model_name": ""}, "d_sae": 4}', "metadata.model_name: missing"),
         ("{", "cannot be read as JSON"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,17 @@ def test_a_retrained_sae_is_measured_again(tmp_path: Path) -> None:
     assert first["scores"][0]["value"] != second["scores"][0]["value"]
 
 
+def test_no_score_is_of_an_sae_that_was_trained_again_since(tmp_path: Path) -> None:
+    output, run = tmp_path / "bench", make_run(tmp_path / "run", seed=0)
+    bench([run], output, Request(["core"], noise_seed=None))
+    shutil.rmtree(run)
+    make_run(run, seed=1)
+    document = bench([run], output, Request(["meta_structure"], noise_seed=None))
+    assert list(document["evals"]) == ["meta_structure"]
+    own = json.loads((run / "scores" / "saebench.json").read_text())
+    assert {score["eval"] for score in own["scores"]} == {"saebench/meta_structure"}
+
+
 def test_folders_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "run")
     monkeypatch.chdir(tmp_path)
@@ -263,5 +275,5 @@ def test_metrics_are_those_of_the_contract() -> None:
         for evaluation in evals_named(EVALS)
         for metric in evaluation.metrics({**config, "context_size": 1})
     ]
-    assert len({(name, metric.name) for name, metric in metrics}) == len(metrics)
+    assert len({(name, metric.metric) for name, metric in metrics}) == len(metrics)
     assert all(metric.direction in ("up", "down", "none") for _, metric in metrics)

@@ -23,8 +23,10 @@ from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench import evals
 from wsae_plugin.saebench.bench import planned
+from wsae_plugin.saebench.data import Labelled
 from wsae_plugin.saebench.evals.absorption import word_position
 from wsae_plugin.saebench.evals.base import Metric
+from wsae_plugin.saebench.evals.probing import sizes
 from wsae_plugin.saebench.evals.sae_probes import tasks_of
 from wsae_plugin.saebench.evals.table import REFUSED, evals_named
 from wsae_plugin.saebench.measure import seeded
@@ -53,7 +55,7 @@ def test_every_metric_says_what_it_measures() -> None:
     assert len(found) >= 7
     for eval in found:
         for metric in eval.metrics(config):
-            assert metric.definition.endswith("."), (eval.name, metric.name)
+            assert metric.definition.endswith("."), (eval.name, metric.metric)
 
 
 def test_the_stage_hides_the_users_repository(in_a_repository: Path) -> None:
@@ -159,6 +161,21 @@ def test_absorption_of_another_hook_is_refused(tmp_path: Path) -> None:
     assert len(planned([folder], Request(["core"], noise_seed=None))) == 1
 
 
+def test_one_baseline_of_a_hook_is_measured_once_more(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / name) for name in ("a", "b")]
+    folders.append(make_run(tmp_path / "c", hook="blocks.2.hook_resid_post"))
+    found = [(item.sae.name, item.seed) for item in planned(folders, Request(["core"]))]
+    assert found == [("a", 0), ("a", 1), ("b", 0), ("c", 0), ("c", 1)]
+
+
+def test_probes_take_what_own_data_suffice_for() -> None:
+    # Four texts for each of the rarest kind but one, in fours.
+    own = Labelled(("own",), "f", ("a", "b"), ("x", "y"), smallest=(11, 4))
+    assert sizes([own], (400, 200)) == (40, 12)
+    assert sizes([own], (30, 200), spare=2) == (20, 4)
+    assert sizes([Labelled(("LabHC/x",), "f")], (30, 200)) == (28, 200)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -211,8 +228,11 @@ def test_what_is_no_number_is_null_with_a_reason(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     file.write_text('{"eval_result_metrics": {"a": {"nan": NaN, "minus": -1, "none": null}}}')
     metrics = [
-        *(Metric("a", name, name, "up", missing=-1) for name in ("nan", "minus", "none", "absent")),
-        Metric("", "b", "", "up", eval="extra"),
+        *(
+            Metric(category="a", metric=name, label=name, direction="up", missing=-1)
+            for name in ("nan", "minus", "none", "absent")
+        ),
+        Metric(metric="b", label="", direction="up", eval="extra"),
     ]
     values = values_of("a", metrics, file, {"b": 0.5})
     assert [value.eval for value in values] == [*["saebench/a"] * 4, "extra"]
@@ -240,6 +260,11 @@ def test_the_noise_of_a_baseline_is_that_of_its_hook() -> None:
         "other": None,
     }
     assert {s["noise"] for s in scores_of(records, 0, None)} == {None}
+    # A second measurement of what has been trained again since says nothing.
+    again = [
+        record.model_copy(update={"sae": "another"} if record.seed else {}) for record in records
+    ]
+    assert {s["noise"] for s in scores_of(again, 0, 1)} == {None}
 
 
 def test_a_record_of_another_version_is_none(tmp_path: Path) -> None:

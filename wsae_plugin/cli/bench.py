@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from wsae_plugin.cli._shared import plain_table, print_json, print_plain, score_table
+from wsae_plugin.cli._shared import plain_table, print_json, print_plain, print_table, score_table
 from wsae_plugin.cli.trust import loads_models
 
 
@@ -141,7 +140,7 @@ def _show_cost(cost: dict[str, Any]) -> None:
     for row in cost["evals"]:
         minutes = "unknown" if row["seconds"] is None else f"{row['seconds'] / 60:.1f}"
         table.add_row(row["eval"], *(str(row[n]) for n in ("saes", "noise", "done")), minutes)
-    Console().print(table)
+    print_table(table)
     if cost["judge_calls"]:
         print_plain(
             f"The judge: {cost['judge_calls']:,} calls, about {cost['judge_tokens']:,} tokens of "
@@ -163,6 +162,6 @@ def _show(document: dict[str, Any], folder: Path) -> None:
         if score["noise"] is not None:
             noise[metric].append(score["noise"])
     levels = {"noise": {metric: max(found, default=None) for metric, found in noise.items()}}
-    Console().print(score_table("SAEBench", columns, runs, levels, ".3f"))
+    print_table(score_table("SAEBench", columns, runs, levels, ".3f"))
     notes = dict.fromkeys(f"{s['label']}: {s['note']}" for s in headlines if s["note"])
     print_plain(*notes, f"All scores: {folder / 'scores.json'}")

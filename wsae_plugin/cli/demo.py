@@ -19,28 +19,6 @@ SEEDS, BATCHES, BATCH_SIZE_PROMPTS = 2, 16, 6
 
 _COMMAND = "wsae demo"
 
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Train and compare an SAE, two weighted SAEs and two controls, in a minute or two, "
-        "offline.",
-        "On the small language model that comes with this package: Top-k SAEs with α = 0 "
-        "(SAELens's own), α = 0.5 and α = 1, one with the weights of α = 1 on the wrong "
-        "dimensions (shuffled), and one with α = −0.5 (opposite). Each seed trains all five "
-        "from one pass of the language model, on the same batches and from the same initial "
-        "weights. Held-out text then says what each explains under Γ and without, what it costs "
-        "the model in cross-entropy, and how sure that is. It is `wsae compare`, `wsae eval` and "
-        "`wsae report` in one.",
-        "\b\n  wsae demo\n  wsae demo --seed 1 --output demo-1",
-        "The folder gets report.html (one file, opens offline), report.md, report.json (every "
-        "number) and what those commands leave: manifest.json, comparison.yaml, which repeats the "
-        "training with `wsae compare`, and the SAEs in runs/*/sae, which plain SAELens loads. The "
-        "same seed gives the same numbers on the same machine.",
-        "Exit codes: 0 done, 1 failed or interrupted, 2 the folder is not free and nothing was "
-        "written.",
-    )
-)
-
 
 def demo(
     output: Annotated[
@@ -56,14 +34,31 @@ def demo(
         bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
+    """Train and compare an SAE, two weighted SAEs and two controls, in a minute or two, offline.
+
+    On the small language model that comes with this package: Top-k SAEs with α = 0 (SAELens's own),
+    α = 0.5 and α = 1, one with the weights of α = 1 on the wrong dimensions (shuffled), and one
+    with α = −0.5 (opposite). Each seed trains all five from one pass of the language model, on the
+    same batches and from the same initial weights. Held-out text then says what each explains under
+    Γ and without, what it costs the model in cross-entropy, and how sure that is. It is `wsae
+    compare`, `wsae eval` and `wsae report` in one.
+
+    \b
+      wsae demo
+      wsae demo --seed 1 --output demo-1
+
+    The folder gets report.html (one file, opens offline), report.md, report.json (every number) and
+    what those commands leave: manifest.json, comparison.yaml, which repeats the training with
+    `wsae compare`, and the SAEs in runs/*/sae, which plain SAELens loads. The same seed gives the
+    same numbers on the same machine.
+
+    Exit codes: 0 done, 1 failed or interrupted, 2 the folder is not free and nothing was written.
+    """
     summary = run_demo(output, seed)
     if as_json:
         print_json(summary)
     else:
         show(summary, [output / f"report.{ending}" for ending in ("html", "md", "json")])
-
-
-demo.__doc__ = _HELP
 
 
 def run_demo(output: Path, seed: int, config: Path = CONFIG) -> dict[str, Any]:

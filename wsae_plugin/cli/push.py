@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from wsae_plugin.cli._shared import JSON, plain_table, print_json, print_plain
+from wsae_plugin.cli._shared import JSON, plain_table, print_json, print_plain, print_table
 from wsae_plugin.cli.card import Author, Baseline, Language, License, Runs
 from wsae_plugin.cli.trust import loads_models
 
@@ -83,5 +82,5 @@ def push(
     table = plain_table(f"{repo}: {done}", "file", "bytes", numbers=1)
     for name, size in bundle.listed().items():
         table.add_row(name, f"{size:,}")
-    Console().print(table)
+    print_table(table)
     print_plain(*not_measured(bundle.unchecked))

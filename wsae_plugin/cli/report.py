@@ -6,28 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from wsae_plugin.cli._shared import print_json
-
-# Paragraphs on one line each: the help is wrapped to the terminal's width.
-_HELP = "\n\n".join(
-    (
-        "Say what weighting did: a comparison folder's scores, paired, tested and drawn.",
-        "Reads manifest.json and scores/*.json of every run (held_out.json of `wsae eval`, "
-        "saebench.json of `wsae bench`); one of them is enough, and what is missing is named. "
-        "Every arm is compared with the baseline that saw the same data from the same initial "
-        "weights. The seed is the unit: layers are averaged within it. Pairs that differ in model, "
-        "hook, d_sae, sparsity or held-out text are refused and listed. Of a run folder of "
-        "`wsae train`, which is compared with nothing, the report shows the scores themselves.",
-        "\b\n  wsae report comparison\n  wsae report comparison --output site --json",
-        "Writes report.html (one file, opens offline, prints, dark and light), report.md and "
-        "report.json (every number); former ones are replaced.",
-        "Exit codes: 0 done, whatever was found; 1 failed; 2 no such folder, or no scores.",
-    )
-)
+from wsae_plugin.cli._shared import plain_table, print_json
 
 
 def report(
@@ -44,6 +25,24 @@ def report(
         bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
+    """Say what weighting did: a comparison folder's scores, paired, tested and drawn.
+
+    Reads manifest.json and scores/*.json of every run (held_out.json of `wsae eval`, saebench.json
+    of `wsae bench`); one of them is enough, and what is missing is named. Every arm is compared
+    with the baseline that saw the same data from the same initial weights. The seed is the unit:
+    layers are averaged within it. Pairs that differ in model, hook, d_sae, sparsity or held-out
+    text are refused and listed. Of a run folder of `wsae train`, which is compared with nothing,
+    the report shows the scores themselves.
+
+    \b
+      wsae report comparison
+      wsae report comparison --output site --json
+
+    Writes report.html (one file, opens offline, prints, dark and light), report.md and report.json
+    (every number); former ones are replaced.
+
+    Exit codes: 0 done, whatever was found; 1 failed; 2 no such folder, or no scores.
+    """
     from wsae_plugin.report.page import write_report
 
     target = output or (folder.parent if folder.is_file() else folder)
@@ -54,9 +53,6 @@ def report(
         show(summary, files)
 
 
-report.__doc__ = _HELP
-
-
 def show(summary: dict[str, Any], files: list[Path]) -> None:
     """Print the differences, the verdict, what is missing, and where the files are."""
     from wsae_plugin.report import text
@@ -65,9 +61,9 @@ def show(summary: dict[str, Any], files: list[Path]) -> None:
     others = [arm for arm in summary["arms"] if arm["role"] != "baseline"]
     if summary["compared"]["n_pairs"]:
         baseline = next(arm for arm in summary["arms"] if arm["role"] == "baseline")
-        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-        for label in ("metric", baseline["label"], *(arm["label"] for arm in others)):
-            table.add_column(label, justify="left" if label == "metric" else "right")
+        labels = [arm["label"] for arm in (baseline, *others)]
+        shape: dict[str, Any] = {"padding": (0, 1, 0, 0), "pad_edge": False}
+        table = plain_table("", "metric", *labels, numbers=len(labels), **shape)
         for metric in text.headline(summary):
             entries = [metric["arms"].get(arm["name"]) for arm in others]
             cells = [entry and text.short_text(entry) for entry in entries]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from wsae_plugin.cli._shared import JSON, print_json, print_plain
+from wsae_plugin.cli._shared import JSON, plain_table, print_json, print_plain, print_table
 from wsae_plugin.cli.trust import loads_models
 
 
@@ -62,10 +59,11 @@ def verify(
         print_json(asdict(result))
     else:
         if result.differences:
-            table = Table("SAE", "what", "recorded", "found", box=SIMPLE_HEAD)
+            title = f"{source}: what differs"
+            table = plain_table(title, "SAE", "what", "recorded", "found")
             for difference in result.differences:
                 table.add_row(*asdict(difference).values())
-            Console().print(table)
+            print_table(table)
         print_plain(*not_measured(result.not_measured))
     if result.differences:
         raise RunFailedError(f"{source}: {len(result.differences)} things are not as recorded")

@@ -6,31 +6,21 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, PlainValidator
+from pydantic import AfterValidator
 from typing_extensions import Self
 
 from wsae_plugin.compare.arms import Arm, Control, Role
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.messages import naming
-from wsae_plugin.validation import FileName, convert, read_json, resolve
+from wsae_plugin.validation import FileName, PathInside, convert, read_json, resolve
 from wsae_plugin.yaml_file import read_yaml
 
 MANIFEST_FILENAME = "manifest.json"
 VERSION = 1
-
-
-def _path_inside(value: Any) -> Path:
-    """A relative path that stays in the folder by its text; `refuse_links` looks at links."""
-    text = value if isinstance(value, str) else ""
-    parts = {*PurePosixPath(text).parts, *PureWindowsPath(text).parts}
-    is_absolute = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
-    if not text or is_absolute or ".." in parts or "\0" in text:
-        raise ValueError("must be a relative path that stays inside the comparison folder")
-    return Path(text)
 
 
 def _known_version(version: int) -> int:
@@ -59,7 +49,7 @@ class ComparedRun:
     """
 
     run: FileName
-    path: Annotated[Path, PlainValidator(_path_inside)]
+    path: PathInside
     arm: str
     role: Role
     hook_name: str

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from huggingface_hub import ModelCardData
-from jinja2 import Environment, StrictUndefined, Template
 
 import wsae_plugin
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
@@ -18,15 +16,16 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_text_atomic
 from wsae_plugin.hub import tables
 from wsae_plugin.hub.comparison import inputs_of
-from wsae_plugin.hub.gamma import gamma_figures, gamma_table, gammas_by_hook, gammas_of
+from wsae_plugin.hub.gamma import gamma_figures, gammas_by_hook, gammas_of
 from wsae_plugin.hub.markdown import bibtex, code, few, plain
 from wsae_plugin.hub.marker import is_untouched, sign
 from wsae_plugin.hub.names import check_repo_name
-from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
+from wsae_plugin.hub.records import SAERecord, read_records
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, without_local_paths
 from wsae_plugin.report.inputs import Frame, Inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import Report, how_intervals_are_made
+from wsae_plugin.templates import filled
 
 FIGURES = "figures"
 MOST_ROWS = 12
@@ -116,7 +115,9 @@ def make_card(
     )
     weighted = [record for record in records if record.proxy is not None]
     class_name = first.metadata.get("model_class_name")
-    body = _template().render(
+    body = filled(
+        Path(__file__).with_name("card.md.j2"),
+        {"code": code, "plain": plain, "bibtex": bibtex, "repr": repr, "url": quote},
         records=records,
         # What a reader came for: a weighted SAE that is no control, if there is one.
         first=next((r for r in weighted if r.run.role != "control"), first),
@@ -133,7 +134,6 @@ def make_card(
         is_many=len(records) > MOST_ROWS,
         controls=list(dict.fromkeys(_CONTROLS[kind] for r in records if (kind := r.control))),
         report=report,
-        bench=_bench(report),
         missing=_missing(report),
         unmatched=few([code(name) for name in _unmatched(records, inputs, report)]),
         how_intervals_are_made=how_intervals_are_made(report),
@@ -152,23 +152,12 @@ def figure_path(hook_name: str) -> str:
     return f"{FIGURES}/gamma_spectrum_{name}.png"
 
 
-def _template() -> Template:
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
-    filters = {"code": code, "plain": plain, "bibtex": bibtex, "repr": repr, "url": quote}
-    environment.filters |= filters
-    return environment.from_string(
-        files("wsae_plugin.hub").joinpath("card.md.j2").read_text(encoding="utf-8")
-    )
-
-
 def _tables(
     records: Sequence[SAERecord], inputs: Inputs, report: Report, gammas: Frame
 ) -> dict[str, Any]:
     """Every table and legend, by its name in the template."""
     scores = inputs.table.astype({"value": float})
-    held_out, others = (tables.metrics_of(report, is_held_out) for is_held_out in (True, False))
+    sections = tables.sections_of(report)
     layers = {record.run.hook_name: record.run.layer for record in records}
     hooks = sorted(layers, key=lambda hook: (layers[hook] is None, layers[hook], hook))
     labels = {
@@ -187,19 +176,21 @@ def _tables(
         "hooks": hooks,
         "sae_table": tables.sae_table(facts),
         "arm_table": tables.arm_table(facts, label_of, patterns),
-        "procedure": tables.common_table(facts),
-        "held_out_saes": tables.sae_scores(held_out, names),
-        "held_out_arms": tables.arm_scores(report, scores, held_out, labels),
-        "held_out_legend": [tables.legend(metric, scores) for metric in held_out],
-        "bench_saes": tables.sae_scores(others, names),
-        "bench_arms": tables.arm_scores(report, scores, others, labels),
-        "bench_legend": [tables.legend(metric, scores) for metric in others],
+        "procedure": facts.drop(columns=tables.differing(facts).columns).iloc[0],
+        "sections": {
+            heading: {
+                "saes": tables.sae_scores(metrics, names),
+                "arms": tables.arm_scores(report, scores, metrics, labels),
+                "legend": [tables.legend(metric, scores) for metric in metrics],
+            }
+            for heading, metrics in sections.items()
+        },
         "scores_by_hook": [
             tables.hook_table(metric, scores, hooks, labels)
-            for metric in held_out
+            for metric in sections[tables.SCORES]
             if metric["metric"] in _BY_HOOK
         ],
-        "gamma_table": gamma_table(gammas),
+        "gammas": list(gammas.itertuples()),
         "gammas_by_hook": gammas_by_hook(gammas, label_of, hooks) if len(gammas) else "",
     }
 
@@ -215,8 +206,7 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
     """Which text the scores are of; of a file of this machine only what it is called."""
     shown: dict[str, None] = {}
     for record in records:
-        recorded = str(record.held_out.get("dataset", "not recorded"))
-        name, split = dataset_and_split(recorded)
+        name, split = dataset_and_split(record.held_out["dataset"])
         suffix = "" if split is None else f", split {plain(split)}"
         if is_local(name):
             shown[f"{code(last_name(name))}{suffix}, a file that is not published"] = None
@@ -225,15 +215,6 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
         else:
             shown[code(name) + suffix] = None
     return "; ".join(shown)
-
-
-def _bench(report: Report) -> Report | None:
-    """How SAEBench was run; None if it was not."""
-    if not any(metric["eval"] != HELD_OUT for metric in report["metrics"]):
-        return None
-    bench = report["bench"] or {"evals": {}, "versions": {}}
-    profiles = {str(entry["profile"]) for entry in bench["evals"].values() if "profile" in entry}
-    return {"version": bench["versions"].get("sae-bench"), "profiles": sorted(profiles)}
 
 
 def _missing(report: Report) -> list[str]:

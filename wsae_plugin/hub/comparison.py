@@ -9,7 +9,7 @@ from typing import Any
 
 from wsae_plugin.compare.manifest import is_comparison, refuse_repeated_runs
 from wsae_plugin.hub.records import SAERecord
-from wsae_plugin.report.inputs import Inputs, read_inputs, score_table
+from wsae_plugin.report.inputs import Inputs, read_inputs
 
 
 def inputs_of(
@@ -60,12 +60,10 @@ def inputs_of(
             for arm in sorted(dict.fromkeys(arms.values()), key=lambda a: a not in compared_with)
         ],
     }
-    scores = {sae.sae_id: sae.scores for sae in saes}
     return Inputs(
         manifest=manifest,
         runs=runs,
-        scores=scores,
-        table=score_table(runs, scores),
+        scores={sae.sae_id: sae.scores for sae in saes},
         cfgs={sae.sae_id: sae.cfg for sae in saes},
         records={sae.sae_id: sae.record for sae in saes},
     )

@@ -30,22 +30,6 @@ def gammas_of(records: Sequence[SAERecord]) -> Frame:
     return pd.DataFrame(map(_row, weighted), index=[record.sae_id for record in weighted])
 
 
-def gamma_table(gammas: Frame) -> str:
-    """How uneven each Γ is, and on how few dimensions the loss rests."""
-    rows = [
-        (
-            code(row.Index),
-            f"{row.tokens:,}",
-            *(f"{value:.3g}" for value in (row.min, row.median, row.max)),
-            f"{row.effective:.1f} of {len(row.gamma)}",
-            f"{row.top_5:.0%}",
-        )
-        for row in gammas.itertuples()
-    ]
-    headings = ("SAE", "tokens", "min γ", "median γ", "max γ", "effective dimensions", "top 5 hold")
-    return table(headings, rows)
-
-
 def gammas_by_hook(gammas: Frame, labels: Mapping[str, str], hooks: Sequence[str]) -> str:
     """Effective dimensions and the share of the first five, means over seeds.
 

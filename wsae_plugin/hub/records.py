@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import transformer_lens.loading_from_pretrained as transformer_lens_names
-from pydantic import AfterValidator
 
 from wsae_plugin.compare.arms import Arm, Control
 from wsae_plugin.compare.manifest import (
     ComparedRun,
     Comparison,
-    FileName,
     is_comparison,
     runs_of,
 )
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming
-from wsae_plugin.scores import MADE_BY, ScoreFile, file_of, read_scores
-from wsae_plugin.validation import convert, read_json, resolve
+from wsae_plugin.saved_run import read_cfg, read_record
+from wsae_plugin.scores import MADE_BY, HeldOut, ScoreFile, file_of, read_scores
+from wsae_plugin.validation import FileName, convert, resolve
 from wsae_plugin.yaml_file import read_yaml
 
 HELD_OUT = "held_out"
@@ -32,66 +31,12 @@ _FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest
 """What tells SAEs apart that differ in gamma_normalization alone."""
 
 
-def _finished(status: str) -> str:
-    if status != "finished":
-        raise ValueError("only a finished run can be published")
-    return status
-
-
+_CFG = (
+    *("architecture", "d_in", "d_sae", "metadata", "metadata.model_name", "metadata.hook_name"),
+    *("metadata.dataset_path", "metadata.training_architecture"),
+    "metadata.training_architecture_details",
+)
 _Number = Annotated[int | float, "as it stands there: it is shown so"]
-
-
-@dataclass(frozen=True)
-class _Details:
-    alpha: _Number = 0
-    gamma_proxy: str | None = None
-    gamma_normalization: str | None = None
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    model_name: str
-    hook_name: str
-    dataset_path: str
-    training_architecture: str
-    training_architecture_details: _Details
-    model_class_name: str | None = None
-
-
-@dataclass(frozen=True)
-class _Cfg:
-    architecture: str
-    d_in: int
-    d_sae: int
-    metadata: _Metadata
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    tokens: int
-    batches: int
-    context_size: int
-    seed: int
-    dataset: str | None = None
-    batch_size_prompts: int | None = None
-
-
-@dataclass(frozen=True)
-class _Settings:
-    dataset: str | None = None
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    held_out: _HeldOut
-    settings: _Settings | None = None
-
-
-@dataclass(frozen=True)
-class _Run:
-    status: Annotated[str, AfterValidator(_finished)]
-    versions: Mapping[str, Any]
-    ended: str
 
 
 @dataclass(frozen=True)
@@ -150,9 +95,10 @@ class MeasuredSAE:
         return self.scores[HELD_OUT]
 
     @property
-    def held_out(self) -> Mapping[str, Any]:
+    def held_out(self) -> HeldOut:
         """The text that those are of."""
-        return self.evaluation.held_out or {}
+        assert self.evaluation.held_out is not None
+        return self.evaluation.held_out
 
     @property
     def values(self) -> dict[str, float | None]:
@@ -254,10 +200,9 @@ def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
         BadInputError: see `read_records`.
     """
     convert(run.run, FileName, f"{run.path}: run")
-    file = run.sae / "cfg.json"
-    cfg = checked(_Cfg, read_json(file, "wsae train"), file)
+    cfg = read_cfg(run.sae, _CFG)
     details = cfg["metadata"]["training_architecture_details"]
-    with naming(f"{file}: metadata.training_architecture_details"):
+    with naming(f"{run.sae / 'cfg.json'}: metadata.training_architecture_details"):
         if not {*details, *cfg}.intersection(_SPARSITIES):
             raise BadInputError(f"one of {', '.join(_SPARSITIES)}: missing")
         for field in ("gamma_proxy", "gamma_normalization") if details.get("alpha") else ():
@@ -266,7 +211,8 @@ def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
     scores, file = read_scores(run.path), file_of(run.path, HELD_OUT)
     if HELD_OUT not in scores:
         raise BadInputError(f"{file}: no such file; `{MADE_BY[HELD_OUT]}` makes it")
-    checked(_Evaluation, scores[HELD_OUT].model_dump(exclude_none=True), file)
+    if scores[HELD_OUT].held_out is None:
+        raise BadInputError(f"{file}: held_out: missing")
     sae = MeasuredSAE(run, training, cfg, scores)
     for metric in _REQUIRED_SCORES:
         if metric not in sae.values:
@@ -277,17 +223,10 @@ def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
 def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
     file, training = run.path / "run.json", run.path / "config.yaml"
     sae = read_sae(run, training)
-    record = checked(_Run, read_json(file, "wsae train"), file)
-    config = checked(_Training, read_yaml(training), training)
+    record = read_record(run.path, ("status", "versions", "ended"))
+    if (status := record["status"]) != "finished":
+        raise BadInputError(f"{file}: status = {status!r}: only a finished run can be published")
+    config = read_yaml(training)
+    with naming(str(training)):
+        resolve(_Training, config, others_allowed=True)
     return SAERecord(run, training, sae.cfg, sae.scores, config, record, arm)
-
-
-def checked(kind: type[Any], values: Any, file: Path) -> Mapping[str, Any]:
-    """All that the file holds, after a look at the fields that are read of it.
-
-    Raises:
-        BadInputError: One of them is missing or of another type; the message names it.
-    """
-    with naming(str(file)):
-        resolve(kind, values, others_allowed=True)
-    return values

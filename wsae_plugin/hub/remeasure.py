@@ -43,7 +43,7 @@ class Difference:
 
 def needs_local_text(sae: MeasuredSAE) -> bool:
     """Whether the held-out text was a file or folder of the machine that measured."""
-    recorded = dataset_and_split(str(sae.held_out.get("dataset", "")))[0]
+    recorded = dataset_and_split(sae.held_out["dataset"])[0]
     return bool(sae.held_out.get("dataset_is_local")) or is_local(recorded)
 
 
@@ -61,7 +61,7 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
     if sae.metadata["dataset_path"] == _BUNDLED and recorded != here:
         return f"its text is the library of Python {recorded}, and this is Python {here}"
     if needs_local_text(sae) and dataset is None:
-        text, _ = dataset_and_split(str(sae.held_out.get("dataset", "")))
+        text, _ = dataset_and_split(sae.held_out["dataset"])
         # What was published has a bare name, and a file of that name here need not be the one.
         if sae.held_out.get("dataset_is_local") or not Path(text).exists():
             return (
@@ -135,13 +135,11 @@ def _text(value: float | None) -> str:
 
 
 def _settings(sae: MeasuredSAE, dataset: str | None) -> EvalSettings:
-    recorded = (sae.evaluation.model_extra or {}).get("settings") or {}
-    text = recorded.get("dataset")
-    text = None if text is None else dataset_and_split(text)[0]
+    local = dataset if needs_local_text(sae) else None
     return EvalSettings(
-        dataset=dataset if dataset is not None and needs_local_text(sae) else text,
+        dataset=local or dataset_and_split(sae.held_out["dataset"])[0],
         batches=sae.held_out["batches"],
-        batch_size_prompts=sae.held_out.get("batch_size_prompts", EvalSettings.batch_size_prompts),
+        batch_size_prompts=sae.held_out["batch_size_prompts"],
         seed=sae.held_out["seed"],
     )
 

@@ -24,6 +24,9 @@ from wsae_plugin.report.text import (
 )
 
 OWN_WEIGHTED = "own_weighted_explained_variance"
+SCORES, SAEBENCH = "Scores", "SAEBench"
+_HEADINGS = {HELD_OUT: SCORES, "saebench": SAEBENCH, "corrected": SAEBENCH}
+"""First part of an eval's name → where the card has its scores; of others under their own name."""
 
 
 def facts_of(records: Sequence[SAERecord]) -> Frame:
@@ -67,21 +70,15 @@ def arm_table(facts: Frame, labels: Mapping[str, str], patterns: Mapping[str, st
     return table(("variant", *shown), rows, left=1 + shown.shape[1])
 
 
-def common_table(facts: Frame) -> str:
-    """What all SAEs share."""
-    shared = facts.drop(columns=differing(facts).columns).iloc[0]
-    return table(("", "value"), list(shared.items()), left=2)
-
-
-def metrics_of(report: Report, is_held_out: bool) -> list[Report]:
-    """The metrics of a table: measured in some SAE, and of held-out text or of another kind."""
-    return [
-        metric
-        for metric in report["metrics"]
-        if (metric["eval"] == HELD_OUT) == is_held_out
-        and (metric["headline"] or metric["metric"] == OWN_WEIGHTED)
-        and metric["values"]
-    ]
+def sections_of(report: Report) -> dict[str, list[Report]]:
+    """Heading of the card → the metrics below it that were measured in some SAE."""
+    found: dict[str, list[Report]] = {}
+    for metric in report["metrics"]:
+        if (metric["headline"] or metric["metric"] == OWN_WEIGHTED) and metric["values"]:
+            kind = metric["eval"].partition("/")[0]
+            own = plain(eval_label(kind))
+            found.setdefault(_HEADINGS.get(kind, own[:1].upper() + own[1:]), []).append(metric)
+    return found
 
 
 def sae_scores(metrics: Sequence[Report], names: Iterable[str]) -> str:

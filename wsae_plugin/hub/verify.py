@@ -13,16 +13,17 @@ from huggingface_hub import HfApi
 from pydantic import AfterValidator
 from tqdm.auto import tqdm
 
-from wsae_plugin.compare.manifest import ComparedRun, FileName
+from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links, sha256_of
 from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
 from wsae_plugin.hub.exported import check_exported
-from wsae_plugin.hub.names import check_repo_name, path_inside
-from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, checked, read_sae
+from wsae_plugin.hub.names import check_repo_name
+from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, read_sae
 from wsae_plugin.hub.remeasure import Difference, compare, needs_local_text
-from wsae_plugin.validation import convert, read_json
+from wsae_plugin.messages import naming
+from wsae_plugin.validation import FileName, PathInside, read_json, resolve
 
 _NEEDED = ("cfg.json", "sae_weights.safetensors", EVAL_FILENAME, "training.yaml")
 
@@ -35,15 +36,15 @@ def _known_version(version: int) -> int:
 
 @dataclass(frozen=True)
 class _SAE:
-    sha256: Mapping[str, str]
+    sha256: Mapping[PathInside, str]
     metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class _Root:
     wsae_publication: Annotated[int, AfterValidator(_known_version)]
-    saes: Mapping[str, _SAE]
-    sha256: Mapping[str, str]
+    saes: Mapping[FileName, _SAE]
+    sha256: Mapping[PathInside, str]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _download(repo: str, revision: str | None, scratch: Path) -> str:
     target.mkdir()
 
     def fetch(name: str) -> None:
-        path = path_inside(target, name, repo)
+        path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         cached = api.hf_hub_download(repo, name, revision=commit, cache_dir=scratch / "cache")
         shutil.copyfile(cached, path)
@@ -123,7 +124,7 @@ def _verify_folder(
     recorded = _recorded(root)
     differences: list[Difference] = []
     for name, expected in recorded.items():
-        path = path_inside(folder, name, source)
+        path = folder / name
         found = sha256_of(path) if path.is_file() else "missing"
         if found != expected:
             sae_id = name.split("/")[0]
@@ -157,17 +158,13 @@ def _verify_folder(
 
 def _read_root(folder: Path) -> Mapping[str, Any]:
     """config.json at the root; the names in it lead out of no folder."""
-    root = checked(_Root, read_json(folder / ROOT_CONFIG, "wsae push"), Path(ROOT_CONFIG))
+    root = read_json(folder / ROOT_CONFIG, "wsae push")
+    with naming(ROOT_CONFIG):
+        resolve(_Root, root, others_allowed=True)
     for sae_id, entry in root["saes"].items():
-        where = f"{ROOT_CONFIG}: saes.{sae_id}"
-        convert(sae_id, FileName, f"{ROOT_CONFIG}: saes")
         for name in _NEEDED:
             if name not in entry["sha256"]:
-                raise BadInputError(f"{where}.sha256.{name}: missing")
-        for name in entry["sha256"]:
-            path_inside(folder / sae_id, name, where)
-    for name in root["sha256"]:
-        path_inside(folder, name, ROOT_CONFIG)
+                raise BadInputError(f"{ROOT_CONFIG}: saes.{sae_id}.sha256.{name}: missing")
     return root
 
 

@@ -1,7 +1,8 @@
-"""The figure of `wsae gamma`, drawn from gamma.json alone."""
+"""How uneven Γ is, drawn: for `wsae gamma` from gamma.json alone, for reports and cards."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -9,29 +10,27 @@ from matplotlib.figure import Figure
 from wsae_plugin.plots.style import LINES, PALETTE, cumulative, new_figure, tidy
 
 
-def gamma_spectrum(result: dict[str, Any]) -> Figure:
-    """γ sorted, and how much of the weighted variance the first dimensions hold, for every Γ."""
-    entries = [entry for entry in result["gammas"] if "gamma" in entry]
-    proxies = list(dict.fromkeys(entry["proxy"] for entry in entries))
-    alphas = list(dict.fromkeys(entry["alpha"] for entry in entries))
-    figure = new_figure(11, 4.4)
+def spectra(series: Iterable[tuple[Sequence[float], Sequence[float], dict[str, Any]]]) -> Figure:
+    """γ sorted, and how much of the weighted variance the first dimensions hold, for every Γ.
+
+    Args:
+        series: Of each Γ its γ, the largest first; the running total of its shares of the weighted
+            variance, the largest first; colour, line style and label.
+    """
+    figure = new_figure(10.5, 4)
     weights, shares = figure.subplots(1, 2)
-    for entry in entries:
-        ranks = range(1, len(entry["gamma"]) + 1)
-        style: dict[str, Any] = {
-            "color": PALETTE[proxies.index(entry["proxy"]) % len(PALETTE)],
-            "linestyle": LINES[alphas.index(entry["alpha"]) % len(LINES)],
-            "label": label(entry),
-        }
-        weights.plot(ranks, sorted(entry["gamma"], reverse=True), **style)
-        shares.plot(ranks, cumulative(entry["weighted_variance_share"]), **style)
+    for gamma, held, style in series:
+        ranks = range(1, len(gamma) + 1)
+        weights.plot(ranks, gamma, **style)
+        shares.plot(ranks, held, **style)
     weights.set_yscale("log")
-    weights.set_ylabel("weight γ")
-    weights.set_xlabel("input dimensions, largest γ first")
     shares.set_ylim(0, 1.02)
-    shares.set_ylabel("share of the weighted variance")
-    shares.set_xlabel("number of input dimensions, largest share first")
-    for axes in (weights, shares):
+    for axes, what, order in (
+        (weights, "weight γ", "largest γ"),
+        (shares, "share of the weighted variance", "largest share"),
+    ):
+        axes.set_title(what, fontsize=10)
+        axes.set_xlabel(f"input dimensions, {order} first")
         axes.set_xscale("log")
         tidy(axes)
     figure.legend(
@@ -40,6 +39,26 @@ def gamma_spectrum(result: dict[str, Any]) -> Figure:
         ncols=4,
         frameon=False,
         fontsize=9,
+    )
+    return figure
+
+
+def gamma_spectrum(result: dict[str, Any]) -> Figure:
+    """The `spectra` of a gamma.json."""
+    entries = [entry for entry in result["gammas"] if "gamma" in entry]
+    proxies = list(dict.fromkeys(entry["proxy"] for entry in entries))
+    alphas = list(dict.fromkeys(entry["alpha"] for entry in entries))
+    figure = spectra(
+        (
+            sorted(entry["gamma"], reverse=True),
+            cumulative(entry["weighted_variance_share"]),
+            {
+                "color": PALETTE[proxies.index(entry["proxy"]) % len(PALETTE)],
+                "linestyle": LINES[alphas.index(entry["alpha"]) % len(LINES)],
+                "label": label(entry),
+            },
+        )
+        for entry in entries
     )
     figure.suptitle(
         f"{result['model']}, {result['hook_name']}: {result['tokens']:,} tokens", fontsize=11

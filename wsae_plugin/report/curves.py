@@ -59,6 +59,8 @@ def gammas(inputs: Inputs) -> dict[str, Any]:
             np.asarray(scores.per_dimension[name], dtype=float) for name in ("gamma", "variance")
         )
         weighted = np.sort(gamma**2 * variance)[::-1]
+        if not weighted.sum() > 0:
+            continue
         found[run.arm] = {
             "run": run.run,
             "spectrum": scores.spectrum,

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from wsae_plugin.plots.gamma import spectra
 from wsae_plugin.plots.style import LINES, MARKERS, PALETTE, new_figure, tidy
 from wsae_plugin.report.text import Report, headline, title
 
@@ -97,23 +98,10 @@ def trade(report: Report) -> Figure:
 
 def gamma(report: Report) -> Figure:
     """Weights sorted, and the share of the weighted variance that the first dimensions hold"""
-    figure = new_figure(10.5, 3.4)
-    weights, shares = figure.subplots(1, 2)
-    for name, found in report["gammas"].items():
-        ranks = range(1, len(found["gamma"]) + 1)
-        for axes, values in ((weights, found["gamma"]), (shares, found["shares"])):
-            axes.plot(ranks, values, **_line_style(report, name))
-    weights.set_yscale("log")
-    for axes, what, order in (
-        (weights, "weight γ", "largest γ"),
-        (shares, "share of the weighted variance", "largest share"),
-    ):
-        axes.set_title(what, fontsize=10)
-        axes.set_xlabel(f"input dimensions, {order} first")
-        tidy(axes)
-    shares.set_ylim(0, 1.02)
-    weights.legend(frameon=False, fontsize=9)
-    return figure
+    return spectra(
+        (found["gamma"], found["shares"], _line_style(report, name))
+        for name, found in report["gammas"].items()
+    )
 
 
 def learning(report: Report) -> Figure:

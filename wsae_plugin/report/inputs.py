@@ -6,8 +6,9 @@ report shows levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from wsae_plugin.compare.manifest import (
 )
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.saved_run import read_cfg, read_record
 from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
-from wsae_plugin.validation import read_json
 
 Frame = Any
 """A `pandas.DataFrame`; its own types lose track of what is selected from it."""
@@ -38,8 +39,6 @@ class Inputs:
         manifest: manifest.json, or as much of it as a run folder alone says.
         runs: The SAEs.
         scores: Run → name → file of scores.
-        table: A row for each score of each run: the fields of `Score`, and `run`, `arm`, `role`,
-            `hook_name`, `sparsity` (as `sparsity_label`), `seed` and `pair`.
         cfgs: Run → SAELens's cfg.json.
         records: Run → run.json.
     """
@@ -47,9 +46,25 @@ class Inputs:
     manifest: Mapping[str, Any]
     runs: list[ComparedRun]
     scores: Mapping[str, Mapping[str, ScoreFile]]
-    table: Frame
     cfgs: Mapping[str, Mapping[str, Any]]
     records: Mapping[str, Mapping[str, Any]]
+
+    @cached_property
+    def table(self) -> Frame:
+        """A row for each score of each run: the fields of `Score`, and those of the run, with its
+        `sparsity` as `sparsity_label` has it."""
+        names = dict.fromkeys(
+            [*MADE_BY, *(name for found in self.scores.values() for name in found)]
+        )
+        return pd.DataFrame(
+            [
+                vars(run) | {"sparsity": sparsity_label(run)} | dict(score)
+                for name in names
+                for run in self.runs
+                if name in self.scores[run.run]
+                for score in self.scores[run.run][name].scores
+            ]
+        )
 
     @property
     def config(self) -> str | None:
@@ -59,7 +74,7 @@ class Inputs:
 
     def facts(self, run: ComparedRun) -> dict[str, Any]:
         """What has to be equal within a pair; None where it is not known."""
-        cfg = self.cfgs[run.run]
+        cfg = self.cfgs.get(run.run, {})
         texts = [scores.held_out for scores in self.scores[run.run].values() if scores.held_out]
         return {
             "model": (cfg.get("metadata") or {}).get("model_name"),
@@ -95,13 +110,12 @@ def read_inputs(path: Path) -> Inputs:
         manifest, runs = dict(comparison.manifest), comparison.runs
     else:
         runs = runs_of([path], of_any_kind=True)
-        manifest = _without_pairs(_json(path / "run.json"), runs)
+        manifest = _without_pairs(_record(path), runs)
     refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
     # A run folder may have another name by now.
     expected = {run.run: run.run if is_comparison(path) else None for run in runs}
     scores = {run.run: read_scores(run.path, expected[run.run]) for run in runs}
-    table = score_table(runs, scores)
-    if table.empty:
+    if not any(file.scores for found in scores.values() for file in found.values()):
         commands = " or ".join(f"`{command} {folder}`" for command in MADE_BY.values())
         raise BadInputError(
             f"{folder}: has no scores, no {FOLDER}/*.json of a run; run {commands} first"
@@ -110,48 +124,14 @@ def read_inputs(path: Path) -> Inputs:
         manifest=manifest,
         runs=runs,
         scores=scores,
-        table=table,
-        cfgs={run.run: _json(run.sae / "cfg.json") for run in runs},
-        records={run.run: _json(run.path / "run.json") for run in runs},
-    )
-
-
-def score_table(
-    runs: Sequence[ComparedRun], scores: Mapping[str, Mapping[str, ScoreFile]]
-) -> Frame:
-    """The `table` of `Inputs`.
-
-    Args:
-        runs: The SAEs.
-        scores: Run → name → file of scores.
-    """
-    names = dict.fromkeys([*MADE_BY, *(name for found in scores.values() for name in found)])
-    return pd.DataFrame(
-        [
-            _place(run) | dict(score)
-            for name in names
-            for run in runs
-            if name in scores[run.run]
-            for score in scores[run.run][name].scores
-        ]
+        cfgs={run.run: read_cfg(run.sae) for run in runs if (run.sae / "cfg.json").is_file()},
+        records={run.run: _record(run.path) for run in runs},
     )
 
 
 def sparsity_label(run: ComparedRun) -> str:
     """`k = 16`; empty if the comparison varies no sparsity."""
     return ", ".join(f"{name} = {value:g}" for name, value in run.sparsity.items())
-
-
-def _place(run: ComparedRun) -> dict[str, Any]:
-    return {
-        "run": run.run,
-        "arm": run.arm,
-        "role": run.role,
-        "hook_name": run.hook_name,
-        "sparsity": sparsity_label(run),
-        "seed": run.seed,
-        "pair": run.pair,
-    }
 
 
 def _without_pairs(record: Mapping[str, Any], runs: list[ComparedRun]) -> dict[str, Any]:
@@ -173,5 +153,5 @@ def _without_pairs(record: Mapping[str, Any], runs: list[ComparedRun]) -> dict[s
     }
 
 
-def _json(file: Path) -> dict[str, Any]:
-    return read_json(file, made_by="wsae train") if file.is_file() else {}
+def _record(run: Path) -> dict[str, Any]:
+    return read_record(run) if (run / "run.json").is_file() else {}

@@ -88,7 +88,7 @@ def metric_entry(
         per_batch: Run → the metric on each held-out batch, where there is one.
 
     Returns:
-        The score's own fields, `noise` (mean over the runs), `resolution` (see `resolution_of`),
+        The score's own fields, `noise` (mean over the runs), `resolution` (of what is paired),
         `chance`, `control`, the `values` and `spreads` of runs, `baseline` (a level), and `arms`:
         arm → level, `per_seed` differences (not rounded: they are tested), wins, ties, losses,
         `over_batches` (half the 95 % interval of the difference over held-out batches, seeds as
@@ -100,6 +100,7 @@ def metric_entry(
     numbers = rows.set_index("run")[["value", "spread"]].astype(float)
     noise = _mean_of(rows["noise"])
     both = measured(rows, pairs)
+    resolution = _resolution(both)
     is_shared = _is_shared(both)
     if is_shared:
         both = both.drop_duplicates(["arm", *_PLACE], keep="last")
@@ -114,7 +115,7 @@ def metric_entry(
         "headline": bool(first["headline"]),
         "shared_over_seeds": is_shared,
         "noise": noise,
-        "resolution": resolution_of(numbers["value"].dropna()),
+        "resolution": resolution,
         "chance": _mean_of(rows["chance"]),
         "control": _mean_of(rows["control"]),
         "notes": list(dict.fromkeys(filter(None, rows["note"]))),
@@ -187,23 +188,34 @@ def _by_place(rows: Frame, column: str, layers: Mapping[str, int | None]) -> Ent
 
 
 def _over_batches(rows: Frame, per_batch: Mapping[str, Sequence[float | None]]) -> float | None:
-    """Half the interval of the mean difference over batches; None unless every pair has them."""
+    """Half the interval of the mean difference over batches; None unless every pair has two."""
     pairs = [
         (per_batch.get(r), per_batch.get(b))
         for r, b in zip(rows["run"], rows["baseline"], strict=True)
     ]
-    if not all(mine and theirs and len(mine) == len(theirs) for mine, theirs in pairs):
+    if not all(mine and theirs and len(mine) == len(theirs) > 1 for mine, theirs in pairs):
         return None
     differences = [np.asarray(m, dtype=float) - np.asarray(t, dtype=float) for m, t in pairs]
     interval = t_interval(np.mean(differences, axis=0).tolist())
     return _finite((interval.high - interval.low) / 2)
 
 
+def _resolution(rows: Frame) -> float:
+    """The smallest step between runs of pairs; 0 where those of one place are all the same.
+
+    L0 of Top-k is its k, and the step from one k to another says nothing of a difference at one.
+    """
+    values = rows.melt(_PLACE, ["after", "before"])
+    moves = [resolution_of(here) > 0 for _, here in values.groupby(_PLACE)["value"]]
+    return resolution_of(values["value"]) if any(moves) else 0.0
+
+
 def _is_shared(rows: Frame) -> bool:
     """Whether seeds differ nowhere although arms do: then there is one number, not one a seed."""
     same = rows.groupby(["arm", *_PLACE])["after"].nunique().max() == 1
     same_baseline = rows.groupby(_PLACE)["before"].nunique().max() == 1
-    return bool(rows["seed"].nunique() > 1 and same and same_baseline and rows["difference"].any())
+    several = rows.duplicated(["arm", *_PLACE]).any()
+    return bool(several and same and same_baseline and rows["difference"].any())
 
 
 def _differing(mine: Any, theirs: Any) -> str:

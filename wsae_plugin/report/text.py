@@ -34,6 +34,11 @@ def number(value: float, scale: float | None = None, sign: str = "") -> str:
     return text.replace("-", "−")
 
 
+def optional(value: float | None) -> str:
+    """Three digits of a noise, chance or control; empty where there is none."""
+    return "" if value is None else number(value, value / 10)
+
+
 def difference_text(difference: Report) -> str:
     """`+0.021 [0.015, 0.027]`; without the interval for one seed."""
     mean, interval = interval_text(difference)
@@ -176,10 +181,10 @@ def how_intervals_are_made(report: Report) -> str:
         "and size also start from the same weights) and averaged over layers and sparsities within "
         "each seed, because runs of one seed share their data. Brackets hold Student's 95 % "
         f"interval of the mean over the {n} seeds, whose standard deviation is taken to be no "
-        "smaller than the smallest step between two runs' values of the metric. Better or worse is "
-        "said only if Student's paired test over seeds stays below 0.05 after Holm's correction "
-        f"({_tests(found['n_tests'])}) and the difference is larger than the measurement's noise; "
-        "“leans” drops the correction." + _needed(found["sds_to_be_clear"])
+        "smaller than the smallest step between two paired runs' values of the metric. Better or "
+        "worse is said only if Student's paired test over seeds stays below 0.05 after Holm's "
+        f"correction ({_tests(found['n_tests'])}) and the difference is larger than the "
+        "measurement's noise; “leans” drops the correction." + _needed(found["sds_to_be_clear"])
     )
 
 

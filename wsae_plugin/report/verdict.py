@@ -192,10 +192,11 @@ def _gaps(summary: Summary) -> list[str]:
     if n := len(summary["refused_pairs"]):
         sentences.append(
             f"{_count(n, 'run')} could not be paired with a baseline and "
-            f"{'is' if n == 1 else 'are'} left out; they are listed below."
+            f"{'is' if n == 1 else 'are'} left out (each is named with the reason)."
         )
     if summary["missing"]:
-        sentences.append("Not everything has been measured; what is missing is listed below.")
+        missing = "Not everything has been measured (what is missing is named with the reason)."
+        sentences.append(missing)
     return sentences
 
 

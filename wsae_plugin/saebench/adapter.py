@@ -11,10 +11,8 @@ from sae_lens import SAE
 
 import wsae_plugin
 from wsae_plugin.compare.manifest import ComparedRun
-from wsae_plugin.errors import BadInputError
-from wsae_plugin.messages import naming
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
-from wsae_plugin.validation import read_json, resolve
+from wsae_plugin.saved_run import read_cfg
 
 _BLOCK_OF_HUGGING_FACE = re.compile(r"(?:gpt_neox\.layers|model\.layers|transformer\.h)\.(\d+)")
 _NOT_FOLDED = (
@@ -48,41 +46,21 @@ class BenchSAE:
         return self.run.run
 
 
-@dataclass(frozen=True)
-class _Metadata:
-    model_name: str | None = None
-    hook_name: str | None = None
-    context_size: int | None = None
-
-
-@dataclass(frozen=True)
-class _Config:
-    d_sae: int
-    metadata: _Metadata | None = None
-
-
 def describe(run: ComparedRun) -> BenchSAE:
     """Read what an SAE is, without loading it.
 
     Raises:
-        BadInputError: Its cfg.json does not say which model or hook it was trained on.
+        BadInputError: Its cfg.json does not say how wide it is, or where it belongs: its model and
+            its hook.
     """
-    file = run.sae / "cfg.json"
-    written = read_json(file, "wsae train")
-    with naming(str(file)):
-        cfg = resolve(_Config, written, others_allowed=True)
-        metadata = cfg["metadata"] or {}
-        for field in ("model_name", "hook_name"):
-            if not metadata.get(field):
-                raise BadInputError(
-                    f"metadata.{field} is missing; SAEBench cannot know where the SAE belongs"
-                )
+    cfg = read_cfg(run.sae, ["metadata.model_name", "metadata.hook_name", "d_sae"])
+    metadata = cfg["metadata"]
     return BenchSAE(
         run=run,
         model_name=metadata["model_name"],
         hook_name=transformer_lens_hook(metadata["hook_name"]),
         d_sae=cfg["d_sae"],
-        context_size=metadata["context_size"] or 128,
+        context_size=metadata.get("context_size") or 128,
         fingerprint=fingerprint_of_files(run.sae, ("*.json", "*.safetensors")),
     )
 

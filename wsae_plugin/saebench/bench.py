@@ -65,6 +65,7 @@ def bench(paths: Sequence[Path], output: Path, request: Request) -> dict[str, An
     plan = planned(paths, request)
     output.mkdir(parents=True, exist_ok=True)
     runs = {item.sae.name: item.sae.run.path for item in plan}
+    fingerprints = {item.sae.name: item.sae.fingerprint for item in plan}
     protocols: set[str] = set()
     failures: dict[str, str] = {}
     document: dict[str, Any] = {}
@@ -89,7 +90,9 @@ def bench(paths: Sequence[Path], output: Path, request: Request) -> dict[str, An
                     records = [
                         record
                         for record in read_records(output)
-                        if record.eval not in request.evals or record.protocol in protocols
+                        # Not of an SAE that was trained again since.
+                        if record.sae == fingerprints.get(record.run, record.sae)
+                        and (record.eval not in request.evals or record.protocol in protocols)
                     ]
                     document = write_scores(output, records, request, failures, runs)
     if failures:

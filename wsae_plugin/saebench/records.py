@@ -100,13 +100,13 @@ def values_of(
     scores: list[Score] = []
     for metric in metrics:
         place = result.get(metric.category) if metric.category else further
-        value, note = (place or {}).get(metric.name), metric.note
+        value, note = (place or {}).get(metric.metric), metric.note
         if value is None:
             note = "SAEBench gives no value: the quantity is not defined for this SAE"
         elif not math.isfinite(value) or value == metric.missing:
             value, note = None, "not a number"
-        own = {"eval": metric.eval or f"saebench/{eval_name}", "metric": metric.name}
-        scores.append(Score.model_validate(vars(metric) | own | {"value": value, "note": note}))
+        own = {"eval": metric.eval or f"saebench/{eval_name}", "value": value, "note": note}
+        scores.append(Score.model_validate(dict(metric) | own))
     return scores
 
 
@@ -162,8 +162,8 @@ def write_scores(
     scores = scores_of(records, request.seed, request.noise_seed)
     versions = library.versions()
 
-    def evals_of(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
+    def evals_of(records: Sequence[Record]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for name in dict.fromkeys([*(record.eval for record in records), *failures]):
             mine = [record for record in records if record.eval == name]
             found[name] = {

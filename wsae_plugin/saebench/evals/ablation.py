@@ -85,10 +85,10 @@ _DEFINITIONS = {
 def _metrics(name: str, prefix: str, suffix: str, config: dict[str, Any]) -> Sequence[Metric]:
     return [
         Metric(
-            f"{name}_metrics",
-            f"{prefix}_threshold_{n}{suffix}",
-            f"{name.upper()}, {n} latents",
-            "none",
+            category=f"{name}_metrics",
+            metric=f"{prefix}_threshold_{n}{suffix}",
+            label=f"{name.upper()}, {n} latents",
+            direction="none",
             headline=n == 10,
             definition=_DEFINITIONS[name],
         )

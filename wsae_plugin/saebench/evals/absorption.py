@@ -104,26 +104,26 @@ def _repeatable(measurement: Measurement) -> Generator[None]:
 
 _METRICS = (
     Metric(
-        "mean",
-        "mean_absorption_fraction_score",
-        "absorption",
-        "down",
+        category="mean",
+        metric="mean_absorption_fraction_score",
+        label="absorption",
+        direction="down",
         headline=True,
         definition="How much of a first-letter feature is carried by other latents where the "
         "letter's own latent stays silent.",
     ),
     Metric(
-        "mean",
-        "mean_full_absorption_score",
-        "full absorption",
-        "down",
+        category="mean",
+        metric="mean_full_absorption_score",
+        label="full absorption",
+        direction="down",
         definition="Share of words where another latent replaced the letter's own.",
     ),
     Metric(
-        "mean",
-        "mean_num_split_features",
-        "split latents a letter",
-        "none",
+        category="mean",
+        metric="mean_num_split_features",
+        label="split latents a letter",
+        direction="none",
         definition="Latents that one first-letter feature is split over.",
     ),
 )

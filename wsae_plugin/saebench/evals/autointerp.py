@@ -84,20 +84,19 @@ def _asked(judge: Judge, seed: int) -> Generator[None]:
 
 _METRICS = (
     Metric(
-        "autointerp",
-        "autointerp_score",
-        "autointerp",
-        "up",
+        category="autointerp",
+        metric="autointerp_score",
+        label="autointerp",
+        direction="up",
         headline=True,
         chance=CHANCE,
         definition="How often a judge tells from a latent's description where it fires; as good as "
         "the judge is.",
     ),
     Metric(
-        "",
-        "latents_scored",
-        "latents with a readable answer",
-        "none",
+        metric="latents_scored",
+        label="latents with a readable answer",
+        direction="none",
         definition="SAEBench drops latents whose answers it cannot read, and does not say so.",
     ),
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sae_lens import SAE
 
@@ -15,11 +15,10 @@ from wsae_plugin.saebench.adapter import BenchSAE
 from wsae_plugin.saebench.data import Labelled, Text
 from wsae_plugin.saebench.fingerprint import fingerprint_of
 from wsae_plugin.saebench.judge import Judge
+from wsae_plugin.scores import Number, Score
 
 if TYPE_CHECKING:
     from wsae_plugin.saebench.request import Request
-
-Direction = Literal["up", "down", "none"]
 
 N_ABLATED = (2, 5, 10, 20, 50, 100, 500)
 """SAEBench's numbers of ablated latents."""
@@ -28,33 +27,20 @@ N_ABLATED = (2, 5, 10, 20, 50, 100, 500)
 _NOT_SHARED = ("n_values", "n_latents", "random_seed")
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One number of a result.
+class Metric(Score):
+    """One number of a result, as a score that has no value yet.
 
     Args:
         category: Where it is below `eval_result_metrics`; empty for what `Eval.run` returns.
-        name: As in SAEBench's result and in scores.json.
-        label: For readers.
-        direction: Which way is better; "none" describes.
-        headline: Whether a summary shows it.
-        chance: What a random answer would score.
-        note: What a reader must know of it.
+        metric: As in SAEBench's result and in scores.json.
         missing: A value that SAEBench writes for "not a number".
-        definition: What it measures, for readers.
         eval: As in scores.json; empty for `saebench/<name of the eval>`.
     """
 
-    category: str
-    name: str
-    label: str
-    direction: Direction
-    headline: bool = False
-    chance: float | None = None
-    note: str = ""
-    missing: float | None = None
-    definition: str = ""
     eval: str = ""
+    value: Number = None
+    category: str = ""
+    missing: float | None = None
 
 
 @dataclass(frozen=True)

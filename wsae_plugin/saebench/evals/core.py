@@ -15,7 +15,8 @@ from sae_lens.training.activations_store import ActivationsStore
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.messages import one_line
 from wsae_plugin.replaced import replaced
-from wsae_plugin.saebench.evals.base import Direction, Eval, Measurement, Metric
+from wsae_plugin.saebench.evals.base import Eval, Measurement, Metric
+from wsae_plugin.scores import Direction
 
 _SHUFFLED_ROWS = 1000
 
@@ -101,19 +102,17 @@ def _corrected(measurement: Measurement, sae: SAE[Any]) -> dict[str, float]:
 
 CORRECTED = (
     Metric(
-        "",
-        "explained_variance",
-        "explained variance",
-        "up",
+        metric="explained_variance",
+        label="explained variance",
+        direction="up",
         headline=True,
         definition="1 − E‖x − x̂‖² / E‖x − E x‖², unweighted, on SAEBench's own tokens.",
         eval="corrected/core",
     ),
     Metric(
-        "",
-        "mse_per_token",
-        "squared error per token",
-        "down",
+        metric="mse_per_token",
+        label="squared error per token",
+        direction="down",
         definition="Squared error ‖x − x̂‖², mean over tokens.",
         eval="corrected/core",
     ),
@@ -158,10 +157,10 @@ def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
         *(
             # core writes -1 where a value is not a number.
             Metric(
-                category,
-                name,
-                label,
-                direction,
+                category=category,
+                metric=name,
+                label=label,
+                direction=direction,
                 headline=name == "ce_loss_score",
                 note=note,
                 missing=-1,

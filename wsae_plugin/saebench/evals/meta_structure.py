@@ -15,10 +15,10 @@ def _config(measurement: Measurement) -> dict[str, Any]:
 
 
 _METRIC = Metric(
-    "meta_structure",
-    "decoder_fraction_variance_explained",
-    "decoder explained by a meta-SAE",
-    "down",
+    category="meta_structure",
+    metric="decoder_fraction_variance_explained",
+    label="decoder explained by a meta-SAE",
+    direction="down",
     headline=True,
     definition="Share of the decoder's variance that a smaller SAE of it explains: shared "
     "structure between latents.",

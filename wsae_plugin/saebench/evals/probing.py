@@ -36,10 +36,10 @@ def on_top(score: str, label: str, ks: Sequence[int], headline: bool = True) -> 
     """The test score of probes on few latents; the headline is that of one."""
     return [
         Metric(
-            "sae",
-            f"sae_top_{k}_test_{score}",
-            f"{label}, {k} latent{'s' if k > 1 else ''}",
-            "up",
+            category="sae",
+            metric=f"sae_top_{k}_test_{score}",
+            label=f"{label}, {k} latent{'s' if k > 1 else ''}",
+            direction="up",
             headline=headline and k == 1,
             chance=0.5,
             definition="Test score of a linear probe on the latents that differ most between the "
@@ -52,10 +52,10 @@ def on_top(score: str, label: str, ks: Sequence[int], headline: bool = True) -> 
 def on_activations(score: str, label: str) -> Metric:
     """The test score of the same probes on what the SAE reads."""
     return Metric(
-        "llm",
-        f"llm_test_{score}",
-        f"{label}, the model's activations",
-        "none",
+        category="llm",
+        metric=f"llm_test_{score}",
+        label=f"{label}, the model's activations",
+        direction="none",
         chance=0.5,
         note="of the language model, not of the SAE",
         definition="The same probe on the model's own activations: what the SAE could reach.",
@@ -81,10 +81,10 @@ def _config(measurement: Measurement) -> dict[str, Any]:
 def _metrics(config: dict[str, Any]) -> Sequence[Metric]:
     label = "probing accuracy"
     all_latents = Metric(
-        "sae",
-        "sae_test_accuracy",
-        f"{label}, all latents",
-        "up",
+        category="sae",
+        metric="sae_test_accuracy",
+        label=f"{label}, all latents",
+        direction="up",
         chance=0.5,
         note="the probe's epoch is chosen on the test set",
         definition="Test score of a linear probe on all latents, mean over the tasks.",
