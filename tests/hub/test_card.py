@@ -109,6 +109,25 @@ def test_a_missing_field_is_named(
     assert not output.exists()
 
 
+@pytest.mark.parametrize("field", ["model_name", "dataset_path"])
+def test_what_no_reader_of_the_card_has_is_refused(
+    wsae: Wsae, runs: list[Path], tmp_path: Path, field: str
+) -> None:
+    for name in ("/models/mine", "./mine", "~/mine", "a\\b", "a/b/c", "a//b"):
+        for run in runs:
+            cfg = json.loads((run / "sae" / "cfg.json").read_text())
+            cfg["metadata"][field] = name
+            (run / "sae" / "cfg.json").write_text(json.dumps(cfg))
+        exit_code, printed = wsae("card", *runs, "--output", tmp_path / "card.md")
+        assert exit_code == 2
+        assert f"{field} = {name!r}: a folder of this machine" in printed
+    cfg["metadata"][field] = "another/one"
+    (runs[0] / "sae" / "cfg.json").write_text(json.dumps(cfg))
+    exit_code, printed = wsae("card", *runs, "--output", tmp_path / "card.md")
+    assert exit_code == 2
+    assert f"{field}: the runs have 'another/one', 'a//b'; publish one at a time" in printed
+
+
 def test_a_run_that_was_not_measured_is_refused(
     wsae: Wsae, runs: list[Path], tmp_path: Path
 ) -> None:
