@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from sae_lens import SAE, HookedSAETransformer
+from safetensors.torch import load_file
 
 from tests.hub.conftest import Wsae
 from wsae_plugin.hub.markdown import code, plain, table
@@ -80,6 +81,11 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
     assert all(f"<h2>{heading}</h2>" in html for heading in headings)
     (figure,) = (tmp_path / "card" / "figures").iterdir()
     assert f"figures/{figure.name}" in text
+    tensors = load_file(runs[1] / "sae" / "gamma.safetensors")
+    shares = tensors["gamma"].double() ** 2 * tensors["variance"].double()
+    shares = (shares / shares.sum()).sort(descending=True).values
+    effective = 1 / shares.square().sum().item()
+    assert f"| {effective:.1f} of 128 | {shares[:5].sum().item():.0%} |" in text
     assert wsae(*arguments)[0] == 0, "an unedited card is written again"
     output.write_text("mine")
     assert wsae(*arguments)[0] == 2
