@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from sae_lens import SAE, HookedSAETransformer
+from safetensors.torch import load_file
 
 from tests.hub.conftest import Wsae
 from wsae_plugin.hub.markdown import code, plain, table
@@ -80,6 +81,11 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
     assert all(f"<h2>{heading}</h2>" in html for heading in headings)
     (figure,) = (tmp_path / "card" / "figures").iterdir()
     assert f"figures/{figure.name}" in text
+    tensors = load_file(runs[1] / "sae" / "gamma.safetensors")
+    shares = tensors["gamma"].double() ** 2 * tensors["variance"].double()
+    shares = (shares / shares.sum()).sort(descending=True).values
+    effective = 1 / shares.square().sum().item()
+    assert f"| {effective:.1f} of 128 | {shares[:5].sum().item():.0%} |" in text
     assert wsae(*arguments)[0] == 0, "an unedited card is written again"
     output.write_text("mine")
     assert wsae(*arguments)[0] == 2
@@ -107,6 +113,25 @@ def test_a_missing_field_is_named(
     assert exit_code == 2
     assert f"{path}: {field}: {said}" in printed
     assert not output.exists()
+
+
+@pytest.mark.parametrize("field", ["model_name", "dataset_path"])
+def test_what_no_reader_of_the_card_has_is_refused(
+    wsae: Wsae, runs: list[Path], tmp_path: Path, field: str
+) -> None:
+    for name in ("/models/mine", "./mine", "~/mine", "a\\b", "a/b/c", "a//b"):
+        for run in runs:
+            cfg = json.loads((run / "sae" / "cfg.json").read_text())
+            cfg["metadata"][field] = name
+            (run / "sae" / "cfg.json").write_text(json.dumps(cfg))
+        exit_code, printed = wsae("card", *runs, "--output", tmp_path / "card.md")
+        assert exit_code == 2
+        assert f"{field} = {name!r}: a folder of this machine" in printed
+    cfg["metadata"][field] = "another/one"
+    (runs[0] / "sae" / "cfg.json").write_text(json.dumps(cfg))
+    exit_code, printed = wsae("card", *runs, "--output", tmp_path / "card.md")
+    assert exit_code == 2
+    assert f"{field}: the runs have 'another/one', 'a//b'; publish one at a time" in printed
 
 
 def test_a_run_that_was_not_measured_is_refused(

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from tests.hub.conftest import Wsae
-from wsae_plugin.hub.comparison import inputs_of
+from wsae_plugin.hub.comparison import inputs_of, ordinary_beside
 from wsae_plugin.hub.records import SAERecord, read_records
 from wsae_plugin.report.text import difference_text, level_text
 from wsae_plugin.saebench.records import Record, write_scores
@@ -104,6 +105,25 @@ def test_the_whitened_control_is_no_baseline(comparison: Path) -> None:
     }
     pairs = {run.run: run.pair for run in inputs.runs}
     assert pairs["layer-2-k-8-literal-seed-1"] == "layer-2-k-8-sae-seed-1"
+
+
+def test_which_ordinary_sae_stands_beside_another() -> None:
+    def sae(folder: str, pair: str, hook: str = "a", weighted: bool = False) -> Any:
+        run = SimpleNamespace(pair=pair, path=Path(folder, "run"), hook_name=hook, seed=0)
+        return SimpleNamespace(
+            run=run, cfg={"d_sae": 8}, sparsity="k = 4", is_ordinary=not weighted
+        )
+
+    mine, other = sae("one", "p"), sae("two", "p")
+    weighted, alone = (sae("one", pair, weighted=True) for pair in ("p", "alone"))
+    everything = [other, mine, weighted, alone]
+    assert ordinary_beside(weighted, everything, None) is mine, "pairs of two folders share names"
+    assert ordinary_beside(weighted, everything, other) is mine, "its own pair's first"
+    assert ordinary_beside(alone, everything, None) is other, "the first like it"
+    assert ordinary_beside(alone, everything, mine) is mine, "the one given before one like it"
+    elsewhere = sae("one", "q", hook="b")
+    assert ordinary_beside(alone, [alone, elsewhere], elsewhere) is None, "of another hook"
+    assert ordinary_beside(mine, everything, other) is None
 
 
 def test_hooks_have_a_table_of_their_own(card: str, comparison: Path) -> None:

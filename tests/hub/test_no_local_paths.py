@@ -107,6 +107,8 @@ def test_a_whole_comparison_goes_up_and_comes_down(
         (folder / name).write_bytes(content)
     published = yaml.safe_load((folder / "training.yaml").read_text())
     assert published["sae"]["gamma_file"] == "proxy.safetensors"
+    ours = ("output_path", "checkpoint_path", "resume_from_checkpoint", "logger")
+    assert not published.keys() & set(ours)
     s = load_file(folder / published["sae"]["gamma_file"])["proxy"]
     gamma = load_file(folder / "gamma.safetensors")["gamma"]
     assert (s.float() - gamma).abs().max() < 1e-6, "α = 1, no normalization"

@@ -125,6 +125,9 @@ def test_a_changed_weight_is_found(hub: FakeHub, wsae: Wsae, runs: list[Path]) -
     assert code == 1
     assert "weighted/sae_weights.safetensors" in output
     assert wsae("verify", REPO, "--revision", "no-such")[0] == 1
+    figure = next(n for n in hub.repositories[REPO].files if n.startswith("figures/"))
+    hub.edit(REPO, figure, b"another")
+    assert f'"{figure}"' in wsae("verify", REPO, "--json")[1]
 
 
 def test_an_upload_goes_on_after_a_dropped_connection(
