@@ -354,18 +354,20 @@ def test_wrong_requests(comparison: Path, tmp_path: Path, settings: EvalSettings
         evaluate_runs([run], settings)
 
 
-def test_a_hook_that_the_model_has_not_is_refused_by_name(
+def test_a_hook_of_another_run_or_of_no_model_is_refused_by_name(
     comparison: Path, tmp_path: Path, settings: EvalSettings
 ) -> None:
     for name in ("right", "wrong"):
         shutil.copytree(comparison / "runs" / "sae-seed-0", tmp_path / name)
     for file in ("config.yaml", "sae/cfg.json"):
-        written = (tmp_path / "wrong" / file).read_text()
-        changed = written.replace("blocks.1.hook_resid_post", "blocks.1.hook_residpost")
-        (tmp_path / "wrong" / file).write_text(changed)
-        with pytest.raises(BadInputError, match="residpost': .*did you mean"):
+        path = tmp_path / "wrong" / file
+        written = path.read_text()
+        path.write_text(written.replace("blocks.1.hook_resid_post", "blocks.0.hook_resid_post"))
+        with pytest.raises(BadInputError, match="as the training says; the two are not of one run"):
             evaluate_runs([tmp_path / "right", tmp_path / "wrong"], settings)
-        (tmp_path / "wrong" / file).write_text(written)
+        path.write_text(written.replace("blocks.1.hook_resid_post", "blocks.1.hook_residpost"))
+    with pytest.raises(BadInputError, match="residpost': .*did you mean"):
+        evaluate_runs([tmp_path / "right", tmp_path / "wrong"], settings)
 
 
 def test_every_sae_of_a_run_of_several_is_measured(

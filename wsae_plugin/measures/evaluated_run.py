@@ -20,6 +20,7 @@ from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_s
 from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
+from wsae_plugin.saved_run import read_cfg
 from wsae_plugin.training.config import RunConfig, load_run_config
 from wsae_plugin.yaml_file import read_yaml
 
@@ -75,6 +76,8 @@ class EvaluatedRun:
             folder, name = folder.parent.parent, folder.name
         config = config_for_here(folder / "config.yaml").alone(name)
         values = config.values
+        if config.has_language_model:
+            _check_hook(compared)
         with naming(str(compared.path)):
             if config.has_language_model:
                 source = held_out_source(values["dataset_path"], dataset)
@@ -133,6 +136,16 @@ class EvaluatedRun:
 
         same = [run for run in runs if kind(run.compared) == kind(self.compared)]
         return sorted(same, key=lambda run: run.compared.seed)
+
+
+def _check_hook(compared: ComparedRun) -> None:
+    """Refuse an SAE that says it is of another hook than its training, whose place it has."""
+    hook = read_cfg(compared.sae, ["metadata.hook_name"])["metadata"]["hook_name"]
+    if hook != compared.hook_name:
+        raise BadInputError(
+            f"{compared.sae / 'cfg.json'}: metadata.hook_name = {hook!r}: must be "
+            f"{compared.hook_name!r}, as the training says; the two are not of one run"
+        )
 
 
 def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
