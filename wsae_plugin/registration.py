@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from sae_lens import TrainingSAE, TrainingSAEConfig, register_sae_training_class
+from sae_lens import (
+    TrainingSAE,
+    TrainingSAEConfig,
+    register_sae_class,
+    register_sae_training_class,
+)
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from wsae_plugin.saes import WEIGHTED_ARCHITECTURES
+from wsae_plugin.saes.from_checkpoint import published_class
 
 
 def register_all() -> None:
@@ -26,6 +32,8 @@ def _register(
     registered = SAE_TRAINING_CLASS_REGISTRY.get(name)
     if registered is None:
         register_sae_training_class(name, sae_class, config_class)
+        # Only checkpoints have the name: what is published is of one of SAELens's own classes.
+        register_sae_class(name, published_class(sae_class), config_class)
     elif registered != (sae_class, config_class):
         raise ValueError(
             f"SAELens already has an architecture {name!r}: {_names(registered)}; "
