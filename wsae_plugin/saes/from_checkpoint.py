@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-from sae_lens import SAE, TrainingSAE, TrainingSAEConfig
+from sae_lens import SAE, TrainingSAE
 from sae_lens.saes.sae import SAEConfig
 
 
@@ -18,11 +18,12 @@ def published_class(sae_class: type[TrainingSAE[Any]]) -> type[SAE[Any]]:
     """
 
     class FromCheckpoint(SAE[Any]):
-        def __new__(cls, cfg: TrainingSAEConfig) -> Any:
+        def __new__(cls, cfg: Any, use_error_term: bool = False) -> Any:
             trained = sae_class(copy(cfg))
             config: Any = SAEConfig.from_dict(cfg.get_inference_sae_cfg_dict())
             config.device = cfg.device
             published: Any = SAE.from_dict(config.to_dict())
+            published.use_error_term = use_error_term
 
             def export(state_dict: dict[str, Any]) -> None:
                 del published.process_state_dict_for_loading
