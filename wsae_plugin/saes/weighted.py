@@ -13,7 +13,13 @@ from annotated_types import Ge
 from pydantic import AfterValidator
 from sae_lens import SAEConfig, TrainingSAE, TrainingSAEConfig
 from sae_lens.registry import SAE_CLASS_REGISTRY
-from sae_lens.saes.sae import TrainCoefficientConfig, TrainStepInput, TrainStepOutput, mse_loss
+from sae_lens.saes.sae import (
+    SAEMetadata,
+    TrainCoefficientConfig,
+    TrainStepInput,
+    TrainStepOutput,
+    mse_loss,
+)
 from safetensors.torch import save_file
 from torch import Tensor
 from typing_extensions import override
@@ -80,6 +86,10 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
 
     @override
     def __post_init__(self) -> None:
+        # Where SAELens loads for inference, it hands over what the file says.
+        metadata: Any = self.metadata
+        if isinstance(metadata, dict):
+            self.metadata = SAEMetadata(**metadata)
         super().__post_init__()
         check_fields(self, WeightedTrainingSAEConfig)
         _check_together(self)

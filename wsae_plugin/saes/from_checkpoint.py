@@ -1,0 +1,40 @@
+"""A training checkpoint, read by SAELens as the SAE that would be published from it."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+from sae_lens import SAE, TrainingSAE
+from sae_lens.saes.sae import SAEConfig
+
+
+def published_class(sae_class: type[TrainingSAE[Any]]) -> type[SAE[Any]]:
+    """What `SAE.load_from_disk` is to build from a checkpoint of a training architecture.
+
+    SAELens builds the class that is registered for inference under the architecture's name, from
+    the training config, and hands it the checkpoint's weights. This one turns both into what
+    `save_inference_model` writes, so that the SAE is one of SAELens's own classes.
+    """
+
+    class FromCheckpoint(SAE[Any]):
+        def __new__(cls, cfg: Any, use_error_term: bool = False) -> Any:
+            trained = sae_class(copy(cfg))
+            config: Any = SAEConfig.from_dict(cfg.get_inference_sae_cfg_dict())
+            config.device = cfg.device
+            published: Any = SAE.from_dict(config.to_dict())
+            published.use_error_term = use_error_term
+
+            def export(state_dict: dict[str, Any]) -> None:
+                del published.process_state_dict_for_loading
+                trained.process_state_dict_for_loading(state_dict)
+                trained.load_state_dict(state_dict, assign=True)
+                state_dict.clear()
+                state_dict.update(trained.state_dict())
+                trained.process_state_dict_for_saving_inference(state_dict)
+                published.process_state_dict_for_loading(state_dict)
+
+            published.process_state_dict_for_loading = export
+            return published
+
+    return FromCheckpoint
