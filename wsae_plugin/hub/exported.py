@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import torch
-from sae_lens.registry import get_sae_class
+from sae_lens.registry import SAE_CLASS_REGISTRY
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.records import MeasuredSAE
@@ -27,16 +27,13 @@ def check_exported(exported: MeasuredSAE) -> None:
         if (folder / name).exists():
             raise BadInputError(f"{folder}: is a training checkpoint ({name} is in it); {way_out}")
     architecture = cfg["architecture"]
-    try:
-        sae_class, config_class = get_sae_class(architecture)
-    except KeyError:
+    registered = SAE_CLASS_REGISTRY.get(architecture)
+    if registered is None or not registered[0].__module__.startswith("sae_lens."):
         raise BadInputError(
-            f"{folder}: architecture {architecture!r} is none that SAELens loads for inference: a "
-            f"training checkpoint; {way_out}"
-        ) from None
-    if not sae_class.__module__.startswith("sae_lens."):
-        raise BadInputError(f"{folder}: architecture {architecture!r} is not SAELens's own")
-    known = {field.name for field in fields(config_class)} | {"architecture"}
+            f"{folder}: architecture {architecture!r} is none that plain SAELens loads for "
+            f"inference: a training checkpoint; {way_out}"
+        )
+    known = {field.name for field in fields(registered[1])} | {"architecture"}
     if unknown := sorted(set(cfg) - known):
         raise BadInputError(
             f"{folder}: cfg.json has {', '.join(unknown)}, which no inference SAE has: a training "
