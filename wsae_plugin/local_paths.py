@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -30,18 +30,22 @@ def dataset_and_split(recorded: str) -> tuple[str, str | None]:
     return found[1], found[2]
 
 
-def without_local_paths(value: Any) -> Any:
+def without_local_paths(value: Any, known: Collection[str | None] = ()) -> Any:
     """JSON with every path of a machine in a text cut down to its last name.
 
     `/home/ann/texts/held-out.jsonl (train)` becomes `held-out.jsonl (train)`; names on the Hub,
     addresses and everything else stay.
+
+    Args:
+        value: What JSON can hold.
+        known: Paths that do not look like one, since they start in the working directory.
     """
     if isinstance(value, str):
-        return _public(value)
+        return _public(value, known)
     if isinstance(value, Mapping):
-        return {key: without_local_paths(entry) for key, entry in value.items()}
+        return {key: without_local_paths(entry, known) for key, entry in value.items()}
     if isinstance(value, list):
-        return [without_local_paths(entry) for entry in value]
+        return [without_local_paths(entry, known) for entry in value]
     return value
 
 
@@ -50,10 +54,11 @@ def last_name(path: str) -> str:
     return PureWindowsPath(path.removeprefix("file://")).name
 
 
-def _public(text: str) -> str:
+def _public(text: str, known: Collection[str | None]) -> str:
     name, split = dataset_and_split(text)
     # A path may hold spaces, and then the text says nothing else.
-    if _is_rooted(name) and last_name(name) and "\n" not in name:
+    is_path = name in known or (_is_rooted(name) and "\n" not in name)
+    if is_path and last_name(name):
         return last_name(name) + ("" if split is None else f" ({split})")
     home = rf"(?<![\w.~-]){re.escape(str(Path.home()))}(?=/)"
     return _IN_TEXT.sub(lambda found: last_name(found[0]), re.sub(home, "~", text))

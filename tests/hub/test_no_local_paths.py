@@ -10,6 +10,7 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from tests.hostile import change_yaml
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
@@ -69,6 +70,37 @@ def test_a_local_held_out_text_is_a_name(
     code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
     assert code == 0
     assert "not measured again" in output
+
+
+def test_paths_that_start_in_the_working_directory_are_names_too(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], texts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(texts[0].parent.parent)
+    private = Path(texts[0].parent.name)
+    evaluate_runs(runs, EvalSettings(str(private / texts[0].name), 2, 2, 0))
+    change_yaml(runs[1] / "config.yaml", from_pretrained_path=f"{private}/checkpoint")
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 0, output
+    files = hub.repositories[REPO].files
+    for name, content in files.items():
+        assert f"{private}/".encode() not in content, name
+    assert "from_pretrained_path: checkpoint" in files["weighted/training.yaml"].decode()
+    assert wsae("verify", REPO)[0] == 0
+
+
+@pytest.mark.parametrize("field", ["dataset_path", "model_name"])
+def test_a_folder_here_is_no_name_on_the_hub(
+    field: str, wsae: Wsae, runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme" / "secret").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    file = runs[1] / "sae" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    cfg["metadata"][field] = "acme/secret"
+    file.write_text(json.dumps(cfg))
+    code, output = wsae("card", runs[1], "--output", tmp_path / "out" / "README.md")
+    assert code == 2
+    assert f"{field} = 'acme/secret': a folder of this machine" in output
 
 
 def test_dataset_is_for_local_texts_only(hub: FakeHub, wsae: Wsae, runs: list[Path]) -> None:

@@ -24,6 +24,7 @@ from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
 from wsae_plugin.hub.remeasure import (
     TOLERANCES,
     compare,
+    local_paths_of,
     needs_local_text,
 )
 from wsae_plugin.local_paths import without_local_paths
@@ -157,10 +158,11 @@ def make_bundle(
 def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
     """Without any path of this machine: what was a file here keeps its name alone."""
     export, folder = record.run.sae, record.run.path
+    paths = local_paths_of(record)
     files: dict[str, bytes | Path] = {
-        "cfg.json": _json(without_local_paths(record.cfg)),
+        "cfg.json": _json(without_local_paths(record.cfg, paths)),
         "sae_weights.safetensors": export / "sae_weights.safetensors",
-        "training.yaml": to_yaml(_public_config(record)).encode(),
+        "training.yaml": to_yaml(without_local_paths(_public_config(record), paths)).encode(),
         "run.json": _json(
             without_local_paths(
                 {
@@ -171,7 +173,7 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
         ),
     }
     for name, scores in record.scores.items():
-        document = without_local_paths(scores.model_dump())
+        document = without_local_paths(scores.model_dump(), paths)
         if name == HELD_OUT and needs_local_text(record):
             document["held_out"]["dataset_is_local"] = True
         files[str(file_of(Path(), name))] = _json(document)
@@ -204,7 +206,7 @@ def _public_config(record: SAERecord) -> dict[str, Any]:
     config = {k: v for k, v in record.config.items() if k not in _OF_THIS_MACHINE}
     if _reads_file(record):
         config["sae"] = {**config["sae"], "gamma_file": _PROXY}
-    return without_local_paths(config)
+    return config
 
 
 def _summary(record: SAERecord) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from wsae_plugin.hub.markdown import bibtex, code, few, plain
 from wsae_plugin.hub.marker import is_untouched, sign
 from wsae_plugin.hub.names import check_repo_name
 from wsae_plugin.hub.records import SAERecord, read_records
+from wsae_plugin.hub.remeasure import local_paths_of
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, without_local_paths
 from wsae_plugin.report.inputs import Frame, Inputs
 from wsae_plugin.report.summary import summarize
@@ -101,7 +102,8 @@ def make_card(
     model, dataset = _the_one("model_name", records), _the_one("dataset_path", records)
     baseline = None if options.baseline is None else read_records([options.baseline])[0]
     inputs = inputs_of(paths, records, baseline)
-    report: Report = without_local_paths(summarize(inputs))
+    local = set[str | None]().union(*map(local_paths_of, records))
+    report: Report = without_local_paths(summarize(inputs), local)
     gammas = gammas_of(records)
     drawn = gamma_figures(model, gammas) if len(gammas) else {}
     first = records[0]
@@ -241,7 +243,7 @@ def _the_one(field: str, records: Sequence[SAERecord]) -> str:
         )
     (name,) = found
     parts = name.split("/")
-    if name.startswith(("/", ".", "~")) or "\\" in name or len(parts) > 2 or not all(parts):
+    if is_local(name) or "\\" in name or len(parts) > 2 or not all(parts):
         raise BadInputError(
             f"{field} = {name!r}: a folder of this machine, which no reader of the card has; "
             "publish runs whose model and data set are on the Hub"

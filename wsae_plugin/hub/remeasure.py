@@ -13,7 +13,7 @@ from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.markdown import few
-from wsae_plugin.hub.records import MeasuredSAE
+from wsae_plugin.hub.records import MeasuredSAE, SAERecord
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources.opening import cached_config
@@ -45,6 +45,15 @@ def needs_local_text(sae: MeasuredSAE) -> bool:
     """Whether the held-out text was a file or folder of the machine that measured."""
     recorded = dataset_and_split(sae.held_out["dataset"])[0]
     return bool(sae.held_out.get("dataset_is_local")) or is_local(recorded)
+
+
+def local_paths_of(record: SAERecord) -> set[str | None]:
+    """The files and folders that it was made from and measured on, as they were written down."""
+    fields = ("from_pretrained_path", "cached_activations_path")
+    paths = {record.details.get("gamma_file"), *(record.config.get(name) for name in fields)}
+    if needs_local_text(record):
+        paths.add(dataset_and_split(record.held_out["dataset"])[0])
+    return paths
 
 
 def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
