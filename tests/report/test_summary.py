@@ -354,6 +354,39 @@ def test_no_scores_and_scores_of_others_are_refused(tmp_path: Path) -> None:
         read_inputs(folder)
 
 
+BROKEN: list[tuple[str, tuple[str, ...], Any, str]] = [
+    ("scores/held_out.json", ("held_out",), {"a": 1}, "held_out.tokens: Field required"),
+    ("scores/held_out.json", ("held_out", "tokens"), "x", "held_out.tokens"),
+    ("scores/held_out.json", ("spectrum",), {"a": 1}, "spectrum"),
+    ("scores/held_out.json", ("spectrum", "gamma", "min"), None, "min"),
+    ("scores/held_out.json", ("per_dimension", "gamma"), [1.0], "per_dimension: not of every"),
+    ("scores/held_out.json", ("per_dimension",), {}, "per_dimension: not of every"),
+    ("scores/saebench.json", ("evals", "core", "seconds"), "x", "evals.core.seconds"),
+    ("run.json", ("config",), "x", "config = 'x': must be a section"),
+    ("run.json", ("config", "training_tokens"), "x", "config.training_tokens = 'x'"),
+    ("sae/cfg.json", ("d_sae",), "x", "d_sae = 'x': must be a whole number"),
+    ("sae/cfg.json", ("metadata",), [1], r"metadata = \[1\]: must be a section"),
+    ("../../manifest.json", ("versions",), "x", "versions = 'x': must be a mapping"),
+]
+
+
+@pytest.mark.parametrize(("file", "field", "value", "said"), BROKEN)
+def test_a_field_of_another_type_is_named(
+    file: str, field: tuple[str, ...], value: Any, said: str, tmp_path: Path
+) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, seeds=(0,), layers=(1,)))
+
+    def change(document: dict[str, Any]) -> None:
+        for name in field[:-1]:
+            document = document[name]
+        document[field[-1]] = value
+
+    path = folder / "runs" / "layer-1-k-32-alpha-1-seed-0" / file
+    change_json(path, change)
+    with pytest.raises(BadInputError, match=f"{path.name}: .*{said}"):
+        read_inputs(folder)
+
+
 def test_other_sparsity_than_the_baseline_is_flagged(tmp_path: Path) -> None:
     plan = Plan({"alpha-1": {"l0": 3.2}})
     arm = summary_of(write_comparison(tmp_path / "c", plan))["arms"][1]

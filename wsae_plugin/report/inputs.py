@@ -24,8 +24,10 @@ from wsae_plugin.compare.manifest import (
 )
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.messages import naming
 from wsae_plugin.saved_run import read_cfg, read_record
 from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
+from wsae_plugin.validation import convert
 
 Frame = Any
 """A `pandas.DataFrame`; its own types lose track of what is selected from it."""
@@ -112,6 +114,8 @@ def read_inputs(path: Path) -> Inputs:
         runs = runs_of([path], of_any_kind=True)
         manifest = _without_pairs(_record(path), runs)
     refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
+    with naming(str(folder / MANIFEST_FILENAME)):
+        convert(manifest.get("versions") or {}, Mapping[str, Any], "versions")
     # A run folder may have another name by now.
     expected = {run.run: run.run if is_comparison(path) else None for run in runs}
     scores = {run.run: read_scores(run.path, expected[run.run]) for run in runs}
