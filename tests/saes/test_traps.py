@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from sae_lens import SAE, TopKTrainingSAE
+from sae_lens.registry import SAE_CLASS_REGISTRY
 from torch import nn
 
 from tests.architectures import ARCHITECTURES, Architecture, activations, forward, trainer
@@ -31,9 +32,10 @@ def test_gamma_is_no_parameter(arch: Architecture) -> None:
 
 
 @every_architecture
-def test_only_the_export_loads_without_the_training_architecture(
-    arch: Architecture, tmp_path: Path
+def test_only_the_export_loads_without_this_package(
+    arch: Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(SAE_CLASS_REGISTRY, f"weighted_{arch.name}")
     sae = arch.weighted(alpha=1.0)
     sae.save_model(tmp_path / "live")
     with pytest.raises(KeyError, match=f"weighted_{arch.name}"):
