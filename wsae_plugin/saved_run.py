@@ -1,19 +1,40 @@
 """What is read of the files of a trained SAE, stated once: SAELens's cfg.json and our run.json.
 
 They may come from elsewhere, so every field that anybody reads has its type here; whoever cannot do
-without one names it. Other fields are left as they are.
+without one names it. Other fields are left as they are. How an SAE was trained stands in
+config.yaml of `wsae train`, or in what SAELens's own runners write.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
+from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_text_atomic
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import read_json, resolve
+from wsae_plugin.yaml_file import read_yaml, to_yaml, with_overrides
+
+CONFIG = "config.yaml"
+TRAINING = "training.yaml"
+"""What config.yaml is called in a publication."""
+TRAINER_STATE = "trainer_state.pt"
+"""What only a training checkpoint holds."""
+_OF_RUNNERS = ("runner_cfg.json", "runner_config.json")
+"""What SAELens's runners write beside an SAE: with a language model, and with a synthetic one."""
+_RECORD = "run.json"
+RECORDED = (
+    *("dataset_path", "hook_name", "model_name", "model_class_name", "hook_head_index"),
+    *("context_size", "seqpos_slice", "model_from_pretrained_kwargs", "prepend_bos"),
+    *("exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"),
+)
+"""What SAELens's runners write into an SAE's metadata of their config, in their order."""
 
 _Number = Annotated[int | float, "as it stands there: it is shown so"]
 
@@ -32,6 +53,7 @@ class _Metadata:
     hook_name: str | None = None
     dataset_path: str | None = None
     context_size: int | None = None
+    sae_lens_version: str | None = None
     training_architecture: str | None = None
     training_architecture_details: _Details | None = None
 
@@ -73,8 +95,100 @@ def read_cfg(sae: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_record(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
-    """All that run.json holds; see `read_cfg`."""
-    return _checked(_Record, run / "run.json", needed)
+    """All that run.json holds; see `read_cfg`.
+
+    Beside an SAE that was not trained by `wsae train` there is none, and its files say a little.
+    """
+    if (run / _RECORD).is_file() or not (run / "cfg.json").is_file():
+        return _checked(_Record, run / _RECORD, needed)
+    ended = datetime.fromtimestamp((run / "cfg.json").stat().st_mtime, timezone.utc)
+    metadata = read_cfg(run).get("metadata") or {}
+    return {
+        "status": "finished",
+        "ended": ended.isoformat(timespec="seconds"),
+        "versions": {"sae-lens": metadata.get("sae_lens_version")},
+    }
+
+
+def read_training(run: Path, sae: Path) -> dict[str, Any]:
+    """How an SAE was trained, as far as its files say: a config of one SAE as config.yaml has it.
+
+    What `wsae train` or `state_training` wrote goes before what SAELens's runner wrote, and that
+    before the metadata of the SAE. Of a checkpoint, the samples that it has seen are those of its
+    training.
+
+    Args:
+        run: The run folder; of an SAE from elsewhere, or of one of several, its own folder.
+        sae: The folder with its cfg.json.
+
+    Raises:
+        BadInputError: A file is broken or holds a credential.
+    """
+    values = _said_by_sae(sae) if (sae / "cfg.json").is_file() else {}
+    is_one_of_ours = run.parent.name == "saes"
+    above = run.parent.parent / CONFIG if is_one_of_ours else run.parent / _OF_RUNNERS[0]
+    for file in (above, *(run / name for name in (*_OF_RUNNERS, TRAINING, CONFIG))):
+        if file.is_file():
+            is_json = file.suffix == ".json"
+            found = read_json(file, "SAELens's runner") if is_json else read_yaml(file)
+            refuse_credentials(found, str(file))
+            if file != above or run.name in (found.get("saes") or {}):
+                values |= one_of_several(found, run.name)
+    if (run / TRAINER_STATE).is_file():
+        seen = next((int(n) for n in (run.name, run.parent.name) if n.isdecimal()), None)
+        values |= {n: seen for n in ("training_tokens", "training_samples") if seen and n in values}
+    return values
+
+
+def one_of_several(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The part of a runner config of several SAEs that is about one of them.
+
+    Args:
+        values: The config; one of a single SAE is left as it is.
+        name: Which SAE.
+    """
+    if not isinstance(saes := values.get("saes"), Mapping) or name not in saes:
+        return {**values}
+    fields = {"hook_name": "hook_names", "hook_head_index": "hook_head_indices"}
+    of_all = {one: values.get(several) for one, several in fields.items()}
+    own = {one: v.get(name) if isinstance(v, Mapping) else v for one, v in of_all.items()}
+    rest = {k: v for k, v in values.items() if k not in ("saes", *fields.values())}
+    return rest | own | {"sae": saes[name]}
+
+
+def state_training(run: Path, sae: Path, overrides: Sequence[str]) -> None:
+    """Keep what a person says of an SAE whose files do not, in config.yaml beside it.
+
+    Args:
+        run: As for `read_training`.
+        sae: As for `read_training`.
+        overrides: As `--set` gives them, such as `hook_name=blocks.3.hook_resid_post`.
+
+    Raises:
+        BadInputError: The files say otherwise, or see `with_overrides`.
+    """
+    if (run / _RECORD).is_file():
+        raise BadInputError(
+            f"--set {overrides[0]}: {run} is a run of `wsae train`, whose {CONFIG} says all"
+        )
+    file = run / CONFIG
+    before = read_yaml(file) if file.is_file() else {}
+    stated, known = with_overrides(before, overrides), read_training(run, sae)
+    for name in stated.keys() - before.keys():
+        if known.get(name) not in (None, stated[name]):
+            raise BadInputError(
+                f"--set {name}={stated[name]}: the files of {run} say {known[name]!r}"
+            )
+    write_text_atomic(file, to_yaml(stated))
+
+
+def _said_by_sae(sae: Path) -> dict[str, Any]:
+    cfg = read_cfg(sae)
+    metadata: dict[str, Any] = cfg.pop("metadata", None) or {}
+    architecture = metadata.get("training_architecture") or cfg.get("architecture")
+    details = metadata.get("training_architecture_details") or {}
+    known = {name: metadata[name] for name in RECORDED if metadata.get(name) is not None}
+    return known | {"sae": {**cfg, **details, "architecture": architecture}}
 
 
 def _checked(kind: type[Any], file: Path, needed: Sequence[str]) -> dict[str, Any]:

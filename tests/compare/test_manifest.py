@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import wsae_plugin
-from wsae_plugin.compare.manifest import Comparison, layer_of, runs_of
+from wsae_plugin.compare.manifest import Comparison, layer_of
+from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
 
 

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from wsae_plugin.compare.gathered import ordinary_beside
 
 from tests.hub.conftest import Wsae
-from wsae_plugin.hub.comparison import inputs_of, ordinary_beside
 from wsae_plugin.hub.records import SAERecord, read_records
 from wsae_plugin.report.text import difference_text, level_text
 from wsae_plugin.saebench.records import Record, write_scores
@@ -97,9 +97,9 @@ def test_the_whitened_control_is_no_baseline(comparison: Path) -> None:
     # And not when its runs are given one by one, without the manifest.
     alone = read_records(sorted((comparison / "runs").iterdir()))
     assert {r.run.run.split("-")[4] for r in alone if r.is_ordinary} == {"sae"}
-    inputs = inputs_of([r.run.path for r in alone], alone)
+    inputs = read_inputs(*(r.run.path for r in alone))
     assert len(inputs.manifest["arms"]) == 4
-    planned = inputs_of([comparison], records)
+    planned = read_inputs(comparison)
     assert {(r.run, r.role == "baseline") for r in inputs.runs} == {
         (r.run, r.role == "baseline") for r in planned.runs
     }

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.measures.test_sums import Store
 from tests.training.tiny import TinyWorld, sae, write_config, write_texts
-from wsae_plugin.compare.manifest import runs_of
+from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.measures import evaluate as module

@@ -10,7 +10,7 @@ import torch
 from sae_lens import SAE
 
 from tests.saebench.conftest import make_run
-from wsae_plugin.compare.manifest import runs_of
+from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saebench.adapter import describe, load, transformer_lens_hook
 

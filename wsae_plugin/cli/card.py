@@ -27,6 +27,18 @@ Baseline = Annotated[
         help="The ordinary SAE to show beside weighted ones; in a comparison the pair's own.",
     ),
 ]
+BaseModel = Annotated[
+    str | None,
+    typer.Option(
+        "--base-model", metavar="USER/NAME", help="What a model that was a folder is on the Hub."
+    ),
+]
+DatasetName = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset-name", metavar="USER/NAME", help="The same of the text that was trained on."
+    ),
+]
 
 
 def card(
@@ -42,6 +54,8 @@ def card(
         typer.Option("--repo", metavar="USER/NAME", help="Where it will be, for the snippet."),
     ] = None,
     baseline: Baseline = None,
+    base_model: BaseModel = None,
+    dataset_name: DatasetName = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print which files were written, as JSON.")
     ] = False,
@@ -67,7 +81,8 @@ def card(
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.hub.card import CardOptions, write_card
 
-    written = write_card(runs, output, CardOptions(repo, author, license_, language, baseline))
+    options = CardOptions(repo, author, license_, language, baseline, base_model, dataset_name)
+    written = write_card(runs, output, options)
     if as_json:
         print_json({"card": str(output), "files": list(map(str, written))})
     else:

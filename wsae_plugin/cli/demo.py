@@ -105,7 +105,7 @@ def run_demo(output: Path, seed: int, config: Path = CONFIG) -> dict[str, Any]:
             raise RunFailedError(f"the demo's training failed: {cause}") from error
         shutil.rmtree(made / "groups")
         evaluate_runs([made], EvalSettings(batches=BATCHES, batch_size_prompts=BATCH_SIZE_PROMPTS))
-        summary, _ = write_report(made, made)
+        summary, _ = write_report([made], made)
         output.mkdir(exist_ok=True)
         for path in made.iterdir():
             if path.is_dir():

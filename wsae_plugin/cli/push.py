@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from wsae_plugin.cli._shared import JSON, plain_table, print_json, print_plain, print_table
-from wsae_plugin.cli.card import Author, Baseline, Language, License, Runs
+from wsae_plugin.cli.card import (
+    Author,
+    Baseline,
+    BaseModel,
+    DatasetName,
+    Language,
+    License,
+    Runs,
+)
 from wsae_plugin.cli.trust import loads_models
 
 
@@ -32,6 +40,8 @@ def push(
     license_: License = "mit",
     language: Language = "en",
     baseline: Baseline = None,
+    base_model: BaseModel = None,
+    dataset_name: DatasetName = None,
     as_json: JSON = False,
 ) -> None:
     """Publish trained and measured SAEs on the Hugging Face Hub, for SAELens alone to load.
@@ -63,7 +73,8 @@ def push(
     from wsae_plugin.hub.remeasure import not_measured
 
     check_repo_name(repo)
-    bundle = bundle_of(runs, CardOptions(repo, author, license_, language, baseline))
+    options = CardOptions(repo, author, license_, language, baseline, base_model, dataset_name)
+    bundle = bundle_of(runs, options)
     commit = None
     if not dry_run:
         commit = publish(bundle, repo, private=private, revision=revision, force=force)

@@ -12,13 +12,19 @@ from wsae_plugin.cli._shared import plain_table, print_json
 
 
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="What `wsae compare` or `wsae train` made.")
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="A comparison, or SAEs, as said above.")
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", metavar="DIR", help="Where the report goes; default: into DIR."
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline", metavar="DIR", help="The ordinary SAE that others are compared with."
         ),
     ] = None,
     as_json: Annotated[
@@ -31,11 +37,16 @@ def report(
     of `wsae bench`); one of them is enough, and what is missing is named. Every arm is compared
     with the baseline that saw the same data from the same initial weights. The seed is the unit:
     layers are averaged within it. Pairs that differ in model, hook, d_sae, sparsity or held-out
-    text are refused and listed. Of a run folder of `wsae train`, which is compared with nothing,
-    the report shows the scores themselves.
+    text are refused and listed.
+
+    SAEs that were not planned as a comparison are given by their folders, of any script: each is
+    compared with the ordinary SAE of its hook, width, sparsity and seed, or with --baseline, and
+    the report says in what they are not matched. Of an SAE that is compared with nothing, it shows
+    the scores themselves.
 
     \b
       wsae report comparison
+      wsae report weighted_topk topk --baseline topk --output report
       wsae report comparison --output site --json
 
     Writes report.html (one file, opens offline, prints, dark and light), report.md and report.json
@@ -43,10 +54,14 @@ def report(
 
     Exit codes: 0 done, whatever was found; 1 failed; 2 no such folder, or no scores.
     """
+    from wsae_plugin.errors import BadInputError
     from wsae_plugin.report.page import write_report
 
-    target = output or (folder.parent if folder.is_file() else folder)
-    summary, files = write_report(folder, target)
+    if output is None and len(folders) > 1:
+        raise BadInputError("--output: say where the report goes when several folders are given")
+    first = folders[0]
+    target = output or (first.parent if first.is_file() else first)
+    summary, files = write_report(folders, target, baseline)
     if as_json:
         print_json(summary)
     else:

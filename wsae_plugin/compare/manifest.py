@@ -17,7 +17,6 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import FileName, PathInside, convert, read_json, resolve
-from wsae_plugin.yaml_file import read_yaml
 
 MANIFEST_FILENAME = "manifest.json"
 VERSION = 1
@@ -59,15 +58,17 @@ class ComparedRun:
     pair: str
 
     @classmethod
-    def alone(cls, name: str, path: Path, hook_name: str, seed: int) -> Self:
+    def alone(cls, name: str, path: Path, hook_name: str = "", seed: int = 0) -> Self:
         """A run that is its own arm, its own pair and its own baseline."""
         layer = layer_of(hook_name)
         return cls(name, path, name, "baseline", hook_name, layer, {}, seed, pair=name)
 
     @property
     def sae(self) -> Path:
-        """The exported SAE, which plain SAELens loads: of one of several, its folder itself."""
-        return self.path if (self.path / "cfg.json").is_file() else self.path / "sae"
+        """The exported SAE, which plain SAELens loads: where there is no sae/, the run itself."""
+        exported = self.path / "sae"
+        is_alone = not exported.is_dir() and (self.path / "cfg.json").is_file()
+        return self.path if is_alone else exported
 
 
 @dataclass(frozen=True)
@@ -157,88 +158,6 @@ def layer_of(hook_name: str) -> int | None:
 def is_comparison(path: Path) -> bool:
     """Whether this is a comparison folder, or its manifest.json."""
     return path.is_file() or (path / MANIFEST_FILENAME).is_file()
-
-
-def runs_of(paths: Sequence[Path], of_any_kind: bool = False) -> list[ComparedRun]:
-    """The SAEs in comparison folders and in run folders of `wsae train`, in the order given.
-
-    A run folder alone is its own arm, its own pair and its own baseline.
-
-    Args:
-        paths: The folders.
-        of_any_kind: Whether a run may be one of several SAEs, each of which counts as a run, or on
-            a source without hooks, such as a synthetic model.
-
-    Raises:
-        BadInputError: A folder is neither, holds no trained SAE, or two runs share a name.
-    """
-    runs = [run for path in paths for run in _runs_in(path, of_any_kind)]
-    for run in runs:
-        if not (run.sae / "cfg.json").is_file():
-            raise BadInputError(
-                f"{run.path}: holds no trained SAE: {run.sae / 'cfg.json'} is not there"
-            )
-    refuse_repeated_runs(runs)
-    return runs
-
-
-def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
-    """Refuse runs of one name, whose results would overwrite each other.
-
-    Raises:
-        BadInputError: The message names them and their folders.
-    """
-    for name, count in Counter(run.run for run in runs).items():
-        if count > 1:
-            where = ", ".join(str(run.path) for run in runs if run.run == name)
-            raise BadInputError(
-                f"{name}: {count} runs have this name ({where}); results are filed by name, so "
-                "rename a folder or give fewer"
-            )
-
-
-def _runs_in(path: Path, of_any_kind: bool) -> list[ComparedRun]:
-    if is_comparison(path):
-        return Comparison.load(path).runs
-    if not path.is_dir():
-        raise BadInputError(f"{path}: no such folder; give a comparison folder or a run folder")
-    refuse_links(path)
-    file = path / "config.yaml"
-    if not file.is_file():
-        raise BadInputError(
-            f"{path}: is neither a comparison folder (no {MANIFEST_FILENAME}) nor a run folder (no "
-            "config.yaml)"
-        )
-    values, name = read_yaml(file), path.resolve().name
-    if "saes" in values or "hook_name" not in values:
-        place = "synthetic model" if values.get("synthetic_model") else "source without hooks"
-        kind = "several SAEs" if "saes" in values else f"an SAE on a {place}"
-        if not of_any_kind:
-            raise BadInputError(
-                f"{file}: is a run of {kind}; give run folders of one SAE on a language model, or "
-                "a comparison folder"
-            )
-        values = {"hook_name": place, "seed": 0} | values
-    with naming(str(file)):
-        run = resolve(_RunConfig, values, others_allowed=True)
-    hooks, seed = run["hook_names"], run["seed"]
-    if "saes" not in values:
-        return [ComparedRun.alone(name, path, run["hook_name"], seed)]
-    if not (saes := sorted(cfg.parent for cfg in path.glob("saes/*/cfg.json"))):
-        raise BadInputError(f"{path}: holds no trained SAE: {path / 'saes'} holds none")
-    return [
-        ComparedRun.alone(
-            f"{name}-{s.name}", s, hooks if isinstance(hooks, str) else hooks.get(s.name, ""), seed
-        )
-        for s in saes
-    ]
-
-
-@dataclass(frozen=True)
-class _RunConfig:
-    seed: int
-    hook_name: str
-    hook_names: str | Mapping[str, str] = ""
 
 
 def _arm(entry: dict[str, Any]) -> Arm:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from wsae_plugin.measures.evaluated_run import config_for_here
@@ -21,12 +20,14 @@ _NEEDED = (
 _RENAMED = "gamma_file"
 
 
-def disagreements(cfg: Mapping[str, Any], training: Path) -> dict[str, tuple[str, str]]:
+def disagreements(
+    cfg: Mapping[str, Any], training: Mapping[str, Any]
+) -> dict[str, tuple[str, str]]:
     """What both say, and say otherwise; of model, hook and data set both must say something.
 
     Args:
         cfg: cfg.json, with its metadata.
-        training: The config of the training.
+        training: The config of the training, as far as it is known.
 
     Returns:
         Field → what cfg.json says and what the training's config says, as JSON.
@@ -34,7 +35,7 @@ def disagreements(cfg: Mapping[str, Any], training: Path) -> dict[str, tuple[str
     Raises:
         BadInputError: The training's config is broken, or is none of one SAE on a language model.
     """
-    config = config_for_here(training)
+    config = config_for_here(training, "the config of the training")
     runner, section, metadata = config.runner_config(), config.values["sae"], cfg["metadata"]
     details = metadata.get("training_architecture_details") or {}
     recorded = [name for name in config.values if name in metadata or name in _NEEDED]

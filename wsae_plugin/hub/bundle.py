@@ -29,6 +29,7 @@ from wsae_plugin.hub.remeasure import (
 )
 from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.saved_run import TRAINING
 from wsae_plugin.scores import file_of
 from wsae_plugin.yaml_file import to_yaml
 
@@ -88,9 +89,11 @@ def bundle_of(paths: Sequence[Path], options: CardOptions) -> Bundle:
     Raises:
         BadInputError: See `read_records`, `make_card`, `check_records` and `make_bundle`.
     """
-    records = read_records(paths)
+    found = read_records(paths)
+    unchecked = check_records(found)
+    records = [record.published(options.base_model, options.dataset) for record in found]
     card, figures = make_card(paths, records, options)
-    return make_bundle(records, card, figures, check_records(records))
+    return make_bundle(records, card, figures, unchecked)
 
 
 def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
@@ -162,7 +165,7 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
     files: dict[str, bytes | Path] = {
         "cfg.json": _json(without_local_paths(record.cfg, paths)),
         "sae_weights.safetensors": export / "sae_weights.safetensors",
-        "training.yaml": to_yaml(without_local_paths(_public_config(record), paths)).encode(),
+        TRAINING: to_yaml(without_local_paths(_public_config(record), paths)).encode(),
         "run.json": _json(
             without_local_paths(
                 {

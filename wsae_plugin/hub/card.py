@@ -15,7 +15,6 @@ from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_text_atomic
 from wsae_plugin.hub import tables
-from wsae_plugin.hub.comparison import inputs_of
 from wsae_plugin.hub.gamma import gamma_figures, gammas_by_hook, gammas_of
 from wsae_plugin.hub.markdown import bibtex, code, few, plain
 from wsae_plugin.hub.marker import is_untouched, sign
@@ -23,7 +22,7 @@ from wsae_plugin.hub.names import check_repo_name
 from wsae_plugin.hub.records import SAERecord, read_records
 from wsae_plugin.hub.remeasure import local_paths_of
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, without_local_paths
-from wsae_plugin.report.inputs import Frame, Inputs
+from wsae_plugin.report.inputs import Frame, Inputs, read_inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import Report, how_intervals_are_made
 from wsae_plugin.templates import filled
@@ -52,6 +51,8 @@ class CardOptions:
         license: Of the weights, a licence id of the Hub.
         language: Of the text, ISO 639 or `code`.
         baseline: The run of the ordinary SAE for weighted ones that have none beside them.
+        base_model: The name on the Hub of a model that was a folder here.
+        dataset: The name on the Hub of a data set that was a file or folder here.
     """
 
     repo: str | None = None
@@ -59,6 +60,8 @@ class CardOptions:
     license: str = "mit"
     language: str = "en"
     baseline: Path | None = None
+    base_model: str | None = None
+    dataset: str | None = None
 
 
 def write_card(paths: Sequence[Path], output: Path, options: CardOptions) -> list[Path]:
@@ -76,7 +79,8 @@ def write_card(paths: Sequence[Path], output: Path, options: CardOptions) -> lis
         raise BadInputError(f"--output {output}: was written or edited by hand; name another file")
     if options.repo is not None:
         check_repo_name(options.repo)
-    text, figures = make_card(paths, read_records(paths), options)
+    records = [r.published(options.base_model, options.dataset) for r in read_records(paths)]
+    text, figures = make_card(paths, records, options)
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, png in figures.items():
         (output.parent / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +104,7 @@ def make_card(
             one model, the baseline's run is broken, or what the weights say is.
     """
     model, dataset = _the_one("model_name", records), _the_one("dataset_path", records)
-    baseline = None if options.baseline is None else read_records([options.baseline])[0]
-    inputs = inputs_of(paths, records, baseline)
+    inputs = read_inputs(*paths, baseline=options.baseline)
     local = set[str | None]().union(*map(local_paths_of, records))
     report: Report = without_local_paths(summarize(inputs), local)
     gammas = gammas_of(records)
@@ -244,8 +247,9 @@ def _the_one(field: str, records: Sequence[SAERecord]) -> str:
     (name,) = found
     parts = name.split("/")
     if is_local(name) or "\\" in name or len(parts) > 2 or not all(parts):
+        option = {"model_name": "--base-model", "dataset_path": "--dataset-name"}[field]
         raise BadInputError(
-            f"{field} = {name!r}: a folder of this machine, which no reader of the card has; "
-            "publish runs whose model and data set are on the Hub"
+            f"{field} = {name!r}: a folder of this machine, which no reader of the card has; say "
+            f"with {option} what it is called on the Hub"
         )
     return name

@@ -10,8 +10,9 @@ from sae_lens.registry import SAE_CLASS_REGISTRY
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.records import MeasuredSAE
 from wsae_plugin.measures.evaluated_run import load_sae
+from wsae_plugin.saved_run import TRAINER_STATE
 
-_TRAINING_FILES = ("trainer_state.pt", "activations_store_state.safetensors")
+_TRAINING_FILES = (TRAINER_STATE, "activations_store_state.safetensors")
 
 
 def check_exported(exported: MeasuredSAE) -> None:

@@ -16,7 +16,9 @@ from wsae_plugin.hub.markdown import few
 from wsae_plugin.hub.records import MeasuredSAE, SAERecord
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+from wsae_plugin.saved_run import CONFIG, TRAINING
 from wsae_plugin.sources.opening import cached_config
+from wsae_plugin.yaml_file import to_yaml
 
 TOLERANCES = {"explained_variance": 1e-4, "l0": 1e-2}
 """How far a score may be from its record: other processors round otherwise."""
@@ -63,7 +65,9 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
         sae: The SAE.
         dataset: Where the held-out text is, if it was a local one.
     """
-    if sae.metadata["model_name"] != BUNDLED_MODEL_NAME and cached_config(sae.base_model) is None:
+    model = sae.metadata["model_name"]
+    is_here = model == BUNDLED_MODEL_NAME or (is_local(model) and Path(model).is_dir())
+    if not is_here and cached_config(sae.base_model) is None:
         return f"{sae.base_model} is not on this machine"
     here = platform.python_version()
     recorded = sae.evaluation.versions.get("python", here)
@@ -107,7 +111,7 @@ def compare(
     for sae in saes:
         differences += (unlike := _against_training(sae))
         if unlike:
-            reasons[sae.sae_id] = f"its {sae.training.name} and its cfg.json do not agree"
+            reasons[sae.sae_id] = f"its {TRAINING} and its cfg.json do not agree"
         elif reason := why_not_at_hand(sae, dataset):
             reasons[sae.sae_id] = reason
         else:
@@ -127,12 +131,13 @@ def compare(
 
 def _against_training(sae: MeasuredSAE) -> list[Difference]:
     """What is measured is what cfg.json says, so the training's config must not say otherwise."""
-    name = sae.training.name
     try:
-        unlike = disagreements(sae.cfg, sae.training)
+        unlike = disagreements(sae.cfg, sae.config)
     except BadInputError as error:
-        return [Difference(sae.sae_id, f"{name} can be read", "yes", str(error))]
-    return [Difference(sae.sae_id, f"{field} in {name}", *said) for field, said in unlike.items()]
+        return [Difference(sae.sae_id, f"{TRAINING} can be read", "yes", str(error))]
+    return [
+        Difference(sae.sae_id, f"{field} in {TRAINING}", *said) for field, said in unlike.items()
+    ]
 
 
 def _is_same(before: float | None, now: float | None, tolerance: float) -> bool:
@@ -158,5 +163,5 @@ def _copy(sae: MeasuredSAE, target: Path) -> Path:
     (target / "sae").mkdir(parents=True)
     for file in (sae.run.sae / "cfg.json", *sae.run.sae.glob("*.safetensors")):
         shutil.copyfile(file, target / "sae" / file.name)
-    shutil.copyfile(sae.training, target / "config.yaml")
+    (target / CONFIG).write_text(to_yaml({**sae.config}), encoding="utf-8")
     return target

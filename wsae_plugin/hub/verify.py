@@ -23,9 +23,11 @@ from wsae_plugin.hub.names import check_repo_name
 from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, read_sae
 from wsae_plugin.hub.remeasure import Difference, compare, needs_local_text
 from wsae_plugin.messages import naming
+from wsae_plugin.saved_run import TRAINING
 from wsae_plugin.validation import FileName, PathInside, read_json, resolve
+from wsae_plugin.yaml_file import read_yaml
 
-_NEEDED = ("cfg.json", "sae_weights.safetensors", EVAL_FILENAME, "training.yaml")
+_NEEDED = ("cfg.json", "sae_weights.safetensors", EVAL_FILENAME, TRAINING)
 
 
 def _known_version(version: int) -> int:
@@ -132,9 +134,9 @@ def _verify_folder(
     saes: list[MeasuredSAE] = []
     for sae_id, entry in root["saes"].items():
         # Its hook and seed pair it with nothing here.
-        run = ComparedRun.alone(sae_id, folder / sae_id, hook_name="", seed=0)
+        run = ComparedRun.alone(sae_id, folder / sae_id)
         try:
-            sae = read_sae(run, run.path / "training.yaml")
+            sae = read_sae(run, read_yaml(run.path / TRAINING))
             check_exported(sae)
         except BadInputError as error:
             said = str(error).replace(f"{folder}/", "")

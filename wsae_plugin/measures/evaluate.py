@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from wsae_plugin.compare.manifest import runs_of
+from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
@@ -58,10 +58,7 @@ def evaluate_runs(
             held-out text.
     """
     settings = settings or EvalSettings()
-    runs = [
-        EvaluatedRun.load(compared, settings.dataset)
-        for compared in runs_of(paths, of_any_kind=True)
-    ]
+    runs = [EvaluatedRun.load(compared, settings.dataset) for compared in runs_of(paths)]
     asked = {run.name: _asked(run, runs, settings) for run in runs}
     documents = {
         run.name: found

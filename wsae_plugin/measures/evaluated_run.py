@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,20 @@ from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_s
 from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
-from wsae_plugin.saved_run import read_cfg
-from wsae_plugin.training.config import RunConfig, load_run_config
-from wsae_plugin.yaml_file import read_yaml
+from wsae_plugin.saved_run import read_cfg, read_training
+from wsae_plugin.sources import runner_config_of, source_of
+from wsae_plugin.training.config import RunConfig, config_as_found
 
 # A run may come from another machine: what it was trained on there, and with, need not be here.
 _DEVICES = ("device", "llm_device", "act_store_device")
 _NOT_NEEDED = (
-    "from_pretrained_path=null",
-    "resume_from_checkpoint=null",
-    "cached_activations_path=null",
-    "use_cached_activations=false",
+    "from_pretrained_path",
+    "resume_from_checkpoint",
+    "cached_activations_path",
+    "use_cached_activations",
 )
+_NEEDED = ("model_name", "hook_name", "dataset_path", "context_size")
+"""What must be known to read the text as the SAE did: SAELens's defaults would be another's."""
 _TEXT_FIELDS = (
     "model_name",
     "model_class_name",
@@ -71,10 +73,7 @@ class EvaluatedRun:
         Raises:
             BadInputError: a file is broken, or there is no held-out text.
         """
-        folder, name = compared.path, None
-        if compared.sae == compared.path:
-            folder, name = folder.parent.parent, folder.name
-        config = config_for_here(folder / "config.yaml").alone(name)
+        config = config_for_here(read_training(compared.path, compared.sae), str(compared.path))
         values = config.values
         if config.has_language_model:
             _check_hook(compared)
@@ -112,8 +111,10 @@ class EvaluatedRun:
         return json.dumps({"held_out": str(self.source)} | values, sort_keys=True)
 
     def load_sae(self) -> SAE[Any]:
-        """See `load_sae`."""
-        return load_sae(self.compared.sae, self.config.values["device"])
+        """See `load_sae`; its metadata says the hook, whoever said it."""
+        sae = load_sae(self.compared.sae, self.config.values["device"])
+        sae.cfg.metadata.hook_name = self.compared.hook_name
+        return sae
 
     def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
         """Arm → the weighted run of `runs` that saw the same data, the strongest |α| first."""
@@ -140,8 +141,8 @@ class EvaluatedRun:
 
 def _check_hook(compared: ComparedRun) -> None:
     """Refuse an SAE that says it is of another hook than its training, whose place it has."""
-    hook = read_cfg(compared.sae, ["metadata.hook_name"])["metadata"]["hook_name"]
-    if hook != compared.hook_name:
+    hook = (read_cfg(compared.sae).get("metadata") or {}).get("hook_name")
+    if hook not in (None, compared.hook_name):
         raise BadInputError(
             f"{compared.sae / 'cfg.json'}: metadata.hook_name = {hook!r}: must be "
             f"{compared.hook_name!r}, as the training says; the two are not of one run"
@@ -165,26 +166,38 @@ def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
         return SAE.load_from_disk(folder, device=device).eval()
 
 
-def config_for_here(file: Path) -> RunConfig:
-    """The config of a run that was trained elsewhere, perhaps.
+def config_for_here(known: Mapping[str, Any], where: str) -> RunConfig:
+    """The config of an SAE that was trained elsewhere, perhaps, to read here what it read.
+
+    Args:
+        known: See `read_training`.
+        where: For messages.
 
     Raises:
-        BadInputError: It is broken, or of a synthetic model that can be drawn elsewhere only.
+        BadInputError: It does not say enough or is broken, or is of a synthetic model that can be
+            drawn elsewhere only.
     """
-    values, device = read_yaml(file), best_device()
+    values, device = {**known}, best_device()
     if isinstance(values.get("synthetic_model"), dict):
         # The same seed draws another one on another kind of device.
         device = str(values.get("device", device))
         if device.split(":")[0] not in ("cpu", best_device()):
             raise BadInputError(
-                f"{file}: device = {device!r}: the synthetic model was drawn on it, which cannot "
+                f"{where}: device = {device!r}: the synthetic model was drawn on it, which cannot "
                 "be repeated here; measure the SAE on a machine that has one"
             )
-    several: dict[str, Any] = values.get("saes") or {}
-    saes = ["sae", *(f"saes.{name}" for name in several)][bool(several) :]
-    devices = [name for name in _DEVICES if name in values]
-    here = [f"{name}={device}" for name in (*devices, *(f"{sae}.device" for sae in saes))]
-    return load_run_config(file, here + [n for n in _NOT_NEEDED if n.split("=")[0] in values])
+    elif source_of(runner_config_of(values)).has_language_model:
+        missing = [name for name in _NEEDED if values.get(name) is None]
+        if missing:
+            raise BadInputError(
+                f"{where}: {', '.join(missing)}: missing, no file of the SAE says it; give it with "
+                + " ".join(f"--set {name}=…" for name in missing)
+            )
+        values |= {name: device for name in _DEVICES}
+    values["sae"] = {**values["sae"], "device": device}
+    if "device" in values:
+        values["device"] = device
+    return config_as_found({k: v for k, v in values.items() if k not in _NOT_NEEDED}, where)
 
 
 def _gamma(export: Path, d_in: int) -> Tensor:

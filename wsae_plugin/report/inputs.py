@@ -1,7 +1,7 @@
 """What a report is made from, read and checked: what pairs with what, and one long table of scores.
 
-A comparison says what pairs with what. A run folder alone has nothing to be compared with, and its
-report shows levels.
+A comparison says what pairs with what. Other SAEs pair with the ordinary one beside them, and where
+there is none, the report shows levels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from wsae_plugin.compare.gathered import read_gathered
 from wsae_plugin.compare.manifest import (
     MANIFEST_FILENAME,
     ComparedRun,
     Comparison,
     is_comparison,
-    runs_of,
 )
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
@@ -99,25 +99,37 @@ class Inputs:
         return steps.dropna().to_numpy().tolist()
 
 
-def read_inputs(path: Path) -> Inputs:
-    """Read a comparison folder (or its manifest.json), or a run folder of `wsae train`.
+def read_inputs(*paths: Path, baseline: Path | None = None) -> Inputs:
+    """Read a comparison folder (or its manifest.json), or SAEs that nobody planned to compare.
+
+    Args:
+        paths: A comparison, or any folders that `runs_of` takes, whose SAEs `gathered` pairs.
+        baseline: The folder of the ordinary SAE for those that have none beside them.
 
     Raises:
-        BadInputError: It is neither, a file is broken, a link leads out of it, or there are no
-            scores at all.
+        BadInputError: They hold no SAE, a file is broken, a link leads out of a folder, or there
+            are no scores at all.
     """
-    folder = path.parent if path.is_file() else path
-    if is_comparison(path):
-        comparison = Comparison.load(path)
+    folder = paths[0].parent if paths[0].is_file() else paths[0]
+    is_planned = len(paths) == 1 and is_comparison(paths[0])
+    if is_planned and baseline is not None:
+        raise BadInputError(
+            f"--baseline {baseline}: {folder} is a comparison, which says itself what is compared "
+            "with what; leave it out"
+        )
+    if is_planned:
+        comparison = Comparison.load(paths[0])
         manifest, runs = dict(comparison.manifest), comparison.runs
     else:
-        runs = runs_of([path], of_any_kind=True)
-        manifest = _without_pairs(_record(path), runs)
+        found = read_gathered(paths, baseline)
+        runs = found.runs
+        known = _record(runs[0].path) if len(runs) == 1 else {}
+        manifest = found.manifest | {n: known.get(n) for n in _OF_A_RUN}
     refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
     with naming(str(folder / MANIFEST_FILENAME)):
         convert(manifest.get("versions") or {}, Mapping[str, Any], "versions")
     # A run folder may have another name by now.
-    expected = {run.run: run.run if is_comparison(path) else None for run in runs}
+    expected = {run.run: run.run if is_planned else None for run in runs}
     scores = {run.run: read_scores(run.path, expected[run.run]) for run in runs}
     if not any(file.scores for found in scores.values() for file in found.values()):
         commands = " or ".join(f"`{command} {folder}`" for command in MADE_BY.values())
@@ -138,23 +150,7 @@ def sparsity_label(run: ComparedRun) -> str:
     return ", ".join(f"{name} = {value:g}" for name, value in run.sparsity.items())
 
 
-def _without_pairs(record: Mapping[str, Any], runs: list[ComparedRun]) -> dict[str, Any]:
-    """As much of a manifest as there is of runs that are compared with nothing."""
-    config = record.get("config") or {}
-    arms = [
-        {"name": run.arm, "label": run.arm, "role": run.role, "alpha": 0.0, "proxy": None}
-        for run in runs
-    ]
-    known = {n: record.get(n) for n in ("config", "versions", "git_revision", "command")}
-    fields = ("model_name", "dataset_path", "context_size")
-    return {
-        **{name: config.get(name) for name in fields},
-        "status": record.get("status", "finished"),
-        "baseline": runs[0].arm,
-        "seeds": sorted({run.seed for run in runs}),
-        "arms": arms,
-        **known,
-    }
+_OF_A_RUN = ("config", "versions", "git_revision", "command")
 
 
 def _record(run: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from wsae_plugin.report.text import Report
 from wsae_plugin.templates import filled
 
 
-def write_report(folder: Path, target: Path) -> tuple[Report, list[Path]]:
-    """Summarize the scores in `folder`, and write three files into `target`.
+def write_report(
+    folders: Sequence[Path], target: Path, baseline: Path | None = None
+) -> tuple[Report, list[Path]]:
+    """Summarize the scores in `folders`, and write three files into `target`; see `read_inputs`.
 
     Returns:
         What report.json holds, and the files.
@@ -32,7 +35,7 @@ def write_report(folder: Path, target: Path) -> tuple[Report, list[Path]]:
     if target.exists() and not target.is_dir():
         raise BadInputError(f"--output {target}: is a file; give a folder")
     # A report is for others too, as a card is.
-    report: Report = without_local_paths(summarize(read_inputs(folder)))
+    report: Report = without_local_paths(summarize(read_inputs(*folders, baseline=baseline)))
     return report, write_pages(target, report)
 
 

@@ -78,6 +78,7 @@ def summarize(inputs: Inputs) -> Summary:
         "gammas": gammas(inputs),
         "learning": learning(inputs),
         "refused_pairs": refused,
+        "unmatched": manifest.get("unmatched") or {},
         "missing": _missing(inputs),
         "bench": _bench(inputs),
         **{n: manifest.get(n) for n in ("git_revision", "command", "wall_clock_seconds")},

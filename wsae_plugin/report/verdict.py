@@ -26,6 +26,7 @@ def verdict(summary: Summary) -> list[str]:
     weighted = [arm for arm in summary["arms"] if arm["role"] == "weighted" and not few]
     return [
         *([_too_few_seeds(summary)] if few else []),
+        *_unmatched(summary),
         *_mismatches(summary),
         *(sentence for arm in weighted for sentence in _arm(summary, arm)),
         *_controls_alone(summary),
@@ -33,6 +34,19 @@ def verdict(summary: Summary) -> list[str]:
         *_over_batches(summary),
         *_sparsity(summary),
         *_gaps(summary),
+    ]
+
+
+def _unmatched(summary: Summary) -> list[str]:
+    """In what SAEs that nobody planned to compare were trained differently, run by run alike."""
+    told: dict[str, list[str]] = {}
+    for run, differing in summary["unmatched"].items():
+        said = (f"{name} ({theirs} and {mine})" for name, (theirs, mine) in differing.items())
+        told.setdefault(", ".join(said), []).append(run)
+    return [
+        f"Not matched: {', '.join(runs)} and what it is compared with differ in {what}, so "
+        "weighting need not be what makes a difference."
+        for what, runs in told.items()
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-from wsae_plugin.compare.manifest import runs_of
+from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.adapter import BenchSAE, describe

@@ -3,10 +3,49 @@
 from __future__ import annotations
 
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 from sae_lens import SAE, TrainingSAE
+from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME
 from sae_lens.saes.sae import SAEConfig
+from sae_lens.training.activation_scaler import ActivationScaler
+
+from wsae_plugin.files import folder_written_whole
+from wsae_plugin.messages import refusals_as_bad_input
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Write what would be published from a checkpoint, with the scale of the activations folded in.
+
+    Args:
+        checkpoint: What SAELens's trainer saved of one SAE, of any architecture.
+        folder: Where the SAE for inference goes, whole or not at all.
+
+    Raises:
+        BadInputError: SAELens cannot load the checkpoint.
+    """
+    with refusals_as_bad_input(f"{checkpoint}: SAELens cannot load this checkpoint"):
+        sae = TrainingSAE.load_from_disk(checkpoint)
+        scaler = ActivationScaler()
+        scaler.load(checkpoint / ACTIVATION_SCALER_CFG_FILENAME)
+        fold_scale(sae, scaler)
+    with folder_written_whole(folder) as partial:
+        sae.save_inference_model(partial)
+
+
+def fold_scale(sae: TrainingSAE[Any], scaler: ActivationScaler) -> None:
+    """Build the scale or the whitening of the activations into the weights."""
+    if scaler.scaling_factor is not None:
+        sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
+        scaler.scaling_factor = None
+    if scaler.whitening is not None:
+        sae.fold_activation_whitening(
+            mean=scaler.whitening.mean,
+            whitening_matrix=scaler.whitening.matrix,
+            unwhitening_matrix=scaler.whitening.inverse_matrix,
+        )
+        scaler.whitening = None
 
 
 def published_class(sae_class: type[TrainingSAE[Any]]) -> type[SAE[Any]]:

@@ -25,6 +25,7 @@ from typing_extensions import override
 
 from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.remote_code import check_own
+from wsae_plugin.saved_run import RECORDED
 from wsae_plugin.sources.hooks import Hook, hooks_of, open_checked_model
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
@@ -32,13 +33,6 @@ from wsae_plugin.sources.source import Source
 from wsae_plugin.validation import read_json
 
 logger = logging.getLogger(__name__)
-
-_RECORDED = (
-    *("dataset_path", "hook_name", "model_name", "model_class_name", "hook_head_index"),
-    *("context_size", "seqpos_slice", "model_from_pretrained_kwargs", "prepend_bos"),
-    *("exclude_special_tokens", "sequence_separator_token", "disable_concat_sequences"),
-)
-"""What SAELens's runners write into an SAE's metadata, in their order."""
 
 
 def positions_per_context(values: Mapping[str, Any]) -> int:
@@ -241,7 +235,7 @@ class LanguageModelSource(Source):
         of_hook = {"hook_name": hook, "hook_head_index": self._hooks[hook].head_index}
         return {
             name: of_hook[name] if name in of_hook else getattr(self._cfg, name)
-            for name in _RECORDED
+            for name in RECORDED
         }
 
     @override

@@ -7,17 +7,19 @@ another kind names its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig, TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
+from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
 from wsae_plugin.saelens_fields import Seed
+from wsae_plugin.saved_run import one_of_several
 from wsae_plugin.sources import Source, runner_config_of, source_of
 from wsae_plugin.sources.opening import published_model_name
 from wsae_plugin.training.checks import check
@@ -99,18 +101,12 @@ class RunConfig:
             if name is not None:
                 raise BadInputError(f"--sae {name}: the config has one SAE only; leave it out")
             return self
-        values, saes = dict(self.values), self.values["saes"]
+        saes = self.values["saes"]
         name = next(iter(saes)) if name is None else name
         if name not in saes:
             raise BadInputError(f"--sae {name}: no such SAE; {nearest(name, saes)}")
-        own = {"sae": saes[name]}
-        for field, of_all in (
-            ("hook_name", "hook_names"),
-            ("hook_head_index", "hook_head_indices"),
-        ):
-            one_each = values.pop(of_all)
-            own[field] = one_each.get(name) if isinstance(one_each, dict) else one_each
-        resolved = resolve(LanguageModelSAERunnerConfig, values | own, others_allowed=True)
+        values = one_of_several(self.values, name)
+        resolved = resolve(LanguageModelSAERunnerConfig, values, others_allowed=True)
         return RunConfig(resolved, self.file)
 
     def sae_configs(self) -> dict[str, TrainingSAEConfig]:
@@ -177,9 +173,31 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return config
 
 
-def _resolve(values: dict[str, Any]) -> dict[str, Any]:
+def config_as_found(values: Mapping[str, Any], where: str) -> RunConfig:
+    """What is known of a training elsewhere, to open what it read from; see `read_training`.
+
+    What is not known has SAELens's default, and whether it could be trained here is not looked at.
+
+    Args:
+        values: What is known.
+        where: For messages.
+
+    Raises:
+        BadInputError: A value is of another type than SAELens's.
+    """
+    section: dict[str, Any] = dict(values.get("sae") or {})
+    if section.get("architecture") not in SAE_TRAINING_CLASS_REGISTRY:
+        # Of another package: what is published of it says how wide it is.
+        section = {n: section.get(n) for n in ("d_in", "d_sae")} | {"architecture": "standard"}
+    with naming(where):
+        config = RunConfig(_resolve({**values, "sae": section}, others_allowed=True), where)
+        config.runner_config()
+    return config
+
+
+def _resolve(values: dict[str, Any], others_allowed: bool = False) -> dict[str, Any]:
     cls = runner_config_of(values)
     if "seed" in hints_of(cls):
-        return resolve(cls, values)
+        return resolve(cls, values, others_allowed=others_allowed)
     seed = convert(values.pop("seed", _DEFAULT_SEED), Seed, "seed")
-    return resolve(cls, values) | {"seed": seed}
+    return resolve(cls, values, others_allowed=others_allowed) | {"seed": seed}

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.files import folder_written_whole, write_json_atomic
+from wsae_plugin.saes.from_checkpoint import fold_scale
 from wsae_plugin.sources import Source
 from wsae_plugin.training.checkpoints import keep_newest, restore_random_state, save_checkpoint
 from wsae_plugin.training.config import RunConfig
@@ -159,7 +160,7 @@ class TrainingLoop:
                         )
         self._send({n: part.full_sparsity_window_log() for n, part in self.trainers.items()})
         for part in self.trainers.values():
-            _fold(part)
+            fold_scale(part.sae, part.activation_scaler)
             part.set_final_sae_metadata()
         if self.cfg.save_final_checkpoint:
             self._save(f"final_{self.n_samples}")
@@ -309,18 +310,3 @@ class TrainingLoop:
                 if self._logger.log_to_wandb:
                     self._logger.log(part, *files, sparsity, wandb_aliases=["final_model"])
             self._write_config(partial)
-
-
-def _fold(trainer: WeightedSAETrainer) -> None:
-    """Build the scale or the whitening of the activations into the weights."""
-    scaler = trainer.activation_scaler
-    if scaler.scaling_factor is not None:
-        trainer.sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
-        scaler.scaling_factor = None
-    if scaler.whitening is not None:
-        trainer.sae.fold_activation_whitening(
-            mean=scaler.whitening.mean,
-            whitening_matrix=scaler.whitening.matrix,
-            unwhitening_matrix=scaler.whitening.inverse_matrix,
-        )
-        scaler.whitening = None

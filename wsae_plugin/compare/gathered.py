@@ -1,0 +1,259 @@
+"""SAEs as a comparison that nobody planned: what pairs with what, and what is not matched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wsae_plugin.compare.arms import Arm, Control
+from wsae_plugin.compare.manifest import ComparedRun, Comparison, is_comparison
+from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.saved_run import read_cfg, read_training
+
+SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
+"""Fields that set how many latents are active; an architecture has one of them."""
+_FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
+"""What tells SAEs apart that differ in gamma_normalization alone."""
+_MATCHED = (
+    *("seed", "training_tokens", "training_samples", "train_batch_size_tokens", "batch_size"),
+    *("dataset_path", "context_size", "lr", "lr_scheduler_name", "lr_warm_up_steps"),
+    *("lr_decay_steps", "adam_beta1", "adam_beta2", "from_pretrained_path"),
+)
+"""What the runs of a comparison share, beside what a report refuses to compare without."""
+
+
+class Described:
+    """What is said of one trained SAE, from its cfg.json and the config of its training."""
+
+    run: ComparedRun
+    cfg: Mapping[str, Any]
+    config: Mapping[str, Any]
+    arm: Arm | None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        return self.cfg.get("metadata") or {}
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """The hyper-parameters of the training architecture; SAELens keeps those apart that
+        inference has too, such as Top-k's k."""
+        return {**self.cfg, **(self.metadata.get("training_architecture_details") or {})}
+
+    @property
+    def alpha(self) -> float:
+        """The exponent in γ = s^α; 0 for an architecture without weights."""
+        return float(self.details.get("alpha") or 0.0)
+
+    @property
+    def proxy(self) -> str | None:
+        """What s is; None where Γ = I."""
+        return self.details["gamma_proxy"] if self.alpha else None
+
+    @property
+    def is_whitened(self) -> bool:
+        """Whether it was trained on whitened activations, with the whitening folded in since."""
+        section = self.config.get("sae") or {}
+        return section.get("normalize_activations") == "covariance_whitening"
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether a weighted SAE is to be compared with it: no weights, and no control either."""
+        return self.proxy is None and self.run.role == "baseline" and not self.is_whitened
+
+    @property
+    def control(self) -> Control | None:
+        """What kind of control it is, if it is one."""
+        return self.arm and self.arm.control
+
+    @property
+    def architecture(self) -> str:
+        """Of its training, or where nobody says, as it is loaded."""
+        return self.metadata.get("training_architecture") or str(self.cfg.get("architecture"))
+
+    @property
+    def variant(self) -> str:
+        """How it was trained, for readers: what SAEs of other seeds and hooks share with it."""
+        if self.arm is not None:
+            return self.arm.label
+        weights = "Γ = I"
+        if self.proxy is not None:
+            form = _FORMS.get(self.details["gamma_normalization"], "")
+            weights = f"s = {self.proxy}, α = {self.alpha:g}{form}"
+        whitened = ", whitened" if self.is_whitened else ""
+        return f"{self.architecture}, {weights}{whitened}"
+
+    @property
+    def sparsity(self) -> str:
+        """The field that sets it, and its value; empty where none is known."""
+        found = (f"{name} = {self.details[name]:g}" for name in SPARSITIES if name in self.details)
+        return next(found, "")
+
+
+@dataclass(frozen=True)
+class TrainedRun(Described):
+    """One trained SAE.
+
+    Args:
+        run: Its folder, and its place in a comparison.
+        cfg: SAELens's cfg.json.
+        config: How it was trained, see `read_training`.
+        arm: Its arm in manifest.json; None where it is in none.
+    """
+
+    run: ComparedRun
+    cfg: Mapping[str, Any]
+    config: Mapping[str, Any]
+    arm: Arm | None
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Runs with arms and pairs.
+
+    Args:
+        runs: The SAEs.
+        manifest: As much of a manifest as they say, with `arms`, and in `unmatched` for each run
+            that is compared what it was trained with otherwise than its baseline.
+    """
+
+    runs: list[ComparedRun]
+    manifest: dict[str, Any]
+
+
+def read_gathered(paths: Sequence[Path], baseline: Path | None = None) -> Gathered:
+    """The SAEs in folders that are no one comparison, as one; see `gathered`.
+
+    Raises:
+        BadInputError: See `runs_of`, or a file of an SAE is broken.
+    """
+    saes = _trained(paths)
+    if baseline is None:
+        return gathered(saes)
+    ordinary = _trained([baseline])
+    if len(ordinary) > 1:
+        raise BadInputError(f"--baseline {baseline}: holds {len(ordinary)} SAEs; name one of them")
+    if not ordinary[0].is_ordinary:
+        raise BadInputError(
+            f"--baseline {baseline}: is no ordinary SAE ({ordinary[0].variant}), so a difference "
+            "to it would not say what weighting does; give one that is not weighted"
+        )
+    return gathered(saes, ordinary[0])
+
+
+def gathered(saes: Sequence[Described], baseline: Described | None = None) -> Gathered:
+    """SAEs that were trained in one way, at whatever hooks and seeds, are an arm.
+
+    Each pairs with the ordinary SAE beside it, if there is one.
+
+    Args:
+        saes: The SAEs.
+        baseline: The ordinary SAE for those that have none beside them.
+
+    Raises:
+        BadInputError: Two SAEs have one name.
+    """
+    folder = baseline and baseline.run.path.resolve()
+    baseline = next((sae for sae in saes if sae.run.path.resolve() == folder), baseline)
+    saes = [*saes, *([baseline] if baseline and baseline not in saes else [])]
+    refuse_repeated_runs([sae.run for sae in saes])
+    ordinary = {sae.run.run: ordinary_beside(sae, saes, baseline) for sae in saes}
+    arms = _arms(saes)
+    runs = [
+        replace(
+            sae.run,
+            arm=arms[sae.run.run],
+            role=_role(sae) if (other := ordinary[sae.run.run]) else "baseline",
+            pair=other.run.run if other else sae.run.run,
+        )
+        for sae in saes
+    ]
+    roles = {run.arm: run.role for run in sorted(runs, key=lambda run: run.role != "baseline")}
+    compared_with = {arms[other.run.run] for other in ordinary.values() if other}
+    first = {arms[sae.run.run]: sae for sae in reversed(saes)}
+    in_order = sorted(dict.fromkeys(arms.values()), key=lambda arm: arm not in compared_with)
+    facts = {name: saes[0].config.get(name) for name in _FACTS}
+    manifest = facts | {
+        "status": "finished",
+        "baseline": in_order[0],
+        "seeds": sorted({run.seed for run in runs}),
+        "arms": [
+            {
+                **{"name": arm, "label": arm, "role": roles[arm], "control": None},
+                **{"alpha": first[arm].alpha, "proxy": first[arm].proxy},
+            }
+            for arm in in_order
+        ],
+        "unmatched": {
+            sae.run.run: differing
+            for sae in saes
+            if (other := ordinary[sae.run.run]) and (differing := _differing(sae, other))
+        },
+    }
+    return Gathered(runs, manifest)
+
+
+_FACTS = ("model_name", "dataset_path", "context_size")
+
+
+def ordinary_beside(
+    sae: Described, saes: Sequence[Described], baseline: Described | None
+) -> Described | None:
+    """The ordinary SAE to compare with: its pair's, the one given, or one of the same hook."""
+    if sae.is_ordinary or sae is baseline:
+        return None
+    ordinary = [other for other in saes if other.is_ordinary]
+
+    def pair(sae: Described) -> tuple[object, ...]:
+        return sae.run.pair, sae.run.path.parent
+
+    def place(sae: Described) -> tuple[object, ...]:
+        return sae.run.hook_name, sae.cfg.get("d_sae"), sae.sparsity, sae.run.seed
+
+    paired = [other for other in ordinary if pair(other) == pair(sae)]
+    given = [baseline] if baseline and baseline.run.hook_name == sae.run.hook_name else []
+    alike = [other for other in ordinary if place(other) == place(sae)]
+    return next(iter((*paired, *given, *alike)), None)
+
+
+def _trained(paths: Sequence[Path]) -> list[TrainedRun]:
+    runs, arms = runs_of(paths), arms_of(paths)
+    return [
+        TrainedRun(run, read_cfg(run.sae), read_training(run.path, run.sae), arms.get(run.path))
+        for run in runs
+    ]
+
+
+def arms_of(paths: Sequence[Path]) -> dict[Path, Arm]:
+    """The folder of each run of the comparisons among `paths` → its arm."""
+    arms: dict[Path, Arm] = {}
+    for comparison in map(Comparison.read, filter(is_comparison, paths)):
+        by_name = {arm.name: arm for arm in comparison.arms}
+        arms |= {run.path: by_name[run.arm] for run in comparison.runs}
+    return arms
+
+
+def _differing(sae: Described, other: Described) -> dict[str, list[Any]]:
+    """What both say of their training, and say otherwise."""
+    both = {name: [other.config.get(name), sae.config.get(name)] for name in _MATCHED}
+    return {name: said for name, said in both.items() if None not in said and said[0] != said[1]}
+
+
+def _role(sae: Described) -> Any:
+    return "control" if sae.run.role == "control" else "weighted"
+
+
+def _arms(saes: Sequence[Described]) -> dict[str, str]:
+    """SAE → what is said of all that were trained in the same way."""
+    kinds = {
+        sae.run.run: (sae.variant, sae.sparsity, f"{sae.cfg.get('d_sae') or 0:,} latents")
+        for sae in saes
+    }
+    of_variant = [variant for variant, *_ in set(kinds.values())]
+    return {
+        name: ", ".join(filter(None, kind)) if of_variant.count(kind[0]) > 1 else kind[0]
+        for name, kind in kinds.items()
+    }
