@@ -7,7 +7,6 @@ config.yaml of `wsae train`, or in what SAELens's own runners write.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone

@@ -98,15 +98,14 @@ def test_what_holds_no_run_is_refused(tmp_path: Path) -> None:
         ([tmp_path], "neither a comparison folder"),
         ([write(tmp_path / "empty", manifest())], "holds no trained SAE"),
         ([plain_run(tmp_path / "a" / "x"), plain_run(tmp_path / "b" / "x")], "x: 2 runs"),
-        ([plain_run(tmp_path / "multi", "saes: {}\n")], "a run of several SAEs"),
         ([plain_run(tmp_path / "toy", "synthetic_model: x\n")], "on a synthetic model"),
-        ([plain_run(tmp_path / "seedless", "hook_name: x\n")], "seed: missing"),
+        ([plain_run(tmp_path / "seed", "seed: x\n")], "seed: seed = 'x': must be a whole number"),
         ([plain_run(tmp_path / "no-yaml", "[")], "not YAML"),
         ([plain_run(tmp_path / "text", "hello")], "a config is a mapping"),
     ]
     for paths, message in refused:
         with pytest.raises(BadInputError, match=message):
-            runs_of(paths)
+            runs_of(paths, needs_language_model=True)
 
 
 def first_run(**changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -176,7 +175,7 @@ def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_readers_of_comparisons_import_no_training_code() -> None:
     package = Path(wsae_plugin.__file__).parent
-    seen, left = set[str](), ["compare.manifest"]
+    seen, left = set[str](), ["compare.gathered"]
     while left:
         module = left.pop()
         seen.add(module)

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from tests.compare.comparisons import HOOKS, run, small
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
 from wsae_plugin.compare.manifest import ComparedRun, Comparison
-from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.compare.plan import load_comparison_config
 from wsae_plugin.compare.run import estimate_comparison, run_comparison
+from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
 from wsae_plugin.training.loop import TrainingLoop

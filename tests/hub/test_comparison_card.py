@@ -15,10 +15,11 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
-from wsae_plugin.compare.gathered import ordinary_beside
 
 from tests.hub.conftest import Wsae
+from wsae_plugin.compare.gathered import ordinary_beside
 from wsae_plugin.hub.records import SAERecord, read_records
+from wsae_plugin.report.inputs import read_inputs
 from wsae_plugin.report.text import difference_text, level_text
 from wsae_plugin.saebench.records import Record, write_scores
 from wsae_plugin.saebench.request import Request
@@ -288,6 +289,7 @@ def test_runs_with_nothing_beside_them(wsae: Wsae, runs: list[Path], tmp_path: P
     assert "is not matched in sparsity" in text
     assert "| `ordinary` |" not in text, "it is shown beside, and is not published"
     assert "| topk, Γ\xa0\\=\xa0I |" in text
-    # Whatever it is, it is what the other is compared with, and with nothing itself.
-    assert wsae("card", *runs, "--baseline", runs[1], "--output", output)[0] == 0
-    assert "No ordinary SAE at matched L0 stands beside `weighted`" in output.read_text()
+    # A difference to a weighted SAE would not say what weighting does.
+    code, told = wsae("card", *runs, "--baseline", runs[1], "--output", output)
+    assert code == 2
+    assert "is no ordinary SAE (" in told

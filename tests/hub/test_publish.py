@@ -230,7 +230,7 @@ def test_a_training_checkpoint_is_refused(wsae: Wsae, runs: list[Path]) -> None:
         assert "training checkpoint" in output
     code, output = wsae("push", runs[1] / "sae", "--repo", REPO, "--dry-run")
     assert code == 2
-    assert "give the run folder" in output
+    assert "`wsae eval` makes it" in output
 
 
 def test_scores_of_other_weights_are_refused(wsae: Wsae, runs: list[Path]) -> None:

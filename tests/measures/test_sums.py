@@ -353,7 +353,3 @@ def test_an_sae_without_a_hook_is_refused(model: HookedProxyLM, batches: list[Te
     sae.cfg.metadata.hook_name = None
     with pytest.raises(BadInputError, match="no hook_name"):
         measure({"sae": sae}, model, batches)
-    per_head = random_sae(0)
-    per_head.cfg.metadata.hook_head_index = 1
-    with pytest.raises(BadInputError, match="per attention head"):
-        measure({"sae": per_head}, model, batches)

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -47,6 +47,24 @@ KEEP_CHECKPOINTS = Annotated[
         help="Keep the N newest checkpoints only. By default all stay.",
     ),
 ]
+RUNS = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN...",
+        help="Folders of SAEs, runs or comparisons, or hf://USER/NAME[@REVISION][/SAE].",
+        callback=lambda runs: list(map(_at_hand, cast("list[Path]", runs))),
+    ),
+]
+
+
+def _at_hand(run: Path) -> Path:
+    if run.parts[:1] != ("hf:",):
+        return run
+    from wsae_plugin.hub.download import download  # huggingface_hub takes a second to import
+
+    return download(run.as_posix().removeprefix("hf:/"))
+
+
 DRY_RUN = Annotated[
     bool, typer.Option("--dry-run", help="Show config, steps and memory; write nothing.")
 ]

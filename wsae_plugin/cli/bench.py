@@ -7,13 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from wsae_plugin.cli._shared import plain_table, print_json, print_plain, print_table, score_table
+from wsae_plugin.cli._shared import (
+    RUNS,
+    plain_table,
+    print_json,
+    print_plain,
+    print_table,
+    score_table,
+)
 from wsae_plugin.cli.trust import loads_models
 
 
 @loads_models
 def bench(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="As said above.")],
+    runs: RUNS,
     evals: Annotated[
         str, typer.Option(metavar="NAME,...", help="What to measure.")
     ] = "core,sparse_probing,sae_probes",
@@ -67,7 +74,7 @@ def bench(
 ) -> None:
     """Measure SAEs with SAEBench (0.6.0, installed apart: `make saebench`).
 
-    Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. Evals: core,
+    Each RUN is what `wsae eval` takes, but for SAEs without a language model. Evals: core,
     sparse_probing, sae_probes, absorption, scr, tpp, meta_structure, autointerp. TPP and SCR failed
     an audit of SAEBench's metrics (arXiv 2605.18229): they are measured when asked for, and nothing
     is concluded from them.

@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wsae_plugin.cli._shared import print_json, print_plain
+from wsae_plugin.cli._shared import RUNS, print_json, print_plain
 
-Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="Run folders or comparison folders.")
-]
 Author = Annotated[
     str | None, typer.Option("--author", help="Of the SAEs. By default the repository's owner.")
 ]
@@ -42,7 +39,7 @@ DatasetName = Annotated[
 
 
 def card(
-    runs: Runs,
+    runs: RUNS,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="README.md", help="Write the card there.")
     ] = Path("README.md"),
@@ -62,8 +59,8 @@ def card(
 ) -> None:
     """Write the model card of trained and measured SAEs: what `wsae push` would publish.
 
-    Each RUN is a run folder of `wsae train` or a comparison folder of `wsae compare`, measured by
-    `wsae eval`. The card has the loss, how to load each SAE with SAELens alone, a table of the SAEs
+    Each RUN is what `wsae eval` has measured: SAEs of a comparison, of a run, or of a script of
+    one's own. The card has the loss, how to load each SAE with SAELens alone, a table of the SAEs
     and one of their scores, of weighted ones beside ordinary SAEs, what `wsae report` says of the
     difference, Γ with its spectrum, data, procedure, SAEBench's scores if there are any, limits and
     citation. Many SAEs are shown by variant, with the mean over hooks and seeds, and one by one

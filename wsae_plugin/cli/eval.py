@@ -8,15 +8,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from wsae_plugin.cli._shared import print_json, score_table
+from wsae_plugin.cli._shared import RUNS, print_json, score_table
 from wsae_plugin.cli.trust import loads_models
 
 
 @loads_models
 def eval_(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="One or more, as said above.")
-    ],
+    runs: RUNS,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -33,6 +31,23 @@ def eval_(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the order of the text and the shuffled control.")
     ] = 0,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            metavar="RUN",
+            help="The ordinary SAE beside which others are measured under their Γ.",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="What no file of an SAE says, such as hook_name=blocks.3.hook_resid_post. "
+            "Repeatable. It is kept in config.yaml beside the SAE.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Measure again what has been measured.")
     ] = False,
@@ -42,14 +57,17 @@ def eval_(
 ) -> None:
     """Measure trained SAEs on text that none of them has seen.
 
-    Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. All SAEs of
-    one language model are measured on the same tokens, and every run folder gets
-    scores/held_out.json (of a run of several SAEs, every folder in saes/). SAEs of a synthetic
-    model are measured on new samples of it. Runs that have been measured with the same settings are
-    left alone. A folder may come from elsewhere: of the model that it names, safetensors alone are
-    read.
+    Each RUN is a comparison folder of `wsae compare`, a run folder of `wsae train`, what SAELens's
+    own runners or a script saved (one SAE, or a folder of several), a training checkpoint, of which
+    what would be published is measured, or hf://USER/NAME/SAE on the Hub. All SAEs of one language
+    model are measured on the same tokens, and the folder of each gets scores/held_out.json. SAEs of
+    a synthetic model are measured on new samples of it. Runs that have been measured with the same
+    settings are left alone. A folder may come from elsewhere: of the model that it names,
+    safetensors alone are read.
 
     \b
+      wsae eval weighted_topk topk --baseline topk --dataset my-held-out.jsonl
+      wsae eval my_sae --set model_name=gpt2 --set hook_name=blocks.3.hook_resid_post
       wsae eval comparison
       wsae eval runs/seed-0 runs/seed-1 --batches 64
       wsae eval runs/mine --dataset my-held-out.jsonl --json
@@ -68,10 +86,14 @@ def eval_(
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from wsae_plugin.compare.runs import runs_of
     from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+    from wsae_plugin.saved_run import state_training
 
     settings = EvalSettings(dataset, batches, batch_size_prompts, seed)
-    documents = evaluate_runs(runs, settings, force)
+    for run in runs_of(runs) if overrides else ():
+        state_training(run.path, run.sae, overrides or [])
+    documents = evaluate_runs(runs, settings, force, baseline)
     if as_json:
         print_json(documents)
     else:

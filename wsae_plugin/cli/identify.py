@@ -8,13 +8,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from wsae_plugin.cli._shared import JSON, number, plain_table, print_json, print_plain, print_table
+from wsae_plugin.cli._shared import (
+    JSON,
+    RUNS,
+    number,
+    plain_table,
+    print_json,
+    print_plain,
+    print_table,
+)
 
 
 def identify(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more, as said above.")
-    ],
+    runs: RUNS,
     threshold: Annotated[
         float, typer.Option("--threshold", help="The cosine above which latents are the same.")
     ] = 0.9,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wsae_plugin.cli._shared import JSON, plain_table, print_json, print_plain, print_table
+from wsae_plugin.cli._shared import JSON, RUNS, plain_table, print_json, print_plain, print_table
 from wsae_plugin.cli.card import (
     Author,
     Baseline,
@@ -14,14 +14,13 @@ from wsae_plugin.cli.card import (
     DatasetName,
     Language,
     License,
-    Runs,
 )
 from wsae_plugin.cli.trust import loads_models
 
 
 @loads_models
 def push(
-    runs: Runs,
+    runs: RUNS,
     repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="The repository.")],
     private: Annotated[
         bool, typer.Option("--private", help="Create the repository private.")
@@ -51,9 +50,9 @@ def push(
     scores, configs, figures, the card and a root config.json with all hashes go up in one commit:
     all or nothing. An upload that broke off sends only the rest when run again.
 
-    Each RUN is a run folder of `wsae train` or a comparison folder of `wsae compare`, all of whose
-    SAEs are published. No path of this machine goes up: of a held-out text that is a file here, its
-    name.
+    Each RUN is what `wsae eval` has measured; all of its SAEs are published. No path of this
+    machine goes up: of a held-out text that is a file here, its name; of a model or a data set that
+    is a folder here, what --base-model and --dataset-name say.
 
     \b
       wsae push runs/topk runs/weighted --repo me/my-saes --dry-run

@@ -8,13 +8,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from wsae_plugin.cli._shared import plain_table, print_json
+from wsae_plugin.cli._shared import RUNS, plain_table, print_json
 
 
 def report(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="A comparison, or SAEs, as said above.")
-    ],
+    folders: RUNS,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -161,7 +161,8 @@ def gathered(saes: Sequence[Described], baseline: Described | None = None) -> Ga
     saes = [*saes, *([baseline] if baseline and baseline not in saes else [])]
     refuse_repeated_runs([sae.run for sae in saes])
     ordinary = {sae.run.run: ordinary_beside(sae, saes, baseline) for sae in saes}
-    arms = _arms(saes)
+    # What is compared with nothing is told apart by its own name.
+    arms = _arms(saes) if any(ordinary.values()) else {name: name for name in ordinary}
     runs = [
         replace(
             sae.run,
@@ -215,8 +216,8 @@ def ordinary_beside(
 
     paired = [other for other in ordinary if pair(other) == pair(sae)]
     given = [baseline] if baseline and baseline.run.hook_name == sae.run.hook_name else []
-    alike = [other for other in ordinary if place(other) == place(sae)]
-    return next(iter((*paired, *given, *alike)), None)
+    alike = [other for other in (*given, *ordinary) if place(other) == place(sae)]
+    return next(iter((*paired, *alike, *given)), None)
 
 
 def _trained(paths: Sequence[Path]) -> list[TrainedRun]:

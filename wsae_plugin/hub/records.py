@@ -118,7 +118,7 @@ def read_records(paths: Sequence[Path]) -> list[SAERecord]:
         BadInputError: A folder or a file is missing or broken, a field is missing, or a name
             cannot be a folder's.
     """
-    runs, arms = runs_of(paths), arms_of(paths)
+    runs, arms = runs_of(paths, needs_language_model=True), arms_of(paths)
     return [_read_record(run, arms.get(run.path)) for run in runs]
 
 

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
+from wsae_plugin.compare.gathered import read_gathered
 from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import sha256_of
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
 from wsae_plugin.measures.evaluated_run import EvaluatedRun
@@ -38,7 +41,10 @@ SAE_BYTES = 4 * 2**30
 
 
 def evaluate_runs(
-    paths: Sequence[Path], settings: EvalSettings | None = None, force: bool = False
+    paths: Sequence[Path],
+    settings: EvalSettings | None = None,
+    force: bool = False,
+    baseline: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Measure the SAEs of all runs and write scores/held_out.json into the folder of each.
 
@@ -46,19 +52,21 @@ def evaluate_runs(
     trained on; all other positions of a context count.
 
     Args:
-        paths: comparison folders of `wsae compare` and run folders of `wsae train`.
+        paths: folders of SAEs, see `runs_of`.
         settings: None for the default.
         force: measure again what was measured with the same settings.
+        baseline: the ordinary SAE that those in no comparison are measured beside, see `gathered`.
 
     Returns:
         What scores/held_out.json holds of each SAE, in their order.
 
     Raises:
-        BadInputError: a folder is none of the two, an SAE cannot be loaded, or there is no
-            held-out text.
+        BadInputError: a folder holds no SAE, an SAE cannot be loaded, or there is no held-out
+            text.
     """
     settings = settings or EvalSettings()
-    runs = [EvaluatedRun.load(compared, settings.dataset) for compared in runs_of(paths)]
+    found = runs_of(paths) if baseline is None else read_gathered(paths, baseline).runs
+    runs = [EvaluatedRun.load(compared, settings.dataset) for compared in found]
     asked = {run.name: _asked(run, runs, settings) for run in runs}
     documents = {
         run.name: found
@@ -101,6 +109,7 @@ def _asked(
     """What the scores depend on beside the run itself: equal means nothing is left to measure."""
     return asdict(settings) | {
         "dataset": str(run.source),
+        "sae": sha256_of(run.compared.sae / SAE_WEIGHTS_FILENAME),
         "weighted_runs": [other.name for other in run.weighted_in_pair(runs).values()],
         "seed_runs": [other.name for other in run.other_seeds(runs)],
     }

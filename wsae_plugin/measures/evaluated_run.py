@@ -114,6 +114,7 @@ class EvaluatedRun:
         """See `load_sae`; its metadata says the hook, whoever said it."""
         sae = load_sae(self.compared.sae, self.config.values["device"])
         sae.cfg.metadata.hook_name = self.compared.hook_name
+        sae.cfg.metadata.hook_head_index = self.config.values.get("hook_head_index")
         return sae
 
     def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
@@ -178,6 +179,8 @@ def config_for_here(known: Mapping[str, Any], where: str) -> RunConfig:
             drawn elsewhere only.
     """
     values, device = {**known}, best_device()
+    if not isinstance(values.get("sae"), dict):
+        raise BadInputError(f"{where}: sae: missing; the config of one SAE is needed")
     if isinstance(values.get("synthetic_model"), dict):
         # The same seed draws another one on another kind of device.
         device = str(values.get("device", device))

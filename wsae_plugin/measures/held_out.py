@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.measure import Evidence
-from wsae_plugin.measures.model_run import ModelRun
+from wsae_plugin.measures.model_run import ModelRun, Place
 from wsae_plugin.measures.sums import HeldOutSums, keep_sums, reconstruct, sums_of_samples
 from wsae_plugin.measures.top_tokens import (
     HeldOutTokens,
@@ -131,22 +131,22 @@ class HeldOutText:
             Name → what the text finds out of each SAE.
 
         Raises:
-            BadInputError: an SAE says no hook of the model, or reads one attention head.
+            BadInputError: an SAE says no hook of the model.
         """
-        hooks = {name: _hook_of(name, sae, self.model.hook_dict) for name, sae in saes.items()}
+        places = {name: _place_of(name, sae, self.model.hook_dict) for name, sae in saes.items()}
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
         top = {name: TopTokens(sae.cfg.d_sae) for name, sae in saes.items()}
-        random = {hook: RandomDirections(self.seed) for hook in sorted(set(hooks.values()))}
+        random = {place: RandomDirections(self.seed) for place in dict.fromkeys(places.values())}
         excluded = torch.tensor(self.excluded, dtype=torch.long)
         for n, tokens in enumerate(tqdm(self.batches, desc="Held-out batches", unit="batch")):
             keep = ~torch.isin(tokens, excluded.to(tokens.device))
             run = ModelRun(self.model, tokens, keep, [*random])
-            for hook, directions in random.items():
-                directions.add(run.activations[hook][keep.to(run.activations[hook].device)])
+            for place, directions in random.items():
+                directions.add(run.activations[place][keep.to(run.activations[place].device)])
             for name, sae in saes.items():
-                x = run.activations[hooks[name]]
+                x = run.activations[places[name]]
                 x_hat, feature_acts = reconstruct(sae, x)
-                losses = run.losses(hooks[name], x_hat)
+                losses = run.losses(places[name], x_hat)
                 where, acts = keep.to(x.device), feature_acts[keep.to(feature_acts.device)]
                 found = sums_of_samples(x[where], x_hat[where], acts)
                 keep_sums(sums[name], n, len(self.batches), found | losses)
@@ -155,10 +155,10 @@ class HeldOutText:
             name: Evidence(
                 HeldOutSums(**sums[name]),
                 TokenEvidence(
-                    self._tokens, self.seed, (top[name].positions, random[hook].positions)
+                    self._tokens, self.seed, (top[name].positions, random[place].positions)
                 ),
             )
-            for name, hook in hooks.items()
+            for name, place in places.items()
         }
 
 
@@ -340,7 +340,7 @@ def _splits(dataset: str) -> list[str]:
         return datasets.get_dataset_split_names(dataset)
 
 
-def _hook_of(name: str, sae: SAE[Any], known: Iterable[str]) -> str:
+def _place_of(name: str, sae: SAE[Any], known: Iterable[str]) -> Place:
     metadata = sae.cfg.metadata
     if metadata.hook_name is None:
         raise BadInputError(f"{name}: its metadata has no hook_name, so its input is unknown.")
@@ -349,9 +349,7 @@ def _hook_of(name: str, sae: SAE[Any], known: Iterable[str]) -> str:
             f"{name}: hook_name = {metadata.hook_name!r}: the model has no such hook; "
             f"{nearest(metadata.hook_name, known)}"
         )
-    if metadata.hook_head_index is not None or sae.hook_z_reshaping_mode:
-        raise BadInputError(
-            f"{name}: hook {metadata.hook_name} is read per attention head; only whole activations "
-            "(hook_head_index null, reshape_activations 'none') can be replaced in the model."
-        )
-    return metadata.hook_name
+    if sae.hook_z_reshaping_mode:
+        # Heads are laid side by side for every SAE.
+        sae.turn_off_forward_pass_hook_z_reshaping()
+    return metadata.hook_name, metadata.hook_head_index

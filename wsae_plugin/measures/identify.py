@@ -23,7 +23,7 @@ _Member = tuple[int, Path]
 
 
 def find_saes(path: Path) -> dict[str, Path]:
-    """Find the SAEs in a run folder of `wsae train`, or the one that SAELens saved in `path`.
+    """Find the SAEs in a run folder, or those that SAELens saved in `path`, one or several.
 
     Returns:
         SAE name → the folder that plain SAELens loads.
@@ -34,7 +34,7 @@ def find_saes(path: Path) -> dict[str, Path]:
     refuse_links(path)
     if (path / "cfg.json").is_file():
         return {path.resolve().name: path}
-    configs = [*path.glob("sae/cfg.json"), *sorted(path.glob("saes/*/cfg.json"))]
+    configs = sorted(path.glob("*/cfg.json")) or sorted(path.glob("saes/*/cfg.json"))
     if not configs:
         raise BadInputError(
             f"{path}: holds no SAE; give a folder in which SAELens saved one (with cfg.json), or a "

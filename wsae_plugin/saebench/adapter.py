@@ -11,10 +11,16 @@ from sae_lens import SAE
 
 import wsae_plugin
 from wsae_plugin.compare.manifest import ComparedRun
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.measures.evaluated_run import load_sae
+from wsae_plugin.messages import naming
 from wsae_plugin.saebench.fingerprint import fingerprint_of_files
-from wsae_plugin.saved_run import read_cfg
+from wsae_plugin.saved_run import read_cfg, read_training
 
-_BLOCK_OF_HUGGING_FACE = re.compile(r"(?:gpt_neox\.layers|model\.layers|transformer\.h)\.(\d+)")
+_OF_HUGGING_FACE = re.compile(
+    r"(?:gpt_neox\.layers|model\.layers|transformer\.h)\.(?P<block>\d+)(?:\.(?:(?P<mlp>mlp)|"
+    r"attention\.dense|self_attn\.o_proj|attn\.c_proj))?"
+)
 _NOT_FOLDED = (
     "the decoder's norms could not be folded; absorption, SCR and TPP assume that they are 1"
 )
@@ -53,25 +59,45 @@ def describe(run: ComparedRun) -> BenchSAE:
         BadInputError: Its cfg.json does not say how wide it is, or where it belongs: its model and
             its hook.
     """
-    cfg = read_cfg(run.sae, ["metadata.model_name", "metadata.hook_name", "d_sae"])
-    metadata = cfg["metadata"]
+    cfg, known = read_cfg(run.sae, ["d_sae"]), read_training(run.path, run.sae)
+    for name in ("model_name", "hook_name"):
+        if not known.get(name):
+            raise BadInputError(
+                f"{run.path}: {name}: missing, no file of the SAE says it; say it to `wsae eval` "
+                f"with --set {name}=…, which keeps it"
+            )
+    with naming(str(run.path)):
+        hook_name = transformer_lens_hook(known["hook_name"])
     return BenchSAE(
         run=run,
-        model_name=metadata["model_name"],
-        hook_name=transformer_lens_hook(metadata["hook_name"]),
+        model_name=known["model_name"],
+        hook_name=hook_name,
         d_sae=cfg["d_sae"],
-        context_size=metadata.get("context_size") or 128,
+        context_size=known.get("context_size") or 128,
         fingerprint=fingerprint_of_files(run.sae, ("*.json", "*.safetensors")),
     )
 
 
 def transformer_lens_hook(hook_name: str) -> str:
-    """A block's output under TransformerLens's name: the only models SAEBench knows are its.
+    """A module's output under TransformerLens's name: the only models SAEBench knows are its.
 
-    `gpt_neox.layers.3` of a Hugging Face model is `blocks.3.hook_resid_post`.
+    `gpt_neox.layers.3` of a Hugging Face model is `blocks.3.hook_resid_post`, its `mlp`
+    `hook_mlp_out`, and what ends its attention `hook_attn_out`.
+
+    Raises:
+        BadInputError: It is none of these.
     """
-    block = _BLOCK_OF_HUGGING_FACE.fullmatch(hook_name)
-    return hook_name if block is None else f"blocks.{block[1]}.hook_resid_post"
+    found = _OF_HUGGING_FACE.fullmatch(hook_name)
+    if found is None:
+        if "hook_" in hook_name:
+            return hook_name
+        raise BadInputError(
+            f"hook_name = {hook_name!r}: has no name in TransformerLens, whose models SAEBench "
+            "runs; a block's output, its MLP's or its attention's can be measured"
+        )
+    is_block = hook_name.endswith(found["block"])
+    part = "resid_post" if is_block else "mlp_out" if found["mlp"] else "attn_out"
+    return f"blocks.{found['block']}.hook_{part}"
 
 
 def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[str]]:
@@ -82,7 +108,7 @@ def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[st
         model_name: The language model's name in SAEBench's files.
         device: Where to.
     """
-    loaded: SAE[Any] = SAE.load_from_disk(sae.run.sae, device=device)
+    loaded = load_sae(sae.run.sae, device)
     notes: list[str] = []
     norms = loaded.W_dec.detach().float().norm(dim=-1)
     if not torch.allclose(norms, torch.ones_like(norms), atol=1e-5):

@@ -108,7 +108,7 @@ def planned(paths: Sequence[Path], request: Request) -> list[Planned]:
     """
     evals = evals_named(request.evals)
     # Resolved, since SAEBench runs in a folder of its own.
-    runs = runs_of([path.resolve() for path in paths])
+    runs = runs_of([path.resolve() for path in paths], needs_language_model=True)
     saes = [describe(run) for run in request.chosen(runs)]
     for sae in saes:
         for evaluation in evals:

@@ -1,0 +1,223 @@
+"""From the folder that one's own SAELens script left to measures, a report and a publication."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from sae_lens import SAE
+from safetensors.torch import load_file, save_file
+
+from tests import own_scripts
+from tests.hub.conftest import Wsae
+from tests.hub.server import FakeHub
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*dataset contains fewer samples:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Dataset is not tokenized:UserWarning"),
+    pytest.mark.filterwarnings("ignore:All samples in the training dataset"),
+    pytest.mark.filterwarnings("ignore:.*SAE has non-empty model_from"),
+    pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning"),
+]
+NAMES = ("weighted", "plain", "several", "dense", "jumprelu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SAEs from scripts: those of NAMES, synthetic, and checkpoints/3072 of `weighted`."""
+    folder, threads = tmp_path_factory.mktemp("scripts"), torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = own_scripts.bundled_hugging_face_model()
+    topk = own_scripts.topk
+    one = own_scripts.train_one
+    scaled = topk(normalize_activations="expected_average_only_in")
+    saved = {
+        "weighted": one(folder / "1", scaled, model, n_checkpoints=1),
+        "plain": one(folder / "2", topk(weighted=False), model, seed=0),
+        "several": own_scripts.train_several(
+            folder / "3", {"a": topk(weighted=False), "b": topk()}, model, seed=1
+        ),
+        "dense": one(folder / "4", topk(), model, "gpt_neox.layers.1.attention.dense"),
+        "jumprelu": one(folder / "5", own_scripts.jumprelu(), model),
+        "synthetic": own_scripts.train_synthetic(folder / "6"),
+    }
+    (checkpoint,) = (folder / "1" / "checkpoints").glob("*/*")
+    shutil.move(checkpoint, folder / "checkpoints" / checkpoint.name)
+    for name, path in saved.items():
+        shutil.move(path, folder / name)
+    torch.set_num_threads(threads)
+    return folder
+
+
+@pytest.fixture
+def scripts(trained: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "scripts"))
+
+
+def measure(wsae: Wsae, *arguments: object) -> list[dict[str, Any]]:
+    code, output = wsae("eval", *arguments, "--batches", 2, "--batch-size-prompts", 2, "--json")
+    assert code == 0, output
+    return json.JSONDecoder().raw_decode(output)[0]
+
+
+def values(document: dict[str, Any]) -> dict[str, float]:
+    return {score["metric"]: score["value"] for score in document["scores"]}
+
+
+def test_the_whole_road(
+    wsae: Wsae,
+    hub: FakeHub,
+    scripts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (checkpoint,) = (scripts / "checkpoints").iterdir()
+    folders = [*(scripts / name for name in NAMES), checkpoint]
+    found = {of["run"]: values(of) for of in measure(wsae, *folders)}
+    assert set(found) == {"weighted", "plain", "several-a", "several-b", "dense", "jumprelu"} | {
+        f"scripts-{checkpoint.name}"
+    }
+    assert {found[name]["l0"] for name in found if name != "jumprelu"} == {8.0}
+    # The checkpoint's scale is folded in: it is worse than the end of its training, not absurd.
+    partway = found[f"scripts-{checkpoint.name}"]["explained_variance"]
+    assert -0.5 < partway < found["weighted"]["explained_variance"]
+    assert (scripts / "several" / "a" / "scores" / "held_out.json").is_file()
+    # A second time nothing is left to measure, until the SAE is trained again.
+    times = {p: p.stat().st_mtime_ns for p in scripts.rglob("held_out.json")}
+    shutil.copy(scripts / "plain" / "sae_weights.safetensors", scripts / "several" / "a")
+    again = {of["run"]: values(of) for of in measure(wsae, *folders)}
+    assert {p for p in times if p.stat().st_mtime_ns != times[p]} == {
+        scripts / "several" / "a" / "scores" / "held_out.json"
+    }
+    assert again["several-a"] == pytest.approx(found["plain"])
+
+    report = tmp_path / "report"
+    code, output = wsae(
+        "report", *folders[:-1], "--baseline", scripts / "plain", "--output", report
+    )
+    assert code == 0, output
+    summary = json.loads((report / "report.json").read_text())
+    assert summary["unmatched"] == {}
+    assert {arm["role"] for arm in summary["arms"]} == {"baseline", "weighted"}
+
+    code, output = wsae("push", *folders, "--repo", "me/mine")
+    assert code == 0, output
+    assert "scores not measured again" not in output
+    code, output = wsae("verify", "me/mine")
+    assert code == 0, output
+    published = tmp_path / "published"
+    hub.repositories["me/mine"].write_to(published)
+    training = yaml.safe_load((published / "weighted" / "training.yaml").read_text())
+    assert training["training_tokens"] == 20 * 256
+    of_checkpoint = f"scripts-{checkpoint.name}"
+    training = yaml.safe_load((published / of_checkpoint / "training.yaml").read_text())
+    assert training["training_tokens"] == int(checkpoint.name) < 20 * 256
+    assert "wsae_plugin" not in SAE.load_from_disk(published / "weighted").__module__
+
+    # What is on the Hub is welcome too.
+    monkeypatch.chdir(tmp_path)
+    (of_hub,) = measure(wsae, "hf://me/mine/several-b")
+    assert values(of_hub) == found["several-b"]
+    code, output = wsae("eval", "hf://me/mine/none")
+    assert code == 2
+    assert "has no SAE that SAELens saved" in output
+
+
+def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path) -> None:
+    file = scripts / "weighted" / "runner_cfg.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lr": 1e-3, "seed": 4}))
+    measure(wsae, scripts / "weighted", scripts / "plain", "--baseline", scripts / "plain")
+    arguments = ("--baseline", scripts / "plain", "--output", tmp_path / "report")
+    code, output = wsae("report", scripts / "weighted", *arguments)
+    assert code == 0
+    summary = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert summary["unmatched"] == {"weighted": {"seed": [0, 4], "lr": [3e-4, 1e-3]}}
+    assert "Not matched: weighted and what it is compared with differ in seed (0 and 4)" in (
+        " ".join(output.split())
+    )
+    code, output = wsae("report", scripts / "plain", "--baseline", scripts / "weighted")
+    assert code == 2
+    assert "is no ordinary SAE" in output
+
+
+def test_a_synthetic_one(wsae: Wsae, scripts: Path) -> None:
+    (found,) = measure(wsae, scripts / "synthetic")
+    assert 0 < values(found)["mcc"] <= 1
+    assert wsae("report", scripts / "synthetic")[0] == 0
+    code, output = wsae("card", scripts / "synthetic", "--output", scripts / "README.md")
+    assert code == 2
+    assert "give SAEs of a language model" in output
+
+
+def test_what_no_file_says_is_asked_for_and_kept(wsae: Wsae, scripts: Path) -> None:
+    mine = scripts / "plain"
+    (mine / "runner_cfg.json").unlink()
+    cfg = json.loads((mine / "cfg.json").read_text())
+    said = cfg["metadata"]
+    for name in ("model_name", "hook_name"):
+        del said[name]
+    (mine / "cfg.json").write_text(json.dumps(cfg))
+    code, output = wsae("eval", mine)
+    assert code == 2
+    assert "model_name, hook_name: missing" in output
+    assert "--set model_name=… --set hook_name=…" in output
+    code, output = wsae("eval", mine, "--set", "context_size=32")
+    assert code == 2
+    assert "context_size=32: the files of" in output and "say 64" in output
+    assert not (mine / "config.yaml").exists()
+    told = ("--set", "model_name=bundled/python-neox", "--set", f"hook_name={own_scripts.HOOK}")
+    (found,) = measure(wsae, mine, *told)
+    (kept,) = measure(wsae, mine, "--force")
+    assert values(found) == values(kept)
+
+
+def test_folders_here_have_names_on_the_hub(wsae: Wsae, hub: FakeHub, scripts: Path) -> None:
+    text = scripts / "text.jsonl"
+    text.write_text("\n".join(json.dumps({"text": "x = 1\n" * n}) for n in range(50, 99)))
+    local = shutil.copytree(own_scripts.bundled_model_path(), scripts / "model")
+    for name in ("cfg.json", "runner_cfg.json"):
+        file = scripts / "weighted" / name
+        told = json.loads(file.read_text())
+        where = told.get("metadata", told) if name == "cfg.json" else told
+        where |= {"model_name": str(local), "dataset_path": str(scripts / "text.jsonl")}
+        file.write_text(json.dumps(told))
+    measure(wsae, scripts / "weighted", "--dataset", "bundled-held-out")
+    push = ("push", scripts / "weighted", "--repo", "me/mine")
+    code, output = wsae(*push)
+    assert code == 2
+    assert "--base-model" in output
+    code, output = wsae(*push, "--base-model", "ann/neox")
+    assert code == 2
+    assert "--dataset-name" in output
+    code, output = wsae(*push, "--base-model", "ann/neox", "--dataset-name", "ann/texts")
+    assert code == 0, output
+    assert "scores not measured again" not in output, "the model is a folder here"
+    files = hub.repositories["me/mine"].files
+    assert not [name for name, content in files.items() if str(scripts).encode() in content]
+    assert b"base_model: ann/neox" in files["README.md"]
+    assert json.loads(files["weighted/cfg.json"])["metadata"]["model_name"] == "ann/neox"
+    assert yaml.safe_load(files["weighted/training.yaml"])["dataset_path"] == "ann/texts"
+
+
+def test_the_export_of_a_checkpoint_follows_it(wsae: Wsae, scripts: Path) -> None:
+    (checkpoint,) = (scripts / "checkpoints").iterdir()
+    measure(wsae, checkpoint)
+    scale = json.loads((checkpoint / "activation_scaler.json").read_text())["scaling_factor"]
+    trained = load_file(checkpoint / "sae_weights.safetensors")
+    exported = load_file(checkpoint / "sae" / "sae_weights.safetensors")
+    assert torch.allclose(exported["b_dec"], trained["b_dec"] / scale)
+    assert not torch.allclose(exported["b_dec"], trained["b_dec"])
+    # What was trained further is exported again.
+    newer = (checkpoint / "sae" / "cfg.json").stat().st_mtime + 9
+    zero = {name: torch.zeros_like(tensor) for name, tensor in trained.items() if name == "b_dec"}
+    save_file(trained | zero, checkpoint / "sae_weights.safetensors")
+    os.utime(checkpoint / "sae_weights.safetensors", (newer, newer))
+    measure(wsae, checkpoint)
+    assert not load_file(checkpoint / "sae" / "sae_weights.safetensors")["b_dec"].any()
