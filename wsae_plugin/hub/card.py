@@ -239,7 +239,7 @@ def _missing(report: Report) -> list[str]:
 
 
 def _the_one(field: str, records: Sequence[SAERecord]) -> str:
-    found = dict.fromkeys(str(record.metadata[field]) for record in records)
+    found = dict.fromkeys(str(record.metadata.get(field) or "") for record in records)
     if len(found) > 1:
         raise BadInputError(
             f"{field}: the runs have {', '.join(map(repr, found))}; publish one at a time"
@@ -248,8 +248,8 @@ def _the_one(field: str, records: Sequence[SAERecord]) -> str:
     parts = name.split("/")
     if is_local(name) or "\\" in name or len(parts) > 2 or not all(parts):
         option = {"model_name": "--base-model", "dataset_path": "--dataset-name"}[field]
+        what = "a folder of this machine, which no reader of the card has" if name else "missing"
         raise BadInputError(
-            f"{field} = {name!r}: a folder of this machine, which no reader of the card has; say "
-            f"with {option} what it is called on the Hub"
+            f"{field} = {name!r}: {what}; say with {option} what it is called on the Hub"
         )
     return name

@@ -24,8 +24,7 @@ EVAL_FILENAME = str(file_of(Path(), HELD_OUT))
 _REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
 _CFG = (
     *("architecture", "d_in", "d_sae", "metadata", "metadata.model_name", "metadata.hook_name"),
-    *("metadata.dataset_path", "metadata.training_architecture"),
-    "metadata.training_architecture_details",
+    *("metadata.training_architecture", "metadata.training_architecture_details"),
 )
 _Number = Annotated[int | float, "as it stands there: it is shown so"]
 

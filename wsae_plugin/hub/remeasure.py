@@ -71,7 +71,7 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
         return f"{sae.base_model} is not on this machine"
     here = platform.python_version()
     recorded = sae.evaluation.versions.get("python", here)
-    if sae.metadata["dataset_path"] == _BUNDLED and recorded != here:
+    if sae.metadata.get("dataset_path") == _BUNDLED and recorded != here:
         return f"its text is the library of Python {recorded}, and this is Python {here}"
     if needs_local_text(sae) and dataset is None:
         text, _ = dataset_and_split(sae.held_out["dataset"])

@@ -32,7 +32,7 @@ _NOT_NEEDED = (
     "cached_activations_path",
     "use_cached_activations",
 )
-_NEEDED = ("model_name", "hook_name", "dataset_path", "context_size")
+_NEEDED = ("model_name", "hook_name", "context_size")
 """What must be known to read the text as the SAE did: SAELens's defaults would be another's."""
 _TEXT_FIELDS = (
     "model_name",
@@ -79,6 +79,11 @@ class EvaluatedRun:
             _check_hook(compared)
         with naming(str(compared.path)):
             if config.has_language_model:
+                if not (values["dataset_path"] or dataset):
+                    raise BadInputError(
+                        "dataset_path: missing, no file of the SAE says on what it was trained; "
+                        "give --dataset with text that it has not seen"
+                    )
                 source = held_out_source(values["dataset_path"], dataset)
                 kwargs = "model_from_pretrained_kwargs"
                 values = values | {kwargs: harmless(values[kwargs], values["model_class_name"])}
