@@ -65,6 +65,9 @@ ARCHITECTURES = [
         matryoshka_widths=[8, 16, D_SAE],
         use_matryoshka_aux_loss=True,
     ),
+    _architecture("AbsTopK", "abstopk", k=4),
+    # SAELens warns of any other norm, its own default too.
+    _architecture("MatchingPursuit", "matching_pursuit", max_iterations=4, decoder_init_norm=1.0),
 ]
 
 

@@ -26,7 +26,10 @@ from wsae_plugin.yaml_file import read_yaml
 HELD_OUT = "held_out"
 EVAL_FILENAME = str(file_of(Path(), HELD_OUT))
 _REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
-_SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
+_SPARSITIES = (
+    *("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency"),
+    *("max_iterations", "residual_threshold"),
+)
 _FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
 """What tells SAEs apart that differ in gamma_normalization alone."""
 
@@ -160,7 +163,8 @@ class SAERecord(MeasuredSAE):
     @property
     def sparsity(self) -> str:
         """The field that sets it, and its value."""
-        name = next(name for name in _SPARSITIES if name in self.details)
+        # A matching pursuit without max_iterations stops at its residual_threshold alone.
+        name = next(name for name in _SPARSITIES if self.details.get(name) is not None)
         return f"{name} = {self.details[name]:g}"
 
     @property
@@ -203,7 +207,7 @@ def read_sae(run: ComparedRun, training: Path) -> MeasuredSAE:
     cfg = read_cfg(run.sae, _CFG)
     details = cfg["metadata"]["training_architecture_details"]
     with naming(f"{run.sae / 'cfg.json'}: metadata.training_architecture_details"):
-        if not {*details, *cfg}.intersection(_SPARSITIES):
+        if all({**cfg, **details}.get(name) is None for name in _SPARSITIES):
             raise BadInputError(f"one of {', '.join(_SPARSITIES)}: missing")
         for field in ("gamma_proxy", "gamma_normalization") if details.get("alpha") else ():
             if details.get(field) is None:
