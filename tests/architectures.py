@@ -121,6 +121,17 @@ def forward(sae: TrainingSAE[Any], step: int = 0, **kwargs: Any) -> TrainStepOut
     return sae.training_forward_pass(step_input(sae, step, **kwargs))
 
 
+def trained_losses(output: TrainStepOutput) -> dict[str, torch.Tensor]:
+    """The terms that training sums up, weighted or not, under SAELens's names."""
+    weighted = [name for name in output.losses if name.startswith("weighted_")]
+    plain = {name.removeprefix("weighted_") for name in weighted}
+    return {
+        name.removeprefix("weighted_"): loss
+        for name, loss in output.losses.items()
+        if name not in plain
+    }
+
+
 def trainer(
     sae: TrainingSAE[Any],
     steps: int = 10,

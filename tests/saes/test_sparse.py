@@ -297,6 +297,20 @@ def test_the_kernel_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ["kernel of the training step: reference"]
 
 
+def test_the_sae_shows_its_kernel_where_nobody_configured_logging() -> None:
+    for asked, found in (("reference", "reference"), ("auto", "eager")):
+        sae = FAMILY[0].weighted(kernel=asked)
+        assert sae.kernel_in_use is None
+        forward(sae)
+        assert sae.kernel_in_use == found
+        assert f"kernel={asked!r}, kernel_in_use={found!r}" in repr(sae)
+    # Hooks on the activations get SAELens's dense step.
+    sae = FAMILY[0].weighted(kernel="reference")
+    sae.hook_sae_acts_post.add_hook(lambda acts, **_: acts)
+    forward(sae)
+    assert sae.kernel_in_use == "eager"
+
+
 def test_small_shapes_are_the_parents_bit_for_bit() -> None:
     arch = FAMILY[0]
     parent, weighted = arch.parent(), arch.weighted(alpha=0.0)

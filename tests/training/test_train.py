@@ -92,8 +92,7 @@ def test_the_run_folder_is_complete(world: TinyWorld, tmp_path: Path) -> None:
     assert [line["step"] for line in metrics(folder)] == [4, 8, 10]
     last = metrics(folder)[-1]
     assert last["metrics/l0"] == 4
-    # Only on steps that the SAE was told are logged is this there.
-    assert last["metrics/unweighted_mse_loss"] > 0
+    assert last["losses/mse_loss"] != last["losses/weighted_mse_loss"] > 0
     assert trained.metrics["sae"]["losses/overall_loss"] == last["losses/overall_loss"]
     # The resolved config is a config.
     assert load_run_config(folder / "config.yaml").values["sae"]["alpha"] == 0.5
