@@ -23,6 +23,7 @@ from tests.architectures import (
     dead_latents,
     forward,
     step_input,
+    trained_losses,
     trainer,
 )
 from wsae_plugin.errors import BadInputError
@@ -85,7 +86,7 @@ def test_losses_and_gradients_in_float64(
 ) -> None:
     fields = {"rescale_acts_by_decoder_norm": rescale, "dtype": "float64", "kernel": kernel}
     output = assert_same_step(*pair(arch, alpha, **fields), 1e-10, dead=dead)
-    assert (output.losses["auxiliary_reconstruction_loss"] > 0) == dead
+    assert (trained_losses(output)["auxiliary_reconstruction_loss"] > 0) == dead
 
 
 @every_architecture
@@ -147,7 +148,7 @@ def test_fewer_dead_latents_than_the_auxiliary_loss_takes(arch: Architecture, n_
     dead = torch.arange(D_SAE) < n_dead
     assert n_dead < D_IN // 2
     output = assert_same_step(*pair(arch, 0.7, dtype="float64"), 1e-10, dead=dead)
-    assert output.losses["auxiliary_reconstruction_loss"] > 0
+    assert trained_losses(output)["auxiliary_reconstruction_loss"] > 0
 
 
 @pytest.mark.parametrize("arch", FAMILY[1:], ids=lambda a: a.name)
