@@ -65,6 +65,9 @@ ARCHITECTURES = [
         matryoshka_widths=[8, 16, D_SAE],
         use_matryoshka_aux_loss=True,
     ),
+    _architecture("AbsTopK", "abstopk", k=4),
+    # SAELens warns of any other norm, its own default too.
+    _architecture("MatchingPursuit", "matching_pursuit", max_iterations=4, decoder_init_norm=1.0),
 ]
 
 
@@ -116,6 +119,17 @@ def step_input(
 def forward(sae: TrainingSAE[Any], step: int = 0, **kwargs: Any) -> TrainStepOutput:
     sae.train()
     return sae.training_forward_pass(step_input(sae, step, **kwargs))
+
+
+def trained_losses(output: TrainStepOutput) -> dict[str, torch.Tensor]:
+    """The terms that training sums up, weighted or not, under SAELens's names."""
+    weighted = [name for name in output.losses if name.startswith("weighted_")]
+    plain = {name.removeprefix("weighted_") for name in weighted}
+    return {
+        name.removeprefix("weighted_"): loss
+        for name, loss in output.losses.items()
+        if name not in plain
+    }
 
 
 def trainer(

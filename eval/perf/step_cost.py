@@ -14,7 +14,8 @@ timed by itself ("added").
 
 Floor: the weight adds one product of (batch, d_in) forward and one backward, 2 · batch · d_in
 multiplications, to 12 · batch · d_in · d_sae floating point operations of the dense step: a share
-of 1/(6 · d_sae), 7e-6 at d_sae = 24,576. While Γ is estimated (the first `gamma_freeze_step` steps
+of 1/(6 · d_sae), 7e-6 at d_sae = 24,576; and the unweighted loss, which is logged beside it, two
+passes over (batch, d_in). While Γ is estimated (the first `gamma_freeze_step` steps
 only) the moments are added: some 15 passes over (batch, d_in) in float64.
 """
 
@@ -39,6 +40,7 @@ from sae_lens.training.sae_trainer import SAETrainer
 from tqdm.auto import tqdm
 
 import wsae_plugin
+from wsae_plugin.saes.sparse import SparseTrainingSAEConfig
 from wsae_plugin.toy.study.gba_training import constant_rate
 
 FIELDS: dict[str, dict[str, Any]] = {
@@ -48,6 +50,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "topk": {"k": 32},
     "batchtopk": {"k": 32.0},
     "matryoshka_batchtopk": {"k": 32.0, "matryoshka_widths": [1536, 6144, 24576]},
+    "abstopk": {"k": 32},
+    "matching_pursuit": {"max_iterations": 8, "decoder_init_norm": 1.0},
 }
 
 
@@ -83,6 +87,9 @@ def added_seconds(batch: int, estimating: bool) -> float:
         loss = mse_loss(preds, x)
         loss = loss * weight.square() if weighted else loss
         loss.sum(dim=-1).mean().backward()
+        if weighted:  # the unweighted loss, which is logged beside it
+            with torch.no_grad():
+                mse_loss(preds, x).sum(dim=-1).mean()
         return time.process_time() - start
 
     pairs = [(clock(weighted=True), clock(weighted=False)) for _ in range(55)][5:]
@@ -96,10 +103,10 @@ def measure(
     fields = FIELDS[architecture]
     parent = trainer(architecture, batch, **fields)
     freeze = None if estimating else 1
-    dense = {"kernel": "eager"} if "topk" in architecture else {}
-    weighted = trainer(
-        f"weighted_{architecture}", batch, alpha=alpha, gamma_freeze_step=freeze, **fields, **dense
-    )
+    name = f"weighted_{architecture}"
+    has_kernels = issubclass(get_sae_training_class(name)[1], SparseTrainingSAEConfig)
+    dense = {"kernel": "eager"} if has_kernels else {}
+    weighted = trainer(name, batch, alpha=alpha, gamma_freeze_step=freeze, **fields, **dense)
     generator = torch.Generator().manual_seed(0)
     scale = torch.logspace(-1, 1, 768)
     times: dict[str, list[float]] = {"parent": [], "weighted": []}

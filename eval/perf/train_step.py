@@ -165,8 +165,7 @@ class OfSAELens:
         return output
 
     def outcome(self, output: Any, x: Tensor) -> tuple[float, Tensor]:  # noqa: ARG002
-        unweighted = output.metrics.get("unweighted_mse_loss", lambda: output.losses["mse_loss"])
-        return unweighted().item(), output.sae_out.detach().float()
+        return output.losses["mse_loss"].item(), output.sae_out.detach().float()
 
 
 class OfThisPackage(OfSAELens):

@@ -199,6 +199,16 @@ def test_json_is_all_that_is_on_stdout(wsae: Wsae, world: TinyWorld, tmp_path: P
     assert list(result["saes"]) == ["baseline", "alpha-0", "alpha-1"]
     assert result["saes"]["alpha-1"]["path"] == "run/saes/alpha-1"
     assert result["saes"]["alpha-1"]["metrics"]["metrics/l0"] == 4
+    # Plain Top-k has no choice of kernels.
+    kernels = {name: sae["kernel"] for name, sae in result["saes"].items()}
+    assert kernels == {"baseline": None, "alpha-0": "eager", "alpha-1": "eager"}
+
+
+def test_the_kernel_is_printed(wsae: Wsae, world: TinyWorld, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "mine.yaml", world.multi())
+    code, out, _ = wsae("-q", "train", config, "--set", "saes.alpha-1.kernel=cpu")
+    assert code == 0
+    assert "Kernel of the training step: alpha-0: eager; alpha-1: cpu\n" in out
 
 
 def test_a_dry_run_writes_nothing(wsae: Wsae, world: TinyWorld, tmp_path: Path) -> None:

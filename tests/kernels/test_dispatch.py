@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
@@ -52,9 +54,18 @@ def test_a_named_kernel_is_taken_at_any_size() -> None:
     assert choose("cpu", shape=SMALL) == "cpu"
 
 
-def test_cuda_without_triton_stays_with_saelens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_triton_stays_with_saelens_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(dispatch, "_has_triton", lambda: False)
-    assert choose(device=CUDA) == "eager"
+    dispatch._warn_of_missing_triton.cache_clear()
+    assert choose(device=CUDA, shape=SMALL) == choose("eager", device=CUDA) == "eager"
+    assert not caplog.records  # nothing is lost there, or it was asked for
+    assert [choose(device=CUDA) for _ in range(3)] == ["eager"] * 3
+    (said,) = caplog.records
+    # What Python shows where nobody configured logging.
+    assert said.levelno >= logging.WARNING
+    assert "triton is missing: install it" in said.getMessage()
     with pytest.raises(BadInputError, match="triton"):
         kernel_name("triton")
 

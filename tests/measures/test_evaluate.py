@@ -17,10 +17,11 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file, save_file
 
 from tests.measures.test_sums import Store
-from tests.training.tiny import TinyWorld, sae, write_config, write_texts
+from tests.training.tiny import TinyWorld, sae, signed_and_pursued, write_config, write_texts
 from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
+from wsae_plugin.hub.records import read_records
 from wsae_plugin.measures import evaluate as module
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs, passes
 from wsae_plugin.measures.evaluated_run import EvaluatedRun
@@ -150,6 +151,28 @@ def test_every_run_gets_what_the_contract_says(
         assert scores["l0"]["value"] == 4
         assert scores["kl_divergence"]["chance"] > 0
         assert scores["explained_variance"]["spread"] > 0
+
+
+def test_signed_and_pursued_latents_are_measured_and_described(
+    world: TinyWorld, settings: EvalSettings, tmp_path: Path
+) -> None:
+    for name, section in signed_and_pursued().items():
+        values = world.language_model(sae=section, device="cpu")
+        train(load_run_config(write_config(tmp_path / f"{name}.yaml", values)), tmp_path / name)
+    folders = [tmp_path / name for name in signed_and_pursued()]
+    l0 = [scores_of(document)["l0"]["value"] for document in evaluate_runs(folders, settings)]
+    assert l0[0] == 4
+    assert 1 < l0[1] <= 4
+    found = [SAE.load_from_disk(folder / "sae") for folder in folders]
+    assert [sae.cfg.architecture() for sae in found] == ["abstopk", "matching_pursuit"]
+    x = torch.randn(50, 32)
+    assert (found[0].encode(x) < 0).any() and not (found[1].encode(x) < 0).any()
+    records = read_records(folders)
+    assert [record.sparsity for record in records] == ["k = 4", "max_iterations = 4"]
+    endless = replace(records[1], cfg=json.loads(json.dumps(records[1].cfg)))
+    endless.cfg["metadata"]["training_architecture_details"]["max_iterations"] = None
+    endless.cfg["max_iterations"] = None
+    assert endless.sparsity == "residual_threshold = 0.01"
 
 
 def test_all_runs_of_a_pair_are_judged_under_the_same_weights(

@@ -18,6 +18,7 @@ from sae_lens import (
     TrainingSAE,
     TrainingSAEConfig,
 )
+from sae_lens.saes.sae import mse_loss
 from safetensors.torch import load_file, save_file
 
 from tests.architectures import (
@@ -27,6 +28,7 @@ from tests.architectures import (
     activations,
     forward,
     step_input,
+    trained_losses,
     trainer,
 )
 from wsae_plugin.gamma import PROXIES, ProxyEvidence, gamma_from_proxy, moments_of
@@ -49,7 +51,7 @@ every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda a
 every_architecture_and_gba = pytest.mark.parametrize("arch", WITH_GBA, ids=lambda a: a.name)
 only_with_aux_loss = pytest.mark.parametrize(
     "arch",
-    [a for a in ARCHITECTURES if a.name not in ("standard", "jumprelu")],
+    [a for a in ARCHITECTURES if a.name not in ("standard", "jumprelu", "matching_pursuit")],
     ids=lambda a: a.name,
 )
 
@@ -108,9 +110,10 @@ def test_alpha_one_does_not_train_as_the_parent(arch: Architecture) -> None:
 def test_gamma_of_ones_is_the_parent_to_rounding(arch: Architecture, scale_alpha: float) -> None:
     parent = arch.parent(dtype="float64")
     weighted = arch.weighted(alpha=scale_alpha, gamma_proxy="uniform", dtype="float64")
-    expected, output = forward(parent), forward(weighted)
+    expected, output = forward(parent), trained_losses(forward(weighted))
+    assert output.keys() == expected.losses.keys()
     for name in expected.losses:
-        torch.testing.assert_close(output.losses[name], expected.losses[name], rtol=1e-12, atol=0)
+        torch.testing.assert_close(output[name], expected.losses[name], rtol=1e-12, atol=0)
 
 
 # --- the weight reaches every reconstruction term ------------------------------------------------
@@ -149,8 +152,10 @@ def naive_losses(
             residual = (x - z[:, :width] @ decoder[:width] - sae.b_dec).detach()
             where = dead[start:width].nonzero().flatten() + start
             k_aux = min(D_IN // 2, len(where))
-            top = output.hidden_pre[:, where].topk(k_aux)
-            reconstruction = torch.einsum("bk,bkd->bd", top.values, decoder[where][top.indices])
+            pre = output.hidden_pre[:, where]
+            magnitude = pre.abs() if cfg.architecture() == "weighted_abstopk" else pre
+            top = magnitude.topk(k_aux).indices
+            reconstruction = torch.einsum("bk,bkd->bd", pre.gather(1, top), decoder[where][top])
             auxiliary.append(min(len(where) / (D_IN // 2), 1) * loss(reconstruction, residual))
         losses["auxiliary_reconstruction_loss"] = torch.stack(auxiliary).sum()
     return losses
@@ -168,7 +173,9 @@ def test_losses_and_gradients_are_those_of_the_naive_formula(arch: Architecture)
     torch.testing.assert_close(sae.gamma, gamma, rtol=1e-12, atol=0)
 
     naive = naive_losses(sae, output, gamma)
-    reconstruction = {k: v for k, v in output.losses.items() if k not in ("l1_loss", "l0_loss")}
+    terms = trained_losses(output)
+    torch.testing.assert_close(torch.stack(list(terms.values())).sum(), output.loss)
+    reconstruction = {k: v for k, v in terms.items() if k not in ("l1_loss", "l0_loss")}
     assert naive.keys() == reconstruction.keys()
     trained = dict(sae.named_parameters())
     for name, expected in naive.items():
@@ -193,8 +200,9 @@ def test_weight_aux_loss_false_leaves_it_to_the_parent(arch: Architecture) -> No
     off = forward(arch.weighted(alpha=1.0, weight_aux_loss=False, dtype="float64"))
     name = "auxiliary_reconstruction_loss"
     assert torch.equal(off.losses[name], parent.losses[name])
-    assert not torch.isclose(on.losses[name], parent.losses[name])
-    assert torch.equal(on.losses["mse_loss"], off.losses["mse_loss"])
+    assert not torch.isclose(on.losses[f"weighted_{name}"], parent.losses[name])
+    assert name not in on.losses and f"weighted_{name}" not in off.losses
+    assert torch.equal(on.losses["weighted_mse_loss"], off.losses["weighted_mse_loss"])
 
 
 @only_with_aux_loss
@@ -224,10 +232,10 @@ def test_unweighted_loss_and_gamma_are_logged(arch: Architecture) -> None:
     run = trainer(sae)
     logged = run.build_train_step_log_dict(output, n_training_samples=0)
     x, x_hat = output.sae_in, output.sae_out.detach()
-    assert logged["metrics/unweighted_mse_loss"] == pytest.approx(
-        float(((x_hat - x) ** 2).sum(dim=1).mean())
-    )
-    assert logged["losses/mse_loss"] == pytest.approx(
+    # As SAELens computes it, to the last bit: the curves of α = 0 and α = 1 are of one quantity.
+    assert logged["losses/mse_loss"] == float(mse_loss(x_hat, x).sum(dim=-1).mean())
+    assert not output.losses["mse_loss"].requires_grad
+    assert logged["losses/weighted_mse_loss"] == pytest.approx(
         float(((sae.gamma * (x_hat - x)) ** 2).sum(dim=1).mean())
     )
     assert 1 <= logged["metrics/gamma_effective_dimensions"] <= D_IN
@@ -235,6 +243,14 @@ def test_unweighted_loss_and_gamma_are_logged(arch: Architecture) -> None:
         float(sae.gamma.max() / sae.gamma.median())
     )
     assert "weights/gamma" in sae.log_histograms()
+
+
+@every_architecture
+def test_alpha_zero_logs_the_parents_names_and_numbers(arch: Architecture) -> None:
+    logs: list[dict[str, Any]] = []
+    for sae in (arch.parent(), arch.weighted(alpha=0.0)):
+        logs.append(trainer(sae).build_train_step_log_dict(forward(sae), n_training_samples=0))
+    assert logs[1] == {**logs[0], "details/alpha_coefficient": 0}
 
 
 # --- configs, checkpoints, exports ---------------------------------------------------------------
@@ -304,6 +320,8 @@ PUBLISHED_AS = {
     "topk": "topk",
     "batchtopk": "jumprelu",
     "matryoshka_batchtopk": "jumprelu",
+    "abstopk": "abstopk",
+    "matching_pursuit": "matching_pursuit",
     "gba": "jumprelu",
 }
 
@@ -421,7 +439,12 @@ def test_folding_the_activation_scale_carries_gamma_into_the_new_units(
     assert torch.equal(sae.gamma, before.gamma)
 
 
-@every_architecture
+@pytest.mark.parametrize(
+    "arch",
+    # SAELens refuses it: a pursuit with another dictionary takes other latents.
+    [a for a in ARCHITECTURES if a.name != "matching_pursuit"],
+    ids=lambda a: a.name,
+)
 def test_folding_decoder_norms_leaves_gamma_and_outputs(arch: Architecture) -> None:
     sae = arch.weighted(alpha=0.5, gamma_proxy="latent_variance", dtype="float64")
     x = activations(dtype=torch.float64)

@@ -28,7 +28,6 @@ from wsae_plugin.errors import BadInputError
         ({"gamma_seed": -1}, "gamma_seed = -1: must be at least 0"),
         ({"gamma_proxy": "file"}, "gamma_file = None: .* needs the path"),
         ({"gamma_file": "s.safetensors"}, "gamma_file = 's.safetensors': .* is 'variance'"),
-        ({"normalize_activations": "covariance_whitening"}, "whitened .* use alpha=0"),
     ],
 )
 def test_a_bad_field_is_named_with_its_value_and_what_is_allowed(
@@ -39,5 +38,13 @@ def test_a_bad_field_is_named_with_its_value_and_what_is_allowed(
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda a: a.name)
-def test_whitening_without_a_weight_is_saelens_own(arch: Any) -> None:
-    arch.weighted(alpha=0, normalize_activations="covariance_whitening")
+def test_whitening_is_saelens_own_and_takes_no_weight(arch: Any) -> None:
+    fields = {"normalize_activations": "covariance_whitening"}
+    if arch.name == "matching_pursuit":
+        for alpha in (0.0, 1.0):
+            with pytest.raises(ValueError, match="cannot be folded into its tied encoder"):
+                arch.weighted(alpha=alpha, **fields)
+        return
+    arch.weighted(alpha=0, **fields)
+    with pytest.raises(BadInputError, match=r"whitened .* use alpha=0"):
+        arch.weighted(alpha=1.0, **fields)

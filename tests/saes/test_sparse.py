@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,20 @@ from tests.architectures import (
     dead_latents,
     forward,
     step_input,
+    trained_losses,
     trainer,
 )
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.kernels import Pattern, dispatch
 from wsae_plugin.saes import sparse
 
+BY_NAME = {arch.name: arch for arch in ARCHITECTURES}
+MATRYOSHKA = BY_NAME["matryoshka_batchtopk"]
 # Matryoshka's own auxiliary loss is left to SAELens.
 FAMILY = [
-    Architecture(**{**vars(arch), "fields": {**arch.fields, **extra}})
-    for arch, extra in zip(
-        ARCHITECTURES[3:], ({}, {}, {"use_matryoshka_aux_loss": False}), strict=True
-    )
+    BY_NAME["topk"],
+    BY_NAME["batchtopk"],
+    replace(MATRYOSHKA, fields={**MATRYOSHKA.fields, "use_matryoshka_aux_loss": False}),
 ]
 every_architecture = pytest.mark.parametrize("arch", FAMILY, ids=lambda a: a.name)
 every_kernel = pytest.mark.parametrize("kernel", ["cpu", "reference"])
@@ -83,7 +86,7 @@ def test_losses_and_gradients_in_float64(
 ) -> None:
     fields = {"rescale_acts_by_decoder_norm": rescale, "dtype": "float64", "kernel": kernel}
     output = assert_same_step(*pair(arch, alpha, **fields), 1e-10, dead=dead)
-    assert (output.losses["auxiliary_reconstruction_loss"] > 0) == dead
+    assert (trained_losses(output)["auxiliary_reconstruction_loss"] > 0) == dead
 
 
 @every_architecture
@@ -145,7 +148,7 @@ def test_fewer_dead_latents_than_the_auxiliary_loss_takes(arch: Architecture, n_
     dead = torch.arange(D_SAE) < n_dead
     assert n_dead < D_IN // 2
     output = assert_same_step(*pair(arch, 0.7, dtype="float64"), 1e-10, dead=dead)
-    assert output.losses["auxiliary_reconstruction_loss"] > 0
+    assert trained_losses(output)["auxiliary_reconstruction_loss"] > 0
 
 
 @pytest.mark.parametrize("arch", FAMILY[1:], ids=lambda a: a.name)
@@ -274,8 +277,7 @@ def test_hooks_on_the_reconstruction_are_kept() -> None:
 
 
 def test_matryoshkas_own_auxiliary_loss_is_left_to_saelens() -> None:
-    arch = ARCHITECTURES[5]
-    dense, other = pair(arch)
+    dense, other = pair(MATRYOSHKA)
     assert torch.equal(forward(dense).loss, forward(other).loss)
 
 
@@ -294,6 +296,20 @@ def test_the_kernel_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
         forward(sae)
         forward(sae)
     assert caplog.messages == ["kernel of the training step: reference"]
+
+
+def test_the_sae_shows_its_kernel_where_nobody_configured_logging() -> None:
+    for asked, found in (("reference", "reference"), ("auto", "eager")):
+        sae = FAMILY[0].weighted(kernel=asked)
+        assert sae.kernel_in_use is None
+        forward(sae)
+        assert sae.kernel_in_use == found
+        assert f"kernel={asked!r}, kernel_in_use={found!r}" in repr(sae)
+    # Hooks on the activations get SAELens's dense step.
+    sae = FAMILY[0].weighted(kernel="reference")
+    sae.hook_sae_acts_post.add_hook(lambda acts, **_: acts)
+    forward(sae)
+    assert sae.kernel_in_use == "eager"
 
 
 def test_small_shapes_are_the_parents_bit_for_bit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 import wandb
 
-from tests.training.tiny import BATCH, TinyWorld, sae, write_config
+from tests.test_documentation import table
+from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, write_config
 from wsae_plugin.training import load_run_config
 from wsae_plugin.training.train import train
 
@@ -84,6 +86,47 @@ def test_wandb_gets_what_saelens_sends(
     n_saes = 3 if kind == "multi" else 1
     assert sum(name == "log_artifact" for name, _ in calls) == 4 * n_saes
     assert bool(logged(calls, "final/mcc")) == (kind == "synthetic")
+
+
+def test_the_documentation_has_every_name_that_this_package_adds(
+    world: TinyWorld, tmp_path: Path, calls: Calls
+) -> None:
+    levels = {"matryoshka_widths": [16, D_SAE]}
+    plain = {
+        "matryoshka": sae(architecture="matryoshka_batchtopk", alpha=None, **levels),
+        "gated": sae(architecture="gated", alpha=None, k=None),
+    }
+    ours = {
+        name: section | {"architecture": f"weighted_{section['architecture']}", "alpha": 1.0}
+        for name, section in plain.items()
+    }
+    ours |= {"gba": sae(architecture="gba", k=None)}
+    unweighted = {name: section | {"alpha": 0.0} for name, section in ours.items()}
+    names: list[set[str]] = []
+    for number, saes in enumerate((plain, ours, unweighted)):
+        calls.clear()
+        (folder := tmp_path / str(number)).mkdir()
+        few = {"n_eval_batches": 1, "eval_batch_size_prompts": 2, "n_batches_for_norm_estimate": 2}
+        run(world, folder, "multi", saes=saes, **few)
+        sent = (key for name, args in calls if name == "log" for key in args[0])
+        names.append(
+            {
+                re.sub(r"inner_mse_loss_\d+", "inner_mse_loss_WIDTH", key.split("/", 1)[1])
+                for key in sent
+                if key.split("/")[0] in saes
+            }
+        )
+    rows = table("docs/logged_names.md", "| name | logged by | meaning |")
+    documented = {name.strip("`"): logged_by for name, logged_by, _ in rows}
+    assert documented.keys() == names[1] - names[0]
+    at_any_alpha = {name for name, logged_by in documented.items() if "α ≠ 0" not in logged_by}
+    assert at_any_alpha == names[2] - names[0]
+    # SAELens's names but those that are logged with weighted_ before them.
+    assert names[0] - names[1] == {
+        "losses/auxiliary_reconstruction_loss",
+        "losses/inner_mse_loss_WIDTH",
+    }
+    assert names[0] <= names[2]
 
 
 def test_nothing_goes_to_wandb_unless_asked(world: TinyWorld, tmp_path: Path, calls: Calls) -> None:

@@ -12,7 +12,7 @@ import torch
 from sae_lens import SAE, TopKSAE
 from safetensors.torch import load_file
 
-from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, write_config
+from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, signed_and_pursued, write_config
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
@@ -92,8 +92,7 @@ def test_the_run_folder_is_complete(world: TinyWorld, tmp_path: Path) -> None:
     assert [line["step"] for line in metrics(folder)] == [4, 8, 10]
     last = metrics(folder)[-1]
     assert last["metrics/l0"] == 4
-    # Only on steps that the SAE was told are logged is this there.
-    assert last["metrics/unweighted_mse_loss"] > 0
+    assert last["losses/mse_loss"] != last["losses/weighted_mse_loss"] > 0
     assert trained.metrics["sae"]["losses/overall_loss"] == last["losses/overall_loss"]
     # The resolved config is a config.
     assert load_run_config(folder / "config.yaml").values["sae"]["alpha"] == 0.5
@@ -207,7 +206,9 @@ def test_an_interrupted_run_goes_on(
         run(tmp_path, values, resume=True)
 
 
-@pytest.mark.parametrize("kind", ["language_model", "multi", "two_hooks", "synthetic"])
+@pytest.mark.parametrize(
+    "kind", ["language_model", "multi", "two_hooks", "synthetic", "signed_and_pursued"]
+)
 @pytest.mark.parametrize("stops", [(1,), (4,), (3, 5), (9,)], ids=str)
 def test_a_resumed_run_ends_as_if_it_had_never_stopped(
     world: TinyWorld, tmp_path: Path, stop_after: Any, kind: str, stops: tuple[int, ...]
@@ -233,6 +234,8 @@ def _awkward_data(world: TinyWorld, kind: str) -> dict[str, Any]:
     if kind == "synthetic":
         return world.synthetic()
     irregular = {"n_batches_in_buffer": 25, "exclude_special_tokens": True}
+    if kind == "signed_and_pursued":
+        return world.multi(saes=signed_and_pursued(), **irregular)
     if kind == "two_hooks":
         hooks = {
             "baseline": "blocks.0.hook_resid_post",

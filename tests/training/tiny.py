@@ -86,6 +86,15 @@ def sae(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (fields | changes).items() if value is not None}
 
 
+def signed_and_pursued() -> dict[str, dict[str, Any]]:
+    """Sections of the SAEs whose latents are negative too, or found one after the other."""
+    pursued = {"k": None, "max_iterations": 4, "decoder_init_norm": 1.0}
+    return {
+        "abstopk": sae(architecture="weighted_abstopk"),
+        "pursuit": sae(architecture="weighted_matching_pursuit", **pursued),
+    }
+
+
 def write_config(path: Path, values: dict[str, Any]) -> Path:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return path

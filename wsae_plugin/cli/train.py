@@ -102,7 +102,11 @@ def _show_estimate(config: RunConfig, folder: Path, estimate: Estimate, as_json:
 def _show_run(run: TrainedRun, as_json: bool) -> None:
     if as_json:
         saes = {
-            name: {"path": str(path), "metrics": run.metrics[name]}
+            name: {
+                "path": str(path),
+                "metrics": run.metrics[name],
+                "kernel": run.kernels.get(name),
+            }
             for name, path in run.exports.items()
         }
         _shared.print_json({"output": str(run.folder), "saes": saes})
@@ -110,12 +114,13 @@ def _show_run(run: TrainedRun, as_json: bool) -> None:
     columns = ("loss", "unweighted MSE", "explained variance", "L0", "dead")
     table = _shared.plain_table(f"Trained: {run.folder}", "SAE", *columns, numbers=len(columns))
     for name, metrics in run.metrics.items():
-        # alpha 0 and SAELens's own architectures have no weighted loss to tell apart.
-        mse = metrics.get("metrics/unweighted_mse_loss", metrics.get("losses/mse_loss"))
-        others = ("metrics/explained_variance", "metrics/l0", "sparsity/dead_features")
-        shown = (metrics["losses/overall_loss"], mse, *map(metrics.get, others))
+        names = ("losses/overall_loss", "losses/mse_loss", "metrics/explained_variance")
+        shown = map(metrics.get, (*names, "metrics/l0", "sparsity/dead_features"))
         table.add_row(name, *("-" if value is None else f"{value:.4g}" for value in shown))
     _shared.print_table(table)
+    if run.kernels:
+        used = "; ".join(f"{name}: {kernel}" for name, kernel in run.kernels.items())
+        _shared.print_plain(f"Kernel of the training step: {used}")
     _shared.print_plain("Load with SAELens alone:", "from sae_lens import SAE")
     _shared.print_plain(*(f'sae = SAE.load_from_disk("{path}")' for path in run.exports.values()))
 

@@ -13,7 +13,10 @@ from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.saved_run import read_cfg, read_training
 
-SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
+SPARSITIES = (
+    *("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency"),
+    *("max_iterations", "residual_threshold"),
+)
 """Fields that set how many latents are active; an architecture has one of them."""
 _FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
 """What tells SAEs apart that differ in gamma_normalization alone."""
@@ -89,8 +92,9 @@ class Described:
     @property
     def sparsity(self) -> str:
         """The field that sets it, and its value; empty where none is known."""
-        found = (f"{name} = {self.details[name]:g}" for name in SPARSITIES if name in self.details)
-        return next(found, "")
+        # A matching pursuit without max_iterations stops at its residual_threshold alone.
+        known = (name for name in SPARSITIES if self.details.get(name) is not None)
+        return next((f"{name} = {self.details[name]:g}" for name in known), "")
 
 
 @dataclass(frozen=True)

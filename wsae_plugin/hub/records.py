@@ -135,7 +135,7 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any]) -> MeasuredSAE:
     cfg = read_cfg(run.sae, _CFG)
     details = cfg["metadata"]["training_architecture_details"]
     with naming(f"{run.sae / 'cfg.json'}: metadata.training_architecture_details"):
-        if not {*details, *cfg}.intersection(SPARSITIES):
+        if all({**cfg, **details}.get(name) is None for name in SPARSITIES):
             raise BadInputError(f"one of {', '.join(SPARSITIES)}: missing")
         for field in ("gamma_proxy", "gamma_normalization") if details.get("alpha") else ():
             if details.get(field) is None:

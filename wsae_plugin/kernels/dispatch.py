@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,8 @@ from wsae_plugin.kernels.cpu import CPUBackend
 from wsae_plugin.kernels.reference import ReferenceBackend
 from wsae_plugin.kernels.screen import WIDEST
 from wsae_plugin.kernels.selection import Product
+
+logger = logging.getLogger(__name__)
 
 KERNELS = ("auto", "eager", "reference", "cpu", "triton")
 ENVIRONMENT_VARIABLE = "WSAE_KERNEL"
@@ -101,7 +104,10 @@ def _fastest(
     if prod(shape) < _WORTHWHILE.get(device.type, inf):
         return "eager"
     if device.type == "cuda":
-        return "triton" if _has_triton() else "eager"
+        if _has_triton():
+            return "triton"
+        _warn_of_missing_triton()
+        return "eager"
     return "cpu" if dtype in (torch.float32, torch.float64) else "eager"
 
 
@@ -122,6 +128,14 @@ def _backend(name: str, device: torch.device) -> Backend:
 @cache
 def _has_triton() -> bool:
     return find_spec("triton") is not None
+
+
+@cache  # once, not at every step
+def _warn_of_missing_triton() -> None:
+    logger.warning(
+        "kernel 'auto' takes SAELens's dense training step, since the package triton is missing: "
+        "install it for the sparse step, or set kernel to 'eager' to keep the dense one"
+    )
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

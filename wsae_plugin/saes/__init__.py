@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from wsae_plugin.saes.abstopk import (
+    WeightedAbsTopKTrainingSAE,
+    WeightedAbsTopKTrainingSAEConfig,
+)
 from wsae_plugin.saes.batchtopk import (
     WeightedBatchTopKTrainingSAE,
     WeightedBatchTopKTrainingSAEConfig,
@@ -11,6 +15,10 @@ from wsae_plugin.saes.gba import PRINTED_GBA, GBATrainingSAE, GBATrainingSAEConf
 from wsae_plugin.saes.jumprelu import (
     WeightedJumpReLUTrainingSAE,
     WeightedJumpReLUTrainingSAEConfig,
+)
+from wsae_plugin.saes.matching_pursuit import (
+    WeightedMatchingPursuitTrainingSAE,
+    WeightedMatchingPursuitTrainingSAEConfig,
 )
 from wsae_plugin.saes.matryoshka_batchtopk import (
     WeightedMatryoshkaBatchTopKTrainingSAE,
@@ -36,6 +44,8 @@ WEIGHTED_ARCHITECTURES: tuple[
     (WeightedTopKTrainingSAE, WeightedTopKTrainingSAEConfig),
     (WeightedBatchTopKTrainingSAE, WeightedBatchTopKTrainingSAEConfig),
     (WeightedMatryoshkaBatchTopKTrainingSAE, WeightedMatryoshkaBatchTopKTrainingSAEConfig),
+    (WeightedAbsTopKTrainingSAE, WeightedAbsTopKTrainingSAEConfig),
+    (WeightedMatchingPursuitTrainingSAE, WeightedMatchingPursuitTrainingSAEConfig),
     (GBATrainingSAE, GBATrainingSAEConfig),
 )
 
@@ -45,12 +55,16 @@ __all__ = [
     "GBATrainingSAE",
     "GBATrainingSAEConfig",
     "WEIGHTED_ARCHITECTURES",
+    "WeightedAbsTopKTrainingSAE",
+    "WeightedAbsTopKTrainingSAEConfig",
     "WeightedBatchTopKTrainingSAE",
     "WeightedBatchTopKTrainingSAEConfig",
     "WeightedGatedTrainingSAE",
     "WeightedGatedTrainingSAEConfig",
     "WeightedJumpReLUTrainingSAE",
     "WeightedJumpReLUTrainingSAEConfig",
+    "WeightedMatchingPursuitTrainingSAE",
+    "WeightedMatchingPursuitTrainingSAEConfig",
     "WeightedMatryoshkaBatchTopKTrainingSAE",
     "WeightedMatryoshkaBatchTopKTrainingSAEConfig",
     "WeightedStandardTrainingSAE",

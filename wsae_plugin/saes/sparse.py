@@ -57,8 +57,13 @@ class SparseTrainingSAE(TrainingSAE[Any]):
     With the first sparse step W_enc becomes latent-major in memory: its shape stays (d_in, d_sae).
     `feature_acts` and `hidden_pre` of the step's output are sparse COO tensors (batch, d_sae) of
     the active latents.
+
+    Attributes:
+        kernel_in_use: What carried out the newest training step, such as `cpu`; `eager` for
+            SAELens's dense step, None before the first. `print(sae)` shows it.
     """
 
+    kernel_in_use: str | None = None
     W_enc: torch.nn.Parameter
     b_enc: torch.nn.Parameter
     aux_mse_loss: Callable[[Tensor, Tensor], Tensor]
@@ -89,7 +94,8 @@ class SparseTrainingSAE(TrainingSAE[Any]):
         if not self._needs_dense_step(sae_in):
             autocast = torch.is_autocast_enabled(sae_in.device.type)
             kernel = self.choose_kernel(len(sae_in), sae_in.device, autocast)
-        _report("eager" if kernel is None else str(kernel))
+        self.kernel_in_use = "eager" if kernel is None else str(kernel)
+        _report(self.kernel_in_use)
         return kernel
 
     def _needs_dense_step(self, sae_in: Tensor) -> bool:
@@ -185,6 +191,10 @@ class SparseTrainingSAE(TrainingSAE[Any]):
     @staticmethod
     def _mean(squared_error: Tensor) -> Tensor:
         return squared_error.sum(dim=-1).mean()
+
+    @override
+    def extra_repr(self) -> str:
+        return f"kernel={self.cfg.kernel!r}, kernel_in_use={self.kernel_in_use!r}"
 
     @override
     def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES, GammaScheduler, max_over_median
 from wsae_plugin.gamma.proxies import SHUFFLED
 from wsae_plugin.gamma.weights import Normalization
-from wsae_plugin.saes.weighted_squares import WeightedSquares
+from wsae_plugin.saes.weighted_squares import AUXILIARY_LOSS, WeightedSquares
 from wsae_plugin.validation import check_fields
 
 GAMMA_FILENAME = "gamma.safetensors"
@@ -100,7 +100,8 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
 
     The weight reaches the reconstruction loss, Matryoshka's inner losses (both through SAELens's
     `mse_loss_fn`) and, unless `weight_aux_loss=False`, the auxiliary reconstruction losses.
-    `losses["mse_loss"]` is the weighted loss; `metrics["unweighted_mse_loss"]` stands beside it.
+    In a step's `losses` each of them has `weighted_` before SAELens's name; `mse_loss` stands
+    beside them as SAELens has it, unweighted, and takes no part in training.
     """
 
     gamma_scheduler: GammaScheduler
@@ -174,14 +175,26 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
         output = super().training_forward_pass(step_input)
         if self.training:
             self.gamma_scheduler.observe_latents(step, output.feature_acts)
+        output.losses = self._logged_losses(output)
         output.metrics |= {
-            "unweighted_mse_loss": partial(
-                _unweighted_mse_loss, output.sae_out.detach(), output.sae_in
-            ),
             "gamma_effective_dimensions": self.gamma_scheduler.effective_dimensions,
             "gamma_max_over_median": partial(max_over_median, self.gamma),
         }
         return output
+
+    def _logged_losses(self, output: TrainStepOutput) -> dict[str, Tensor]:
+        """The terms under names that tell what is weighted; `output.loss` is their sum already."""
+        with torch.no_grad():
+            unweighted = mse_loss(output.sae_out, output.sae_in).sum(dim=-1).mean()
+        return {"mse_loss": unweighted} | {
+            f"{_PREFIX}{name}" if self._is_weighted_term(name) else name: loss
+            for name, loss in output.losses.items()
+        }
+
+    def _is_weighted_term(self, name: str) -> bool:
+        if name == AUXILIARY_LOSS:
+            return self.cfg.weight_aux_loss
+        return name == "mse_loss" or name.startswith("inner_mse_loss_")
 
     @override
     def calculate_aux_loss(
@@ -245,10 +258,6 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
         written = super().save_inference_model(path)
         save_file(self.gamma_scheduler.export(), Path(path) / GAMMA_FILENAME)
         return written
-
-
-def _unweighted_mse_loss(sae_out: Tensor, sae_in: Tensor) -> Tensor:
-    return mse_loss(sae_out, sae_in).sum(dim=-1).mean()
 
 
 def _check_together(cfg: WeightedTrainingSAEConfig) -> None:

@@ -9,6 +9,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from typing_extensions import Self, override
 
+AUXILIARY_LOSS = "auxiliary_reconstruction_loss"
+"""SAELens's name of the loss for dead latents, and of Gated's via-gate loss."""
+
 
 class WeightedSquares(TorchFunctionMode):
     """Inside this context, `residual.pow(2)` of shape (..., d_in) is γ² · residual².
@@ -47,7 +50,7 @@ class WeightedSquares(TorchFunctionMode):
         Raises:
             RuntimeError: SAELens no longer squares its residual the way this class looks for.
         """
-        loss = losses.get("auxiliary_reconstruction_loss")
+        loss = losses.get(AUXILIARY_LOSS)
         if loss is not None and loss.requires_grad and not self.reached:
             raise RuntimeError(
                 "the auxiliary reconstruction loss was computed without Γ: this version of SAELens "

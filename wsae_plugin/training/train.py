@@ -34,11 +34,13 @@ class TrainedRun:
         folder: The run folder.
         exports: SAE name → the folder that plain SAELens loads.
         metrics: SAE name → its metrics at the last step.
+        kernels: SAE name → what carried out its training step, for the SAEs that have a choice.
     """
 
     folder: Path
     exports: dict[str, Path]
     metrics: dict[str, dict[str, float | None]]
+    kernels: dict[str, str]
 
 
 def train(
@@ -106,7 +108,12 @@ def train(
             if isinstance(error, RunFailedError) or not isinstance(error, Exception):
                 raise
             raise RunFailedError(_what_failed(folder, error, resume_command)) from error
-    return TrainedRun(output, folder.exports(config), loop.last_metrics)
+    kernels = {
+        name: kernel
+        for name, part in loop.trainers.items()
+        if (kernel := getattr(part.sae, "kernel_in_use", None)) is not None
+    }
+    return TrainedRun(output, folder.exports(config), loop.last_metrics, kernels)
 
 
 def command_to_resume(
