@@ -117,6 +117,41 @@ def resolve(
     }
 
 
+def beside_defaults(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults of `cls`, also within its sections; all that has none.
+
+    Args:
+        cls: A dataclass.
+        values: What `resolve` made for it; a key that is no field of it stays.
+    """
+    known = {field.name: field for field in fields(cls)}
+
+    def default(name: str) -> Any:
+        try:
+            return _default(known[name], name)
+        except (KeyError, BadInputError):
+            return MISSING
+
+    return {
+        name: _section_beside_defaults(value)
+        for name, value in values.items()
+        if value != default(name)
+    }
+
+
+def _section_beside_defaults(value: Any) -> Any:
+    """A section of an SAE, or several by name, as far as they differ from the architecture's."""
+    if not isinstance(value, dict):
+        return value
+    section = cast("dict[str, Any]", value)
+    from sae_lens import TrainingSAEConfig
+
+    if "architecture" in section:
+        chosen, key = _chosen(TrainingSAEConfig, section, "")
+        return key | {k: v for k, v in beside_defaults(chosen, section).items() if k not in key}
+    return {name: _section_beside_defaults(inner) for name, inner in section.items()}
+
+
 def convert(value: Any, annotation: Any, field: str, others_allowed: bool = False) -> Any:
     """`value` as the annotated type, in plain values.
 

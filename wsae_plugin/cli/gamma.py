@@ -98,8 +98,7 @@ def _show(result: dict[str, Any]) -> None:
 
     title = f"Γ at {result['hook_name']} of {result['model']}, {result['tokens']:,} tokens"
     headings = ("min γ", "median", "max", "max/med.", "dims", "top 1/5/10", "dead")
-    table = _shared.plain_table(title, "Γ", *headings, numbers=len(headings), pad_edge=False)
-    table.columns[0].no_wrap = True
+    table = _shared.plain_table(title, "Γ", *headings, numbers=len(headings))
     largest: list[str] = []
     notes: list[str] = []
     for entry in result["gammas"]:

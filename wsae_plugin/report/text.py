@@ -163,9 +163,9 @@ def batches_text(entry: Report) -> str:
 
 
 def short_text(entry: Report) -> str:
-    """The mean difference, and `±` what batches alone say of it on a second line."""
+    """`+0.021 ±0.003`: the mean difference, and what batches alone say of it."""
     mean, half = entry["difference"]["mean"], entry["over_batches"]
-    return signed(mean, half or mean) + ("" if half is None else f"\n±{number(half, half)}")
+    return signed(mean, half or mean) + ("" if half is None else f" ±{number(half, half)}")
 
 
 def counts_text(entry: Report) -> str:
