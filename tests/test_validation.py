@@ -208,10 +208,8 @@ def test_what_differs_from_the_defaults_makes_the_whole_again(
 ) -> None:
     whole = resolve(cls, written)
     shown = beside_defaults(cls, whole)
+    assert shown == written
     assert resolve(cls, shown) == whole
-    assert shown["sae"] == written["sae"]
-    assert len(shown) == len(written)
-    assert "adam_beta1" not in shown
 
 
 def test_an_explicit_default_is_not_shown() -> None:

@@ -132,24 +132,28 @@ def beside_defaults(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]
         except (KeyError, BadInputError):
             return MISSING
 
+    hints = hints_of(cls)
     return {
-        name: _section_beside_defaults(value)
+        name: _section_beside_defaults(value, hints.get(name))
         for name, value in values.items()
         if value != default(name)
     }
 
 
-def _section_beside_defaults(value: Any) -> Any:
-    """A section of an SAE, or several by name, as far as they differ from the architecture's."""
+def _section_beside_defaults(value: Any, annotation: Any) -> Any:
+    """A section, or several by name, as far as it differs; what is no section as it is."""
     if not isinstance(value, dict):
         return value
-    section = cast("dict[str, Any]", value)
     from sae_lens import TrainingSAEConfig
 
-    if "architecture" in section:
-        chosen, key = _chosen(TrainingSAEConfig, section, "")
-        return key | {k: v for k, v in beside_defaults(chosen, section).items() if k not in key}
-    return {name: _section_beside_defaults(inner) for name, inner in section.items()}
+    written = cast("dict[str, Any]", value)
+    members = get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,)
+    is_sae = "architecture" in written  # also where no field of a dataclass says so
+    section = TrainingSAEConfig if is_sae else next(filter(None, map(_section_of, members)), None)
+    if section is None:
+        return {name: _section_beside_defaults(inner, None) for name, inner in written.items()}
+    cls, chosen = _chosen(section, written, "")
+    return chosen | beside_defaults(cls, {k: v for k, v in written.items() if k not in chosen})
 
 
 def convert(value: Any, annotation: Any, field: str, others_allowed: bool = False) -> Any:

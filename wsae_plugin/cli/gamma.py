@@ -119,7 +119,7 @@ def _show(result: dict[str, Any]) -> None:
             "decoder while it trains, so it cannot be known before."
         )
     _shared.print_table(table)
-    _shared.print_plain(*largest, *notes)
+    _shared.print_text(*largest, *notes)
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:
