@@ -94,6 +94,15 @@ def test_the_page_says_what_the_json_says(folder: Path, report: dict[str, Any]) 
         assert name in plain
 
 
+def test_no_column_is_kept_wide(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    tables = re.findall(r"<table>.*?</table>", text, flags=re.DOTALL)
+    kept = re.findall(r'class="[^"]*number"[^>]*>([^<]*)<', "".join(tables))
+    # What may not be wrapped is a number or a word: ten columns of it find room at 1,200 px.
+    assert kept
+    assert max(map(len, kept)) <= 14, max(kept, key=len)
+
+
 def test_dark_light_and_print(folder: Path) -> None:
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in text
