@@ -78,6 +78,15 @@ def test_the_first_sentence_is_plain(plan: Plan, expected: str, tmp_path: Path) 
     assert verdict(tmp_path, plan)[0] == f"Weighting by the variance {expected}"
 
 
+def test_an_arm_that_was_not_measured_is_not_counted(tmp_path: Path) -> None:
+    both = {"half": MORE_ABSORPTION, "alpha-1": MORE_ABSORPTION}
+    folder = write_comparison(tmp_path / "c", Plan(both, arms=(BASELINE, HALF, WEIGHTED, SHUFFLED)))
+    for file in folder.glob("runs/*half*/scores/saebench.json"):
+        file.unlink()
+    (first, *_) = summarize(read_inputs(folder))["verdict"]
+    assert "made absorption <fraction> worse, with" in first
+
+
 def test_the_first_sentence_names_what_is_not_weighted_or_not_by_one_proxy(tmp_path: Path) -> None:
     gba = {**WEIGHTED, "name": "gba", "label": "GBA", "alpha": 0.0}
     (first, *_) = verdict(tmp_path / "gba", Plan({"gba": WORSE}, arms=(BASELINE, gba)))

@@ -76,10 +76,11 @@ def _in_one_sentence(summary: Summary, weighted: list[Summary]) -> str:
         moves.setdefault(entry["difference"]["outcome"], []).append((arm, entry))
     changes: dict[str, str] = {}
     for topic, moves in found.items():
+        n_measured = len({arm for entries in moves.values() for arm, _ in entries})
         for outcome, text in (_DEAD if topic == "dead latents" else _MOVES).items():
             if moved := moves.get(outcome):
                 n = len({arm for arm, _ in moved})
-                share = "" if n == len(arms) else f" in {n} of {len(arms)} arms"
+                share = "" if n == n_measured else f" in {n} of {n_measured} arms"
                 changes[f"{text.format(topic)}{share}"] = _as_shuffled(summary, moved)
     (note, *others) = set(changes.values()) or {""}
     if note and not others and len(changes) > 1:
