@@ -13,7 +13,7 @@ from sae_lens import LanguageModelSAERunnerConfig
 from sae_lens.synthetic import SyntheticSAERunnerConfig
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.validation import PathInside, convert, resolve
+from wsae_plugin.validation import PathInside, beside_defaults, convert, resolve
 
 ALLOWED: list[tuple[Any, Any, Any]] = [
     (3, int, 3),
@@ -180,3 +180,42 @@ def test_our_defaults_differ_from_saelens_where_the_readme_says_so() -> None:
     assert resolved["logger"]["log_to_wandb"] is False
     assert resolved["dataset_trust_remote_code"] is False
     assert resolved["output_path"] is None
+
+
+@pytest.mark.parametrize(
+    ("cls", "written"),
+    [
+        (
+            LanguageModelSAERunnerConfig,
+            {
+                "sae": {"architecture": "weighted_topk", "d_in": 4, "d_sae": 8, "k": 2},
+                "lr": 0.5,
+                "logger": {"log_to_wandb": True},
+            },
+        ),
+        (
+            SyntheticSAERunnerConfig,
+            {
+                "synthetic_model": {"num_features": 8, "hidden_dim": 4},
+                "sae": {"architecture": "topk", "d_in": 4, "d_sae": 8, "k": 2},
+                "training_samples": 100,
+            },
+        ),
+    ],
+)
+def test_what_differs_from_the_defaults_makes_the_whole_again(
+    cls: type[Any], written: dict[str, Any]
+) -> None:
+    whole = resolve(cls, written)
+    shown = beside_defaults(cls, whole)
+    assert shown == written
+    assert resolve(cls, shown) == whole
+
+
+def test_an_explicit_default_is_not_shown() -> None:
+    sae = {"architecture": "weighted_topk", "d_in": 4, "d_sae": 8, "k": 2, "alpha": 1.0}
+    whole = resolve(LanguageModelSAERunnerConfig, {"sae": sae, "adam_beta1": 0.9})
+    assert "alpha" not in beside_defaults(LanguageModelSAERunnerConfig, whole)["sae"]
+    sae["alpha"] = 0.25
+    whole = resolve(LanguageModelSAERunnerConfig, {"sae": sae})
+    assert beside_defaults(LanguageModelSAERunnerConfig, whole)["sae"]["alpha"] == 0.25

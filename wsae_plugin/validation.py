@@ -117,6 +117,45 @@ def resolve(
     }
 
 
+def beside_defaults(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults of `cls`, also within its sections; all that has none.
+
+    Args:
+        cls: A dataclass.
+        values: What `resolve` made for it; a key that is no field of it stays.
+    """
+    known = {field.name: field for field in fields(cls)}
+
+    def default(name: str) -> Any:
+        try:
+            return _default(known[name], name)
+        except (KeyError, BadInputError):
+            return MISSING
+
+    hints = hints_of(cls)
+    return {
+        name: _section_beside_defaults(value, hints.get(name))
+        for name, value in values.items()
+        if value != default(name)
+    }
+
+
+def _section_beside_defaults(value: Any, annotation: Any) -> Any:
+    """A section, or several by name, as far as it differs; what is no section as it is."""
+    if not isinstance(value, dict):
+        return value
+    from sae_lens import TrainingSAEConfig
+
+    written = cast("dict[str, Any]", value)
+    members = get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,)
+    is_sae = "architecture" in written  # also where no field of a dataclass says so
+    section = TrainingSAEConfig if is_sae else next(filter(None, map(_section_of, members)), None)
+    if section is None:
+        return {name: _section_beside_defaults(inner, None) for name, inner in written.items()}
+    cls, chosen = _chosen(section, written, "")
+    return chosen | beside_defaults(cls, {k: v for k, v in written.items() if k not in chosen})
+
+
 def convert(value: Any, annotation: Any, field: str, others_allowed: bool = False) -> Any:
     """`value` as the annotated type, in plain values.
 

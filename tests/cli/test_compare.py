@@ -67,8 +67,12 @@ def test_a_dry_run_shows_the_grid_and_writes_nothing(world: TinyWorld, tmp_path:
     arms = {"sae": {"alpha": 0}, "one": {}, "shuffled": {"control": "shuffled", "of": "one"}}
     config = write_config(tmp_path / "mine.yaml", small(world, arms=arms, hooks=HOOKS))
     out = wsae_compare(config, "--dry-run")
+    assert "control: shuffled" in out and "lr: 0.001" in out
+    # SAELens's defaults, and ours
+    assert "adam_beta1" not in out and "gamma_normalization" not in out
+    everything = wsae_compare(config, "--dry-run", "-v")
+    assert "adam_beta1: 0.9\n" in everything and "gamma_normalization" in everything
     for shown in (
-        "shuffled_variance",
         "seed-1: 6 SAEs, every arm at layer-0-k-4, layer-1-k-4",
         "12 SAEs in 2 training runs of 10 steps, 1,280 tokens each",
         "memory: at least",

@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 import typer.main
 
+import wsae_plugin
 from wsae_plugin.cli import main
 from wsae_plugin.cli.main import app
 
@@ -70,6 +72,23 @@ def test_quiet_silences_every_bar() -> None:
         [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stderr == "wsae: missing.yaml: no such file; give the path of a YAML config\n"
+
+
+def test_versions_are_told_without_anything_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['wsae', '--version']\n"
+        "from wsae_plugin.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as done: assert done.code == 0\n"
+        f"assert not {HEAVY!r} & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert [*told][:3] == ["wsae-plugin", "sae-lens", "torch"]
+    assert told["wsae-plugin"] == wsae_plugin.__version__
+    assert told["torch"] == version("torch")
 
 
 HEAVY = {"torch", "sae_lens", "transformers", "transformer_lens", "datasets", "matplotlib", "numpy"}

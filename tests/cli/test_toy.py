@@ -31,12 +31,19 @@ def test_a_command_writes_json_and_figures_and_gives_a_verdict(name: str, tmp_pa
         "cells",
         "config.json",
         f"{name}.json",
+        f"{name}.md",
         *FIGURES[name],
     }
     assert all((folder / figure).stat().st_size > 10_000 for figure in FIGURES[name])
-    written = json.loads((folder / f"{name}.json").read_text())
+    written, page = json.loads((folder / f"{name}.json").read_text()), folder / f"{name}.md"
     assert written["title"] in result.stdout.replace("\n", " ")
-    assert "• " in result.stdout and f"folder: {folder}" in result.stdout
+    assert len(written["verdict"]) == 3
+    said = result.stdout.splitlines()
+    assert said[-4:] == [*written["verdict"], f"What it rests on, with the figures: {page}"]
+    text = page.read_text(encoding="utf-8")
+    assert " ".join(written["verdict"]).replace("_", "\\_") in text
+    assert all(f"]({figure})" in text for figure in FIGURES[name])
+    assert text.count("\n- ") == len(written["evidence"])
     assert torch.get_num_threads() == threads
 
 
@@ -67,6 +74,7 @@ def test_the_gba_study_writes_tables_and_figures(tmp_path: Path) -> None:
     figures = {"recovery.png", "training.png", "thresholds.png", "resonance.png"}
     written = {"cells", "config.json", "gba.json", "gba.md"} | figures
     assert {path.name for path in folder.iterdir()} == written
-    assert "Group Bias Adaptation" in result.stdout and f"folder: {folder}" in result.stdout
+    assert "Group Bias Adaptation" in result.stdout and f"{folder / 'gba'}.md" in result.stdout
+    assert len(json.loads((folder / "gba.json").read_text())["verdict"]) == 3
     again = CliRunner().invoke(toy, [*arguments, "--json"], catch_exceptions=False)
     assert json.loads(again.stdout) == json.loads((folder / "gba.json").read_text())

@@ -19,6 +19,7 @@ import yaml
 
 from tests.training.tiny import TinyWorld, make_world, sae, write_config
 from wsae_plugin.cli import main
+from wsae_plugin.training import load_run_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
 
@@ -217,6 +218,10 @@ def test_a_dry_run_writes_nothing(wsae: Wsae, world: TinyWorld, tmp_path: Path) 
     assert code == 0
     for shown in ("k: 3", "runs/mine", "activation buffer", "language model", "KiB"):
         assert shown in out
+    assert "adam_beta1" not in out and "gamma_proxy" not in out and "--verbose shows them" in out
+    _, everything, _ = wsae("train", config, "--dry-run", "--set", "sae.k=3", "--verbose")
+    whole = yaml.safe_load(everything.partition("A run of")[0])
+    assert whole == load_run_config(config, ["sae.k=3"]).values
     code, out, _ = wsae("train", config, "--dry-run", "--json")
     assert code == 0
     result = json.loads(out)

@@ -53,6 +53,14 @@ def test_roles_and_labels_of_arms(arms: dict[str, Arm]) -> None:
     }
 
 
+def test_arms_of_one_label_are_told_apart_by_their_names(world: TinyWorld, tmp_path: Path) -> None:
+    values = small(world)
+    values["arms"] = {"sae": {"alpha": 0}, "one": {"alpha": 1}, "clip": {"alpha": 1}}
+    values["arms"]["clip"]["gamma_clip"] = 10
+    labels = [arm.label for arm in load(tmp_path, values).arms]
+    assert labels == ["SAE, α = 0", "WSAE, α = 1 (one)", "WSAE, α = 1 (clip)"]
+
+
 def test_a_control_differs_from_its_arm_in_what_it_controls(arms: dict[str, Arm]) -> None:
     def changed(name: str, other: str) -> dict[str, Any]:
         before = arms[other].overrides

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.report.made_up import METRICS, Plan, write_comparison
@@ -76,6 +77,7 @@ def test_the_page_says_what_the_json_says(folder: Path, report: dict[str, Any]) 
     plain = html.unescape(re.sub(r"<[^>]+>", "", text))
     for sentence in report["verdict"]:
         assert sentence in plain
+    assert f'<p class="lead">{html.escape(report["verdict"][0])}</p>' in text
     table = text[text.index("<table>") : text.index("</table>")]
     rows = re.findall(r"<tr>.*?</tr>", table, flags=re.DOTALL)
     assert len(rows) == 1 + sum(m[4] for m in METRICS)
@@ -90,6 +92,15 @@ def test_the_page_says_what_the_json_says(folder: Path, report: dict[str, Any]) 
     assert "Student's 95 % interval of the mean over the 5 seeds" in plain
     for name in ("wsae compare some.yaml", "sae-bench 0.6.0", "needs Gemma", "seeds:"):
         assert name in plain
+
+
+def test_no_column_is_kept_wide(folder: Path) -> None:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    tables = re.findall(r"<table>.*?</table>", text, flags=re.DOTALL)
+    kept = re.findall(r'class="[^"]*number"[^>]*>([^<]*)<', "".join(tables))
+    # What may not be wrapped is a number or a word: ten columns of it find room at 1,200 px.
+    assert kept
+    assert max(map(len, kept)) <= 14, max(kept, key=len)
 
 
 def test_dark_light_and_print(folder: Path) -> None:
@@ -121,6 +132,79 @@ def test_arms_differ_by_more_than_colour(report: dict[str, Any]) -> None:
     styles = [style(report, arm["name"]) for arm in report["arms"]]
     for field in ("color", "marker", "linestyle"):
         assert len({str(each[field]) for each in styles}) == len(styles)
+
+
+def test_ten_arms_beside_the_baseline_have_ten_colours(report: dict[str, Any]) -> None:
+    baseline, weighted, control = report["arms"]
+    others = [{**weighted, "name": str(n)} for n in range(9)]
+    # Also where the baseline is not the first of its file.
+    arms = [control, baseline, *others]
+    styles = [style({"arms": arms}, arm["name"]) for arm in arms]
+    assert len({each["color"] for each in styles}) == 11
+    assert styles[1]["color"] == "#000000"
+
+
+def of_hooks(folder: Path, *hooks: str) -> dict[str, Any]:
+    """The report of the same scores at other hooks: the first is what was layer 1."""
+    (folder / "manifest.json").write_text(
+        (folder / "manifest.json").read_text().replace("blocks.1.hook_resid_post", hooks[0])
+    )
+    return summarize(read_inputs(folder))
+
+
+def test_no_line_joins_hooks_of_two_kinds(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+    of_one_kind = FIGURES["differences"](summarize(read_inputs(folder))).axes[0]
+    assert [len(bars.lines[0].get_xdata()) for bars in of_one_kind.containers[:2]] == [2, 2]
+    assert of_one_kind.get_xlabel() == "layer"
+    assert "Layer by layer" in render(summarize(read_inputs(folder)))
+    # two layers, but of two kinds
+    other = of_hooks(folder, "blocks.1.hook_mlp_out")
+    panel = FIGURES["differences"](other).axes[0]
+    # The legend has two more, without points.
+    arms = [bars.lines[0] for bars in panel.containers[:2]]
+    for line in arms:
+        # a point, a gap, a point
+        assert list(np.isnan(np.asarray(line.get_xdata(), dtype=float))) == [False, True, False]
+    assert panel.get_xlabel() == "hook"
+    shown = [tick.get_text() for tick in panel.get_xticklabels()]
+    assert shown == ["blocks.1.hook_mlp_out", "blocks.3.hook_resid_post"]
+    assert "Hook by hook" in render(other)
+
+
+def test_a_band_is_named_where_it_is_drawn(report: dict[str, Any]) -> None:
+    def legend() -> list[str]:
+        return [text.get_text() for text in FIGURES["differences"](report).legends[0].get_texts()]
+
+    assert legend().count("noise floor") == 1
+    for metric in report["metrics"]:
+        metric["noise"] = None
+    assert "noise floor" not in legend()
+    assert "noise floor" not in render(report)
+
+
+def test_panels_of_one_label_are_told_apart(report: dict[str, Any]) -> None:
+    for metric in report["metrics"]:
+        if metric["metric"] == "ce_loss_score":
+            metric["label"] = "explained variance"
+    titles = [axes.get_title() for axes in FIGURES["levels"](report).axes if axes.axison]
+    assert "explained variance (held-out text) ↑" in titles
+    assert "explained variance (SAEBench core) ↑" in titles
+
+
+def test_no_title_of_a_trade_lies_on_another(report: dict[str, Any]) -> None:
+    (found,) = [report["trade"][arm] for arm in ("alpha-1",)]
+    report["arms"] = [
+        {**report["arms"][1], "name": str(n), "label": "WSAE, α = 1, a name of some length"}
+        for n in range(9)
+    ]
+    report["trade"] = {str(n): found for n in range(9)}
+    figure = FIGURES["trade"](report)
+    figure.draw_without_rendering()
+    shown = [axes for axes in figure.axes if axes.axison]
+    boxes = [text.get_window_extent() for a in shown for text in (a.title, a.xaxis.label)]
+    assert len(boxes) == 18
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
 
 
 def test_the_markdown_has_a_row_for_each_headline_metric(folder: Path) -> None:

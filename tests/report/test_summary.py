@@ -290,8 +290,8 @@ def test_missing_runs_and_scores_are_named(tmp_path: Path) -> None:
     summary = summary_of(folder)
     assert summary["missing"] == [
         {"what": "seed 9", "reason": "not trained"},
-        {"what": without, "reason": "no score of held_out"},
-        {"what": without, "reason": "no score of saebench/core"},
+        {"what": without, "reason": "no score of held-out text"},
+        {"what": without, "reason": "no score of SAEBench core"},
         {"what": "saebench/tpp", "reason": "failed: disk full"},
     ]
     assert metric_of(summary, "ce_loss_score")["arms"]["alpha-1"]["n_pairs"] == 9
@@ -336,7 +336,7 @@ def test_an_arm_without_any_score_of_an_eval_is_named_once(tmp_path: Path) -> No
     for file in folder.glob("runs/*alpha-1*/scores/saebench.json"):
         change_json(file, drop)
     assert summary_of(folder)["missing"] == [
-        {"what": "arm alpha-1", "reason": "no score of saebench/core"}
+        {"what": "arm alpha-1", "reason": "no score of SAEBench core"}
     ]
 
 

@@ -20,8 +20,85 @@ from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import interval_text, number
 
 
-def sentences(folder: Path, plan: Plan) -> list[str]:
+def verdict(folder: Path, plan: Plan) -> list[str]:
     return summarize(read_inputs(write_comparison(folder / "c", plan)))["verdict"]
+
+
+def sentences(folder: Path, plan: Plan) -> list[str]:
+    """What follows the opening sentence."""
+    return verdict(folder, plan)[1:]
+
+
+HALF = {**WEIGHTED, "name": "half", "label": "WSAE, α = 0.5", "alpha": 0.5}
+WORSE, MORE_ABSORPTION = {"explained_variance": -0.03}, {"absorption": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        (
+            Plan({"alpha-1": {**WORSE, **MORE_ABSORPTION}}),
+            "made reconstruction worse and made absorption <fraction> worse.",
+        ),
+        (
+            Plan({"alpha-1": WORSE}),
+            "made reconstruction worse, with no clear change in absorption <fraction>.",
+        ),
+        (
+            Plan({"alpha-1": {"explained_variance": 0.03, "absorption": 0.05}}),
+            "made reconstruction better and made absorption <fraction> worse.",
+        ),
+        (
+            Plan({"alpha-1": {"explained_variance": 0.03, "ce_loss_score": -0.02}}),
+            "made explained variance better and made CE loss score worse, "
+            "with no clear change in absorption <fraction>.",
+        ),
+        (Plan({}), "changed none of 3 tested scores clearly."),
+        (
+            Plan({}, seeds=(0, 1)),
+            "changed none of 3 tested scores clearly, as far as 2 seeds can tell.",
+        ),
+        (
+            Plan({"alpha-1": WORSE, "shuffled": WORSE}),
+            "made reconstruction worse (as shuffled weights did), "
+            "with no clear change in absorption <fraction>.",
+        ),
+        (
+            Plan({"half": WORSE}, arms=(BASELINE, HALF, WEIGHTED, SHUFFLED)),
+            "made reconstruction worse in 1 of 2 arms, "
+            "with no clear change in absorption <fraction>.",
+        ),
+        (
+            Plan({"alpha-1": {"l0": 3.2}}),
+            "changed none of 3 tested scores clearly; but L0 is not matched.",
+        ),
+    ],
+)
+def test_the_first_sentence_is_plain(plan: Plan, expected: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, plan)[0] == f"Weighting by the variance {expected}"
+
+
+def test_an_arm_that_was_not_measured_is_not_counted(tmp_path: Path) -> None:
+    both = {"half": MORE_ABSORPTION, "alpha-1": MORE_ABSORPTION}
+    folder = write_comparison(tmp_path / "c", Plan(both, arms=(BASELINE, HALF, WEIGHTED, SHUFFLED)))
+    for file in folder.glob("runs/*half*/scores/saebench.json"):
+        file.unlink()
+    (first, *_) = summarize(read_inputs(folder))["verdict"]
+    assert "made absorption <fraction> worse, with" in first
+
+
+def test_the_first_sentence_names_what_is_not_weighted_or_not_by_one_proxy(tmp_path: Path) -> None:
+    gba = {**WEIGHTED, "name": "gba", "label": "GBA", "alpha": 0.0}
+    (first, *_) = verdict(tmp_path / "gba", Plan({"gba": WORSE}, arms=(BASELINE, gba)))
+    assert first.startswith("GBA made reconstruction worse")
+    both = (BASELINE, gba, WEIGHTED)
+    (first, *_) = verdict(tmp_path / "both", Plan({"gba": WORSE, "alpha-1": WORSE}, arms=both))
+    assert first.startswith("The 2 arms beside SAE, α = 0 made reconstruction worse")
+    kurtosis = {**HALF, "proxy": "kurtosis"}
+    (first, *_) = verdict(tmp_path / "two", Plan({}, arms=(BASELINE, kurtosis, WEIGHTED)))
+    assert first == "Weighting changed none of 3 tested scores clearly."
+    (first, *_) = verdict(tmp_path / "none", Plan({}, arms=(BASELINE, SHUFFLED)))
+    assert first == "No weighted arm has a headline metric that was measured in two seeds or more."
 
 
 def test_an_arm_that_is_better(tmp_path: Path) -> None:
@@ -79,9 +156,8 @@ def test_an_unweighted_arm_of_another_architecture_needs_no_shuffled_control(
 
 
 def test_a_control_of_another_alpha_is_not_this_arms(tmp_path: Path) -> None:
-    half = {**WEIGHTED, "name": "half", "label": "WSAE, α = 0.5", "alpha": 0.5}
     effects = {name: {"ce_loss_score": 0.02} for name in ("alpha-1", "half")}
-    found = sentences(tmp_path, Plan(effects, arms=(BASELINE, half, WEIGHTED, SHUFFLED)))
+    found = sentences(tmp_path, Plan(effects, arms=(BASELINE, HALF, WEIGHTED, SHUFFLED)))
     assert "WSAE, α = 0.5 has no shuffled control" in found[1]
     assert found[3].startswith("WSAE, α = 1 beside shuffled Γ, α = 1")
 
@@ -145,12 +221,13 @@ def test_the_surest_is_named_first_and_equal_labels_are_told_apart(tmp_path: Pat
 
     for file in folder.glob("runs/*/scores/saebench.json"):
         change_json(file, rename)
-    first = summarize(read_inputs(folder))["verdict"][0]
-    assert "(explained variance (held_out) +0.20; explained variance (core) +0.0" in first
+    _, arm, *_ = summarize(read_inputs(folder))["verdict"]
+    labels = "explained variance (held-out text)", "explained variance (SAEBench core)"
+    assert f"({labels[0]} +0.20; {labels[1]} +0.0" in arm
 
 
 def test_one_seed_is_no_evidence(tmp_path: Path) -> None:
-    found = sentences(tmp_path, Plan({"alpha-1": {"ce_loss_score": 0.02}}, seeds=(0,)))
+    found = verdict(tmp_path, Plan({"alpha-1": {"ce_loss_score": 0.02}}, seeds=(0,)))
     assert found[0].startswith("One seed: the differences are shown without intervals")
     assert not any("clearly" in sentence for sentence in found)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any, cast
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -69,6 +72,12 @@ DRY_RUN = Annotated[
     bool, typer.Option("--dry-run", help="Show config, steps and memory; write nothing.")
 ]
 
+VERBOSE = Annotated[
+    bool, typer.Option("--verbose", "-v", help="With --dry-run: show every field of the config.")
+]
+_PIPE = 10_000
+"""The width of what is no terminal."""
+
 
 def help_of(command: Callable[..., None]) -> str:
     """The docstring with a line a paragraph, which the terminal wraps; `\\b` keeps lines apart."""
@@ -97,14 +106,92 @@ def print_plain(*lines: object) -> None:
         Console().print(str(line), markup=False, highlight=False, soft_wrap=True)
 
 
+def terminal() -> Console:
+    """Where results are shown: as wide as they are in a pipe, where a line is what grep finds."""
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE
+    return console
+
+
+def print_text(*lines: str, style: str | None = None) -> None:
+    """Print prose, wrapped at the width of the terminal."""
+    for line in lines:
+        terminal().print(line, style=style, markup=False, highlight=False)
+
+
+def second_line(text: str) -> str:
+    """What stands below a number in its cell; beside it in a pipe."""
+    return f"{' ' if terminal().width == _PIPE else chr(10)}{text}"
+
+
+def print_config(values: Mapping[str, Any], cls: type[Any], verbose: bool) -> None:
+    """Print a config as YAML: what differs from the defaults of `cls`, or all of it."""
+    from wsae_plugin.validation import beside_defaults
+    from wsae_plugin.yaml_file import to_yaml
+
+    shown = values if verbose else beside_defaults(cls, values)
+    print_plain(to_yaml(dict(shown)).rstrip())
+    n = len(values) - len(shown)
+    if n:
+        print_text(f"{n} more fields have their defaults; --verbose shows them.", style="dim")
+
+
 def print_table(table: Table) -> None:
-    """Print a table as wide as the terminal."""
-    Console().print(table)
+    """Print a table so that no word and no number of it is broken.
+
+    Where it is wider than the terminal, a table of numbers is turned if that shows more of it, and
+    the last columns that still find no room are left out and named.
+    """
+    console = terminal()
+    if table.title:
+        print_text(str(table.title), style="italic")
+        table.title = None
+    of_numbers = all(column.justify == "right" for column in table.columns[1:])
+    layouts = [table, _turned(table)] if of_numbers and table.row_count else [table]
+    left_out = [_narrowed(layout, console) for layout in layouts]
+    lost = [len(names) * t.row_count for names, t in zip(left_out, layouts, strict=True)]
+    best = lost.index(min(lost))
+    console.print(layouts[best], crop=False)
+    if left_out[best]:
+        names = ", ".join(left_out[best])
+        where = "a wider terminal, or a pipe (| cat), has them"
+        print_text(f"No room at {console.width} columns for: {names}; {where}.", style="dim")
 
 
-def plain_table(title: str, *columns: str, numbers: int = 0, **options: Any) -> Table:
+def _turned(table: Table) -> Table:
+    """The same with its columns as rows."""
+    names, *columns = ([str(column.header), *column.cells] for column in table.columns)
+    turned = plain_table("", "", *map(str, names[1:]), numbers=len(names) - 1)
+    for column in columns:
+        turned.add_row(*column)
+    return turned
+
+
+def _narrowed(table: Table, console: Console) -> list[str]:
+    """Take away the last columns until it fits, all but two; their headings."""
+    unlimited = console.options.update(width=_PIPE)
+    names = [str(column.header) for column in table.columns]
+    if console.measure(table, options=unlimited).maximum <= console.width:
+        return []
+    for place, column in enumerate(table.columns):
+        if column.justify == "right" or (place == 0 and table.columns[1].justify == "left"):
+            # A long heading may be wrapped; a number may not, nor a name where other text may.
+            lines = [line for text in column.cells for line in str(text).splitlines()]
+            width = max(map(cell_len, lines), default=1)
+            heading = wrap(names[place], width, break_long_words=False, break_on_hyphens=False)
+            column.header, column.no_wrap = "\n".join(heading), True
+            column.min_width = max(width, *map(cell_len, heading))
+    while (
+        len(table.columns) > 2 and console.measure(table, options=unlimited).minimum > console.width
+    ):
+        table.columns.pop()
+    return names[len(table.columns) :]
+
+
+def plain_table(title: str, *columns: str, numbers: int = 0) -> Table:
     """An empty table; the last `numbers` columns are for numbers, to the right."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, **options)
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, column in enumerate(columns):
         is_number = place >= len(columns) - numbers
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
@@ -136,18 +223,13 @@ def score_table(
     def cell(score: dict[str, Any] | None) -> str:
         if score is None:
             return number(None)
-        spread = f"\n±{score['spread']:.2g}" if score["spread"] else ""
+        spread = second_line(f"±{score['spread']:.2g}") if score["spread"] else ""
         return number(score["value"], form) + spread
 
-    shape: dict[str, Any] = {"padding": (0, 1, 0, 0), "pad_edge": False}
-    table = plain_table(title, "run", *columns.values(), numbers=len(columns), **shape)
+    table = plain_table(title, "run", *columns.values(), numbers=len(columns))
     for run, scores in runs.items():
         table.add_row(run, *(cell(scores.get(metric)) for metric in columns))
     table.add_section()
     for level, values in levels.items():
         table.add_row(level, *(number(values[metric], form) for metric in columns), style="dim")
-    for column in table.columns[1:]:
-        # A long heading may be wrapped, a number may not.
-        lines = [line for text in column.cells for line in str(text).splitlines()]
-        column.min_width = max(map(len, lines))
     return table

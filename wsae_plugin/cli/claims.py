@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from wsae_plugin.cli._shared import JSON, plain_table, print_json
+from wsae_plugin.cli._shared import JSON, print_json, print_text, second_line, terminal
 from wsae_plugin.errors import BadInputError
 
 
@@ -69,14 +68,14 @@ def claims(
 
 
 def _show(ledger: dict[str, Any]) -> None:
-    title = f"{ledger['paper']}: what was found"
-    table = plain_table(title, "claim", "verdict", "why", padding=(0, 1, 0, 0), pad_edge=False)
-    table.columns[0].no_wrap = True
-    table.columns[1].min_width, table.columns[1].max_width = 10, 20
+    print_text(f"{ledger['paper']}: what was found", style="bold")
+    console = terminal()
     # The counts name all verdicts, from the best to the one that says least.
     colours = dict(zip(ledger["counts"], ("green", "yellow", "red", "blue"), strict=True))
     for claim in ledger["claims"]:
-        verdict = Text(claim["verdict"], style=colours[claim["verdict"]])
-        table.add_row(claim["id"], verdict, Text(claim["why"]))
+        verdict = Text(f"{claim['id']}: {claim['verdict']}", style=colours[claim["verdict"]])
+        told = second_line(f"States: {claim['statement']}") + second_line(f"Found: {claim['why']}")
+        # In a pipe a claim is a line.
+        console.print(verdict + Text(told))
     counts = ", ".join(f"{number} {name}" for name, number in ledger["counts"].items())
-    Console().print(table, Text(f"{len(ledger['claims'])} claims: {counts}."))
+    print_text(f"{len(ledger['claims'])} claims: {counts}.")

@@ -25,6 +25,7 @@ def compare(
     resume: _shared.RESUME = False,
     keep_checkpoints: _shared.KEEP_CHECKPOINTS = None,
     dry_run: _shared.DRY_RUN = False,
+    verbose: _shared.VERBOSE = False,
     as_json: _shared.JSON = False,
 ) -> None:
     """Train an SAE, weighted SAEs and controls, matched: every hook, sparsity and seed of a grid.
@@ -77,7 +78,7 @@ def compare(
     folder = _shared.run_folder(output, comparison_config.values, config)
     estimate = estimate_comparison(comparison_config)
     if dry_run:
-        _show_estimate(comparison_config, folder, estimate, as_json)
+        _show_estimate(comparison_config, folder, estimate, as_json, verbose)
         return
     for line in _lines(comparison_config, estimate):
         logger.info("%s", line)
@@ -113,8 +114,10 @@ def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
 
 
 def _show_estimate(
-    config: ComparisonConfig, folder: Path, estimate: Estimate, as_json: bool
+    config: ComparisonConfig, folder: Path, estimate: Estimate, as_json: bool, verbose: bool
 ) -> None:
+    from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
+
     from wsae_plugin.compare.plan import plan
 
     groups = plan(config)
@@ -133,14 +136,10 @@ def _show_estimate(
         )
         return
     _shared.print_plain(f"{config.file} → {folder} (nothing is written)")
-    headings = ("arm", "role", "α", "proxy", "normalization", "label")
-    table = _shared.plain_table("", *headings, pad_edge=False)
-    for column in table.columns[:-1]:
-        column.no_wrap = True
+    _shared.print_config(config.values, MultiSAETrainingRunnerConfig, verbose)
+    table = _shared.plain_table("", "arm", "role", "label")
     for arm in config.arms:
-        normalization = arm.overrides.get("gamma_normalization", "-")
-        proxy = arm.proxy or "-"
-        table.add_row(arm.name, arm.role, f"{arm.alpha:g}", proxy, normalization, arm.label)
+        table.add_row(arm.name, arm.role, arm.label)
     _shared.print_table(table)
     for group in groups:
         pairs = dict.fromkeys(run.pair for run in group.runs.values())

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from wsae_plugin.cli._shared import RUNS, print_json, score_table
+from wsae_plugin.cli._shared import RUNS, print_json, print_table, print_text, score_table
 from wsae_plugin.cli.trust import loads_models
 
 
@@ -129,12 +128,11 @@ def _show(documents: list[dict[str, Any]]) -> None:
     }
     levels["directions"] = {m: mean(f"{m}_of_random_directions", "value") for m in shown}
     columns = {metric: _COLUMNS[metric][0] for metric in shown}
-    console = Console()
-    console.print(score_table("On held-out text", columns, runs, levels, ".4g"))
+    print_table(score_table("On held-out text", columns, runs, levels, ".4g"))
     legend = [": ".join(_COLUMNS[metric]) for metric in shown]
     legend += [
         "±: half the 95 % interval over held-out batches",
         "chance, control, directions (random directions of the activations): means over the runs",
         "more: scores/held_out.json in each run folder",
     ]
-    console.print("; ".join(legend) + ".", style="dim", highlight=False, markup=False)
+    print_text("; ".join(legend) + ".", style="dim")

@@ -98,8 +98,7 @@ def _show(result: dict[str, Any]) -> None:
 
     title = f"Γ at {result['hook_name']} of {result['model']}, {result['tokens']:,} tokens"
     headings = ("min γ", "median", "max", "max/med.", "dims", "top 1/5/10", "dead")
-    table = _shared.plain_table(title, "Γ", *headings, numbers=len(headings), pad_edge=False)
-    table.columns[0].no_wrap = True
+    table = _shared.plain_table(title, "Γ", *headings, numbers=len(headings))
     largest: list[str] = []
     notes: list[str] = []
     for entry in result["gammas"]:
@@ -120,7 +119,7 @@ def _show(result: dict[str, Any]) -> None:
             "decoder while it trains, so it cannot be known before."
         )
     _shared.print_table(table)
-    _shared.print_plain(*largest, *notes)
+    _shared.print_text(*largest, *notes)
 
 
 def _cells(entry: dict[str, Any]) -> list[str]:

@@ -91,7 +91,7 @@ def identify(
 def _table(sae: dict[str, Any], threshold: float) -> Table:
     title = f"{sae['name']}: latents that agree (d_in = {sae['d_in']}, same: > {threshold:g})"
     headings = ("d_sae", "same", "|cos|", "best", "MMCS")
-    table = plain_table(title, "runs", *headings, numbers=len(headings), pad_edge=False)
+    table = plain_table(title, "runs", *headings, numbers=len(headings))
     members = sae["members"]
     for pair in sae["pairs"]:
         first, second = members[pair["first"]], members[pair["second"]]

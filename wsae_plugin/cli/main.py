@@ -13,7 +13,7 @@ from rich.console import Console
 from tqdm import tqdm
 from wrapt import when_imported
 
-from wsae_plugin.cli._shared import help_of
+from wsae_plugin.cli._shared import help_of, print_plain
 from wsae_plugin.cli.bench import bench
 from wsae_plugin.cli.card import card
 from wsae_plugin.cli.claims import claims
@@ -61,10 +61,24 @@ app.command(
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
+def _show_versions(asked: bool) -> None:
+    if asked:
+        from wsae_plugin.provenance import versions
+
+        print_plain(*(f"{name} {version}" for name, version in versions().items()))
+        raise typer.Exit
+
+
 @app.callback()
 def _settings(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress bars, warnings only.")
+    ] = False,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_versions, is_eager=True, help="Show versions and exit."
+        ),
     ] = False,
 ) -> None:
     logging.basicConfig(

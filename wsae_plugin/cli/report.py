@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from wsae_plugin.cli._shared import RUNS, plain_table, print_json
+from wsae_plugin.cli._shared import (
+    RUNS,
+    plain_table,
+    print_json,
+    print_plain,
+    print_table,
+    print_text,
+    second_line,
+)
 
 
 def report(
@@ -67,28 +74,30 @@ def report(
 
 
 def show(summary: dict[str, Any], files: list[Path]) -> None:
-    """Print the differences, the verdict, what is missing, and where the files are."""
+    """Print the verdict, the differences, what is missing, and where the files are."""
     from wsae_plugin.report import text
 
-    console = Console()
+    first, *evidence = summary["verdict"]
+    print_text(first, style="bold")
     others = [arm for arm in summary["arms"] if arm["role"] != "baseline"]
     if summary["compared"]["n_pairs"]:
         baseline = next(arm for arm in summary["arms"] if arm["role"] == "baseline")
         labels = [arm["label"] for arm in (baseline, *others)]
-        shape: dict[str, Any] = {"padding": (0, 1, 0, 0), "pad_edge": False}
-        table = plain_table("", "metric", *labels, numbers=len(labels), **shape)
+        table = plain_table("", "metric", *labels, numbers=len(labels))
         for metric in text.headline(summary):
             entries = [metric["arms"].get(arm["name"]) for arm in others]
-            cells = [entry and text.short_text(entry) for entry in entries]
-            table.add_row(text.title(metric), text.level_text(metric["baseline"]), *cells)
-        console.print(table)
+            cells = [
+                text.level_text(metric["baseline"]),
+                *(e and text.short_text(e) for e in entries),
+            ]
+            lines = [cell and cell.replace(" ±", second_line("±")) for cell in cells]
+            table.add_row(text.title(metric, summary), *lines)
+        print_table(table)
         legend = "Others: mean paired difference, ± half its 95 % interval over held-out batches."
-        console.print(legend, style="dim", highlight=False)
-    for sentence in summary["verdict"]:
-        console.print(f"• {sentence}", markup=False, highlight=False)
+        print_text(legend, style="dim")
+    print_text(*(f"• {sentence}" for sentence in evidence))
     for name, entries in (("not paired", "refused_pairs"), ("missing", "missing")):
         for entry in summary[entries]:
             what = entry.get("run") or entry["what"]
-            console.print(f"{name}: {what}: {entry['reason']}", markup=False, highlight=False)
-    for file in files:
-        console.print(str(file), markup=False, highlight=False, soft_wrap=True)
+            print_text(f"{name}: {what}: {entry['reason']}")
+    print_plain(*files)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from wsae_plugin.cli._shared import JSON, help_of, print_json, print_plain
+from wsae_plugin.cli._shared import JSON, help_of, print_json, print_plain, print_text
 
 Output = Annotated[
     Path | None,
@@ -37,8 +36,9 @@ def about() -> None:
       wsae toy fig3 --seeds 4 --steps 300 --output quick-look
       wsae toy alpha --n-features 100 --d-in 16 --output alpha-100
 
-    The folder gets <name>.json (every number), PNG figures, config.json and cells/. An interrupted
-    command goes on where it stopped when it is given again; other options need another folder.
+    The folder gets <name>.md (the verdict, and what it rests on), <name>.json (every number), PNG
+    figures, config.json and cells/. An interrupted command goes on where it stopped when it is
+    given again; other options need another folder.
     """
 
 
@@ -141,7 +141,8 @@ def gba_study(
     seeds on one dictionary; the printed numbers stand beside. About an hour of one core; --seeds 2
     --steps 500 for a look.
 
-    The folder gets gba.json (every number), gba.md (tables), PNG figures, config.json and cells/.
+    The folder gets gba.md (the verdict, tables), gba.json (every number), PNG figures, config.json
+    and cells/.
     An interrupted study goes on where it stopped when it is given again.
 
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
@@ -172,7 +173,6 @@ def _run(
         print_json(result)
         return
 
-    Console().print(result["title"], style="bold", highlight=False)
-    for sentence in result["verdict"]:
-        Console().print(f"• {sentence}", markup=False, highlight=False)
-    print_plain(f"folder: {folder}")
+    print_text(result["title"], style="bold")
+    print_text(*result["verdict"])
+    print_plain(f"What it rests on, with the figures: {folder / name}.md")

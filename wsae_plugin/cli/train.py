@@ -21,6 +21,7 @@ def train(
     resume: _shared.RESUME = False,
     keep_checkpoints: _shared.KEEP_CHECKPOINTS = None,
     dry_run: _shared.DRY_RUN = False,
+    verbose: _shared.VERBOSE = False,
     as_json: _shared.JSON = False,
 ) -> None:
     """Train one SAE, or several in one pass, as a YAML file says.
@@ -66,7 +67,7 @@ def train(
     run_config = load_run_config(config, overrides or [])
     folder = _shared.run_folder(output, run_config.values, config)
     if dry_run:
-        _show_estimate(run_config, folder, estimate(run_config), as_json)
+        _show_estimate(run_config, folder, estimate(run_config), as_json, verbose)
         return
     trained = run(
         run_config,
@@ -78,16 +79,16 @@ def train(
     _show_run(trained, as_json)
 
 
-def _show_estimate(config: RunConfig, folder: Path, estimate: Estimate, as_json: bool) -> None:
-    from wsae_plugin.yaml_file import to_yaml
-
+def _show_estimate(
+    config: RunConfig, folder: Path, estimate: Estimate, as_json: bool, verbose: bool
+) -> None:
     memory = estimate.memory.as_dict()
     if as_json:
         counts = asdict(estimate) | {"memory_bytes": memory}
         del counts["memory"]
         _shared.print_json({"config": config.values, "output": str(folder), **counts})
         return
-    _shared.print_plain(to_yaml(config.values))
+    _shared.print_config(config.values, config.cls, verbose)
     table = _shared.plain_table(f"A run of {config.file} (nothing is written)", "", "", numbers=1)
     table.add_row("run folder", str(folder))
     table.add_row("steps", f"{estimate.n_steps:,}")

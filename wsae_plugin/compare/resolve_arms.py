@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 from sae_lens import TrainingSAEConfig
@@ -58,8 +59,13 @@ def resolve_arms(
             own[name] = _own_arm(name, arm, sae, is_baseline=name == baseline)
     if baseline not in own:
         raise BadInputError(f"baseline = {baseline!r}: is a control; name the arm it stands beside")
-    return tuple(
+    arms = [
         own.get(name) or _control(name, arm, own, own[baseline]) for name, arm in written.items()
+    ]
+    labels = Counter(arm.label for arm in arms)
+    return tuple(
+        replace(arm, label=f"{arm.label} ({arm.name})") if labels[arm.label] > 1 else arm
+        for arm in arms
     )
 
 

@@ -12,9 +12,12 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-# Okabe and Ito's palette, which readers with any common colour blindness can tell apart. Every
-# series has a marker or a line style of its own as well.
-PALETTE = ("#000000", "#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00")
+# Okabe and Ito's palette, which readers with any common colour blindness can tell apart, and four
+# more for figures of many series. Every series has a marker or a line style of its own as well.
+PALETTE = (
+    *("#000000", "#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00"),
+    *("#7F5FD9", "#999933", "#A0522D", "#888888"),
+)
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1)), (0, (5, 1)), (0, (1, 1)))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import nan
+from textwrap import fill
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,11 +12,12 @@ from matplotlib.ticker import LogLocator
 
 from wsae_plugin.plots.gamma import spectra
 from wsae_plugin.plots.style import LINES, MARKERS, PALETTE, new_figure, tidy
-from wsae_plugin.report.text import Report, headline, title
+from wsae_plugin.report.text import Report, headline, is_by_layer, kind_of_hook, title
 
 _COLUMNS = 3
+_TRADE_COLUMNS = 4
 _TWO_DECADES = 100
-_COLOURS = {"baseline": (0,), "weighted": (1, 6, 5), "control": (2, 4, 3)}
+_SPREAD = 0.7  # of the place of a hook, over which its arms stand side by side
 
 Points = tuple[list[float], list[float], list[float]]
 """x, y, and half the length of each error bar."""
@@ -27,7 +30,7 @@ def differences(report: Report) -> Figure:
     def points(axes: Any, metric: Report, arm: Report) -> Points:
         axes.axhline(0, color="#000000", linewidth=1)
         if metric["noise"] and arm is arms[0]:
-            band = {"color": "#666666", "alpha": 0.18, "linewidth": 0}
+            band = {"color": "#666666", "alpha": 0.18, "linewidth": 0, "label": "noise floor"}
             axes.axhspan(-metric["noise"], metric["noise"], **band)
         return _by_layer(report, arms, metric, arm, "difference", "difference_sd")
 
@@ -49,6 +52,8 @@ def levels(report: Report) -> Figure:
             high - low
         ):
             axes.axhline(metric["chance"], color="#666666", linestyle=":", linewidth=1.2)
+            place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right"}
+            axes.text(1, metric["chance"], "chance", color="#666666", fontsize=7, **place)
     return figure
 
 
@@ -71,8 +76,7 @@ def pareto(report: Report) -> Figure:
 def trade(report: Report) -> Figure:
     """Change in explained variance of the input dimensions against their weight"""
     arms = [arm for arm in report["arms"] if arm["name"] in report["trade"]]
-    figure = new_figure(10.5, 3.1)
-    panels = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
+    figure, panels = _grid(len(arms), _TRADE_COLUMNS, 2.7, sharey=True)
     for axes, arm in zip(panels, arms, strict=True):
         found = report["trade"][arm["name"]]
         axes.axhline(0, color="#000000", linewidth=1)
@@ -86,13 +90,14 @@ def trade(report: Report) -> Figure:
             **style(report, arm["name"]),
         )
         axes.set_xscale("log")
-        axes.set_title(arm["label"], fontsize=10)
+        axes.set_title(fill(arm["label"], 32), fontsize=10)
         axes.set_xlabel("weight γ of the dimension")
         tidy(axes)
         low, high = axes.get_xlim()
         if high / low > _TWO_DECADES:
             axes.xaxis.set_major_locator(LogLocator(numticks=6))
-    panels[0].set_ylabel("change in explained variance\nof the dimension")
+    for axes in panels[::_TRADE_COLUMNS]:
+        axes.set_ylabel("change in explained\nvariance of the dimension")
     return figure
 
 
@@ -116,7 +121,7 @@ def learning(report: Report) -> Figure:
     axes.set_xlabel("training tokens (thousands)")
     axes.set_ylabel("1 − explained variance\n(unweighted, of the batch)")
     axes.set_title("Learning", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     tidy(axes)
     return figure
 
@@ -149,13 +154,11 @@ def drawable(report: Report) -> list[str]:
 
 def style(report: Report, arm: str) -> dict[str, Any]:
     """Colour, marker and line of an arm: the same in every figure."""
-    names = [each["name"] for each in report["arms"]]
-    role = report["arms"][names.index(arm)]["role"]
-    same_role = [each["name"] for each in report["arms"] if each["role"] == role]
-    colours = _COLOURS[role]
-    number = names.index(arm)
+    # The baseline first: what is black, or white on a dark page, is what others are compared with.
+    arms = sorted(report["arms"], key=lambda each: each["role"] != "baseline")
+    number = [each["name"] for each in arms].index(arm)
     return {
-        "color": PALETTE[colours[same_role.index(arm) % len(colours)]],
+        "color": PALETTE[number and 1 + (number - 1) % (len(PALETTE) - 1)],
         "marker": MARKERS[number % len(MARKERS)],
         "linestyle": LINES[number % len(LINES)],
         "markersize": 5,
@@ -183,11 +186,35 @@ def _entry(metric: Report, arm: Report) -> Report:
 def _by_layer(
     report: Report, arms: list[Report], metric: Report, arm: Report, value: str, spread: str
 ) -> Points:
-    places = report["compared"]["hook_names"]
-    offset = 0.12 * (arms.index(arm) - (len(arms) - 1) / 2)
-    rows = _entry(metric, arm)["per_layer"]
-    x = [places.index(row["hook_name"]) + offset for row in rows]
-    return x, [row[value] for row in rows], [row[spread] or 0 for row in rows]
+    places = _places(report)
+    offset = min(0.12, _SPREAD / len(arms)) * (arms.index(arm) - (len(arms) - 1) / 2)
+    found = {row["hook_name"]: row for row in _entry(metric, arm)["per_layer"]}
+    points: list[tuple[float, float, float]] = []
+    for n, hook in enumerate(places):
+        if n and kind_of_hook(hook) != kind_of_hook(places[n - 1]):
+            # No line joins what does not follow from one another, such as a layer's MLP and stream.
+            points.append((nan, nan, nan))
+        if row := found.get(hook):
+            points.append((n + offset, row[value], row[spread] or 0))
+    x, y, error = zip(*points, strict=True) if points else ((), (), ())
+    return list(x), list(y), list(error)
+
+
+def _places(report: Report) -> list[str]:
+    """The hooks, those of one kind beside each other, in the order in which they were given."""
+    hooks: list[str] = report["compared"]["hook_names"]
+    kinds = list(map(kind_of_hook, hooks))
+    return sorted(hooks, key=lambda hook: kinds.index(kind_of_hook(hook)))
+
+
+def _grid(n: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Any]]:
+    """A figure with `n` panels in rows of so many columns."""
+    n_rows = -(-n // columns)
+    figure = new_figure(10.5, 0.5 + height * n_rows)
+    panels = figure.subplots(n_rows, min(n, columns), squeeze=False, **options).flatten()
+    for unused in panels[n:]:
+        unused.set_axis_off()
+    return figure, list(panels[:n])
 
 
 def _panels(
@@ -197,31 +224,31 @@ def _panels(
     points: Callable[[Any, Report, Report], Points],
 ) -> Figure:
     """A panel for each metric, against the layer unless `points` says otherwise."""
-    hooks, layers = report["compared"]["hook_names"], report["compared"]["layers"]
-    by_layer = len(layers) == len(hooks)
-    n_rows = -(-len(metrics) // _COLUMNS)
-    figure = new_figure(10.5, 0.5 + 2.35 * n_rows)
-    panels = figure.subplots(n_rows, min(len(metrics), _COLUMNS), squeeze=False).flatten()
-    for unused in panels[len(metrics) :]:
-        unused.set_axis_off()
-    for axes, metric in zip(panels, metrics, strict=False):
+    hooks, by_layer = _places(report), is_by_layer(report)
+    figure, panels = _grid(len(metrics), _COLUMNS, 2.35 if len(hooks) < 4 or by_layer else 3.1)
+    for axes, metric in zip(panels, metrics, strict=True):
         axes.set_xlabel("layer" if by_layer else "hook")
         for arm in arms:
             x, y, error = points(axes, metric, arm)
             axes.errorbar(x, y, yerr=error, **style(report, arm["name"]))
         if axes.get_xscale() == "linear":
-            size = 9 if by_layer else 6
-            axes.set_xticks(range(len(hooks)), layers if by_layer else hooks, fontsize=size)
+            if by_layer:
+                axes.set_xticks(range(len(hooks)), report["compared"]["layers"], fontsize=9)
+            else:
+                turned = {"rotation": 90} if len(hooks) > 3 else {}
+                axes.set_xticks(range(len(hooks)), hooks, fontsize=6.5, **turned)
             axes.set_xlim(-0.5, len(hooks) - 0.5)
             axes.margins(y=0.12)
-        axes.set_title(title(metric), fontsize=10)
+        axes.set_title(fill(title(metric, report), 44), fontsize=10)
         tidy(axes)
+    bands = {band.get_label(): band for axes in panels for band in axes.patches}
     handles: Any = [panels[0].errorbar([], [], yerr=[], **style(report, a["name"])) for a in arms]
+    labels = [f"{arm['label']}{' (control)' if arm['role'] == 'control' else ''}" for arm in arms]
     figure.legend(
-        handles,
-        [f"{arm['label']}{' (control)' if arm['role'] == 'control' else ''}" for arm in arms],
+        [*handles, *bands.values()],
+        [*labels, *bands],
         loc="outside upper center",
-        ncols=min(len(arms), 5),
+        ncols=min(len(arms), 4),
         frameon=False,
         fontsize=9,
     )

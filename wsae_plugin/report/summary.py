@@ -11,6 +11,7 @@ from wsae_plugin.report.curves import gammas, learning, trade
 from wsae_plugin.report.inference import add_contrasts, add_tests, sds_to_be_clear
 from wsae_plugin.report.inputs import Frame, Inputs, sparsity_label
 from wsae_plugin.report.paired import level, measured, metric_entry, pair_runs
+from wsae_plugin.report.text import eval_label
 from wsae_plugin.report.verdict import verdict
 from wsae_plugin.scores import FOLDER, MADE_BY
 from wsae_plugin.statistics import CONFIDENCE, rounded
@@ -172,7 +173,7 @@ def _missing(inputs: Inputs) -> list[Summary]:
             for run in runs
             if run.run not in scored
         )
-        missing += [{"what": what, "reason": f"no score of {name}"} for what in without]
+        missing += [{"what": what, "reason": f"no score of {eval_label(name)}"} for what in without]
     for name, command in MADE_BY.items():
         if not any(name in found for found in inputs.scores.values()):
             reason = f"no {FOLDER}/{name}.json: `{command}` has not been run"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,9 +87,28 @@ def headline(report: Report) -> list[Report]:
     ]
 
 
-def title(metric: Report) -> str:
-    """`absorption ↓`."""
-    return f"{metric['label']} {ARROWS[metric['direction']]}".strip()
+def title(metric: Report, report: Report | None = None) -> str:
+    """`absorption ↓`; with a report, told apart from its other metrics as by `name`."""
+    shown = name(report, metric) if report else metric["label"]
+    return f"{shown} {ARROWS[metric['direction']]}".strip()
+
+
+def name(report: Report, metric: Report) -> str:
+    """The metric's label, with its eval if another headline metric has the same one."""
+    labels = [each["label"] for each in report["metrics"] if each["headline"]]
+    is_one = labels.count(metric["label"]) < 2
+    return metric["label"] if is_one else f"{metric['label']} ({eval_label(metric['eval'])})"
+
+
+def kind_of_hook(hook: str) -> str:
+    """The hook's name without numbers: the same at every layer."""
+    return re.sub(r"\d+", "", hook)
+
+
+def is_by_layer(report: Report) -> bool:
+    """Whether all hooks are one place in different layers, so that the layer alone names them."""
+    hooks, layers = report["compared"]["hook_names"], report["compared"]["layers"]
+    return len(hooks) == len(layers) and len(set(map(kind_of_hook, hooks))) == 1
 
 
 def outcome_text(entry: Report) -> str:
@@ -143,9 +163,9 @@ def batches_text(entry: Report) -> str:
 
 
 def short_text(entry: Report) -> str:
-    """The mean difference, and `±` what batches alone say of it on a second line."""
+    """`+0.021 ±0.003`: the mean difference, and what batches alone say of it."""
     mean, half = entry["difference"]["mean"], entry["over_batches"]
-    return signed(mean, half or mean) + ("" if half is None else f"\n±{number(half, half)}")
+    return signed(mean, half or mean) + ("" if half is None else f" ±{number(half, half)}")
 
 
 def counts_text(entry: Report) -> str:

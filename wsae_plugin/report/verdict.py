@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wsae_plugin.report.text import number, signed
+from wsae_plugin.report.text import name, number, signed
 
 Summary = dict[str, Any]
 
@@ -16,8 +16,19 @@ _NO_MATTER = {
 }
 
 
+_TOPICS = {
+    **dict.fromkeys(("explained_variance", "ce_loss_recovered", "kl_divergence"), "reconstruction"),
+    "core": "reconstruction",
+    **dict.fromkeys(("sparse_probing", "sae_probes"), "probing scores"),
+}
+"""Metric, or the last part of its eval's name → what several of them measure together."""
+_MOVES = {"better": "made {} better", "worse": "made {} worse"}
+_DEAD = {"better": "left fewer latents dead", "worse": "left more latents dead"}
+
+
 def verdict(summary: Summary) -> list[str]:
-    """What weighting did, whether its controls do it too, and what stands against it.
+    """One plain sentence on what weighting did; then for every arm, beside its controls, the tests
+    that it is made from, and what stands against it.
 
     Args:
         summary: report.json but for `verdict`.
@@ -25,7 +36,7 @@ def verdict(summary: Summary) -> list[str]:
     few = summary["statistics"]["n_seeds"] < 2
     weighted = [arm for arm in summary["arms"] if arm["role"] == "weighted" and not few]
     return [
-        *([_too_few_seeds(summary)] if few else []),
+        _too_few_seeds(summary) if few else _in_one_sentence(summary, weighted),
         *_unmatched(summary),
         *_mismatches(summary),
         *(sentence for arm in weighted for sentence in _arm(summary, arm)),
@@ -57,6 +68,81 @@ def tested(summary: Summary, arm: str) -> list[tuple[Summary, Summary]]:
         for metric in summary["metrics"]
         if arm in metric["arms"] and "outcome" in metric["arms"][arm]["difference"]
     ]
+
+
+def _in_one_sentence(summary: Summary, weighted: list[Summary]) -> str:
+    """`Weighting by the variance made reconstruction worse, with no clear change in dead latents.`
+
+    A topic's move is that of its clear metrics, which are named one by one where they disagree; how
+    many arms share it is said where not all do.
+    """
+    arms = [arm for arm in weighted if tested(summary, arm["name"])]
+    if not arms:
+        return "No weighted arm has a headline metric that was measured in two seeds or more."
+    n_seeds = summary["statistics"]["n_seeds"]
+    cells = [(arm["name"], *cell) for arm in arms for cell in tested(summary, arm["name"])]
+    clear = {(_topic(summary, metric), e["difference"]["outcome"]) for _, metric, e in cells}
+    found: dict[str, dict[str, list[tuple[str, Summary]]]] = {}
+    for arm, metric, entry in cells:
+        topic = _topic(summary, metric)
+        agrees = not {(topic, "better"), (topic, "worse")} <= clear
+        moves = found.setdefault(topic if agrees else name(summary, metric), {})
+        moves.setdefault(entry["difference"]["outcome"], []).append((arm, entry))
+    changes: dict[str, str] = {}
+    for topic, moves in found.items():
+        n_measured = len({arm for entries in moves.values() for arm, _ in entries})
+        for outcome, text in (_DEAD if topic == "dead latents" else _MOVES).items():
+            if moved := moves.get(outcome):
+                n = len({arm for arm, _ in moved})
+                share = "" if n == n_measured else f" in {n} of {n_measured} arms"
+                changes[f"{text.format(topic)}{share}"] = _as_shuffled(summary, moved)
+    (note, *others) = set(changes.values()) or {""}
+    if note and not others and len(changes) > 1:
+        told = f"{_and([*changes])}, each {note}"
+    else:
+        told = _and([f"{text} ({note})" if note else text for text, note in changes.items()])
+    same = [topic for topic, moves in found.items() if set(moves) == {"same"}]
+    if not changes:
+        n_metrics = len({(metric["eval"], metric["metric"]) for _, metric, _ in cells})
+        told = f"changed none of {_count(n_metrics, 'tested score')} clearly"
+    elif same:
+        told = f"{told}, with no clear change in {_and(same, 'or')}"
+    sentence = f"{_subject(summary, arms)} {told}"
+    if n_seeds < _ENOUGH_SEEDS:
+        sentence = f"{sentence}, as far as {n_seeds} seeds can tell"
+    if any(arm["l0"] and arm["l0"]["mismatch"] for arm in arms):
+        sentence = f"{sentence}; but L0 is not matched"
+    return f"{sentence[:1].upper()}{sentence[1:]}."
+
+
+def _subject(summary: Summary, arms: list[Summary]) -> str:
+    if not all(arm["alpha"] for arm in arms):
+        baseline = _label(summary, summary["compared"]["baseline"])
+        return arms[0]["label"] if len(arms) == 1 else f"the {len(arms)} arms beside {baseline}"
+    proxies = {arm["proxy"] for arm in arms}
+    (proxy, *others) = proxies
+    is_word = not others and proxy and proxy != "file" and proxy.replace("_", "").isalpha()
+    return f"weighting by the {proxy.replace('_', ' ')}" if is_word else "weighting"
+
+
+def _topic(summary: Summary, metric: Summary) -> str:
+    whole = name(summary, metric)
+    return _TOPICS.get(metric["metric"]) or _TOPICS.get(metric["eval"].split("/")[-1]) or whole
+
+
+def _as_shuffled(summary: Summary, cells: list[tuple[str, Summary]]) -> str:
+    """What stands against a change: that wherever there is a shuffled control, it moves so too."""
+    shuffled = {arm["name"] for arm in summary["arms"] if arm["control"] == "shuffled"}
+    outcomes = {
+        (arm, against["outcome"])
+        for arm, entry in cells
+        for control, against in entry["against_controls"].items()
+        if control in shuffled
+    }
+    if not outcomes or {outcome for _, outcome in outcomes} - {"as much", "more"}:
+        return ""
+    everywhere = {arm for arm, _ in outcomes} == {arm for arm, _ in cells}
+    return f"as shuffled weights did{'' if everywhere else ' where they were tried'}"
 
 
 def _arm(summary: Summary, arm: Summary) -> list[str]:
@@ -95,7 +181,7 @@ def _beside_controls(
         for metric, entry in clear:
             if control in entry["against_controls"]:
                 outcome = entry["against_controls"][control]["outcome"]
-                found.setdefault(outcome, []).append(_name(summary, metric))
+                found.setdefault(outcome, []).append(name(summary, metric))
         moves = [
             text.format("; ".join(found[outcome]))
             for outcome, text in (("as much", "as much in {}"), ("more", "further in {}"))
@@ -155,7 +241,7 @@ def _over_batches(summary: Summary) -> list[str]:
     sentences: list[str] = []
     for arm in summary["arms"]:
         found = [
-            f"{_name(summary, metric)} {signed(entry['difference']['mean'], half)} ± "
+            f"{name(summary, metric)} {signed(entry['difference']['mean'], half)} ± "
             f"{number(half, half)}"
             for metric in summary["metrics"]
             if metric["headline"] and (entry := metric["arms"].get(arm["name"]))
@@ -227,7 +313,7 @@ def _list(summary: Summary, cells: list[tuple[Summary, Summary]]) -> str:
     """The metrics with their differences, the surest first."""
     ordered = sorted(cells, key=lambda cell: cell[1]["difference"]["p"])
     named = [
-        f"{_name(summary, metric)} "
+        f"{name(summary, metric)} "
         f"{signed(entry['difference']['mean'], entry['difference']['mean'])}"
         for metric, entry in ordered[:_NAMED]
     ]
@@ -235,15 +321,13 @@ def _list(summary: Summary, cells: list[tuple[Summary, Summary]]) -> str:
     return "; ".join(named) + (f"; {more} more" if more > 0 else "")
 
 
-def _name(summary: Summary, metric: Summary) -> str:
-    """The metric's label, with its eval if another headline metric has the same one."""
-    labels = [each["label"] for each in summary["metrics"] if each["headline"]]
-    whose = "" if labels.count(metric["label"]) < 2 else f" ({metric['eval'].split('/')[-1]})"
-    return f"{metric['label']}{whose}"
-
-
 def _label(summary: Summary, arm: str) -> str:
     return next(each["label"] for each in summary["arms"] if each["name"] == arm)
+
+
+def _and(parts: list[str], word: str = "and") -> str:
+    """`a, b and c`."""
+    return f" {word} ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def _percent(share: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from wsae_plugin.templates import filled
 
 
 def render(template: Path, document: dict[str, Any]) -> str:
@@ -16,11 +16,8 @@ def render(template: Path, document: dict[str, Any]) -> str:
             Markdown, `cell`, the same within a table, and `percent`, which writes `98.4%`.
         document: its variables, JSON.
     """
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.filters.update(prose=_prose, cell=_cell, percent="{:.1%}".format)
-    return environment.from_string(template.read_text(encoding="utf-8")).render(document)
+    filters = {"prose": _prose, "cell": _cell, "percent": "{:.1%}".format}
+    return filled(template, filters, **document)
 
 
 def _prose(text: str) -> str:

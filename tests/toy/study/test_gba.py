@@ -14,7 +14,6 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.plots.gba import figures
 from wsae_plugin.saes.gba import GBATrainingSAE
 from wsae_plugin.toy.metrics import feature_recovery_rate
-from wsae_plugin.toy.page import render
 from wsae_plugin.toy.study import STUDIES, GBASettings, run_study
 from wsae_plugin.toy.study.gba import (
     BALANCED,
@@ -30,7 +29,7 @@ from wsae_plugin.toy.study.gba import (
 )
 from wsae_plugin.toy.study.gba_arms import ARMS, TOP_K, TiedTopKSAE, gba
 from wsae_plugin.toy.study.gba_training import CURVE, measure, targets, train
-from wsae_plugin.toy.study.study import Piece, comparisons, spread
+from wsae_plugin.toy.study.study import Piece, comparisons, page_of, spread
 
 GBA = STUDIES["gba"]
 TINY = GBASettings(
@@ -287,7 +286,9 @@ def test_two_processes_give_the_same_numbers(
         return [piece for piece in GBA.pieces_of(cell, TINY) if piece.arms == ARMS[:1]]
 
     few = replace(GBA, arms=ARMS[:1], cells=only_cell, pieces=first_arm, facts=nothing)
-    few = replace(few, verdict=nothing, page=None)
+    page = tmp_path / "page.md.j2"
+    page.write_text("# {{ title }}\n")
+    few = replace(few, verdict=nothing, evidence=nothing, page=page)
     run_study(few, TINY, tmp_path / "out", jobs=2)
     for piece in first_arm():
         name = f"cells/{piece.key}.json"
@@ -296,14 +297,13 @@ def test_two_processes_give_the_same_numbers(
 
 def test_page_and_figures_are_drawn_from_the_json(finished: tuple[Path, dict[str, Any]]) -> None:
     written = json.loads((finished[0] / "gba.json").read_text())
-    assert GBA.page is not None
-    text = render(GBA.page, written)
+    text = page_of(GBA, written)
     assert (finished[0] / "gba.md").read_text() == text
     for arm in ARMS:
         assert f"| {arm.label} |" in text
     assert "| 38.3% / 3.9% |" in text
     assert all(sentence in text for sentence in written["verdict"])
-    assert set(figures(written)) == {"recovery", "training", "thresholds", "resonance"}
+    assert set(figures(written)) == set(GBA.figures)
 
 
 @pytest.mark.slow

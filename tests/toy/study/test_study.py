@@ -123,7 +123,9 @@ def test_every_figure_study_end_to_end(name: str, tmp_path: Path) -> None:
     assert len(result["comparisons"]) == (
         (len(study.arms) - 1) * len(study.measures) * len(result["cells"])
     )
-    assert result["verdict"] and all(sentence.endswith(".") for sentence in result["verdict"])
+    assert len(result["verdict"]) == 3
+    told = [*result["verdict"], *result["evidence"]]
+    assert all(sentence.endswith(".") for sentence in told)
     for cell in result["cells"]:
         assert set(cell["scores"]) == {"untrained", *(arm.name for arm in study.arms)}
 
@@ -170,7 +172,7 @@ def test_a_new_world_is_one_function(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         study = replace(STUDIES["proxies"], cells=digon_cells)
         result = run_study(study, TINY, tmp_path / "new")
         assert result["worlds"] == {"digons": "a digon in every dimension"}
-        assert "'a digon in every dimension'" in result["verdict"][1]
+        assert "'a digon in every dimension'" in result["evidence"][1]
         assert set(toy_figures["proxies"](result)) == {"proxies"}
     finally:
         del WORLDS[digons.__name__]

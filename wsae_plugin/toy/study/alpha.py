@@ -7,7 +7,7 @@ from functools import partial
 from wsae_plugin.toy.study.arms import SAE, WHITENED, ToyArm
 from wsae_plugin.toy.study.cells import figure_study, in_every_world
 from wsae_plugin.toy.study.study import Result
-from wsae_plugin.toy.study.words import counts, rows_of, score, signed
+from wsae_plugin.toy.study.words import counts, in_three_sentences, rows_of, score, signed
 
 ALPHAS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 CONTROL_ALPHAS = (-1.0, 1.0, 2.0)
@@ -39,7 +39,7 @@ ARMS = (
 )
 
 
-def verdict(result: Result) -> list[str]:
+def evidence(result: Result) -> list[str]:
     """For each world and proxy the best α, and whether it is clearly better than α = 0."""
     numbers = range(len(result["cells"]))
     better = [
@@ -79,5 +79,7 @@ ALPHA = figure_study(
     arms=ARMS,
     measures=("l_gt", METRIC, "recovered", "reconstruction_error"),
     cells=partial(in_every_world, n_active=(2,)),
-    verdict=verdict,
+    figures=("alpha",),
+    verdict=partial(in_three_sentences, measure=METRIC, label="L_GT with fitted scales"),
+    evidence=evidence,
 )

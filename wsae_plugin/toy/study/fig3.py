@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from wsae_plugin.toy.batched.activation import RELU, Activation, top_k
 from wsae_plugin.toy.study.arms import SAE, WHITENED, ToyArm
 from wsae_plugin.toy.study.cells import Condition, figure_study
 from wsae_plugin.toy.study.settings import ToySettings
 from wsae_plugin.toy.study.study import Result
-from wsae_plugin.toy.study.words import HOW_TO_READ, cells_where, rows_of, tally
+from wsae_plugin.toy.study.words import HOW_TO_READ, cells_where, in_three_sentences, rows_of, tally
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 ROWS: tuple[tuple[bool, Activation], ...] = ((True, RELU), (True, top_k(2)), (False, top_k(2)))
@@ -42,7 +44,7 @@ def cells(settings: ToySettings) -> list[Condition]:
     ]
 
 
-def verdict(result: Result) -> list[str]:
+def evidence(result: Result) -> list[str]:
     """The paper's four claims, each with what its controls do."""
 
     def told(arms: list[ToyArm], measure: str, separator: str, **facts: object) -> str:
@@ -74,5 +76,7 @@ FIG3 = figure_study(
     arms=ARMS,
     measures=(*CLAIMS, "l_gt_scaled", "recovered", "dead"),
     cells=cells,
-    verdict=verdict,
+    figures=("fig3", "fig3_difference"),
+    verdict=partial(in_three_sentences, measure="l_gt", label="L_GT"),
+    evidence=evidence,
 )

@@ -7,7 +7,7 @@ from functools import partial
 from wsae_plugin.toy.study.arms import SAE, TRUE_INTERFERENCE, WHITENED, ToyArm
 from wsae_plugin.toy.study.cells import figure_study, in_every_world
 from wsae_plugin.toy.study.study import Result
-from wsae_plugin.toy.study.words import HOW_TO_READ, cells_where, rows_of, tally
+from wsae_plugin.toy.study.words import HOW_TO_READ, cells_where, in_three_sentences, rows_of, tally
 
 LABELS = {
     "variance": "variance",
@@ -40,7 +40,7 @@ ARMS = (
 )
 
 
-def verdict(result: Result) -> list[str]:
+def evidence(result: Result) -> list[str]:
     """For each world, what each proxy does to L_GT, beside its shuffled self."""
     sentences = [HOW_TO_READ]
     for world, description in result["worlds"].items():
@@ -65,5 +65,7 @@ PROXIES_STUDY = figure_study(
     arms=ARMS,
     measures=("l_gt", "l_gt_scaled", "recovered", "reconstruction_error"),
     cells=partial(in_every_world, n_active=N_ACTIVE),
-    verdict=verdict,
+    figures=("proxies",),
+    verdict=partial(in_three_sentences, measure="l_gt_scaled", label="L_GT with fitted scales"),
+    evidence=evidence,
 )

@@ -19,6 +19,7 @@ from wsae_plugin.statistics import compare, resolution_of, rounded, rounded_cell
 from wsae_plugin.threads import torch_threads
 from wsae_plugin.toy.page import render
 from wsae_plugin.toy.study.folder import StudyFolder
+from wsae_plugin.toy.study.words import rows_of, tally
 
 Result = dict[str, Any]
 Records = dict[str, list[dict[str, Any]]]
@@ -92,12 +93,14 @@ class Study:
             name of its `world`, whose fields are plain values or have a `label`.
         train: trains a piece and measures it; every arm's records, seed by seed.
         facts: what else a cell is told beside its scores, from its records.
-        verdict: result without a verdict → sentences that hold whatever the numbers are.
+        figures: what is drawn of it, by file name without `.png`.
+        verdict: result without a verdict → three sentences that hold whatever the numbers are.
+        evidence: the same → the sentences that they rest on.
         shown: measures that are summarised and not compared.
         prepare: what all pieces need is made, and kept in the folder, before they are trained.
         pieces: cell, settings → what is trained at a time, where it is not all of a cell.
         recipe: what decides the numbers beside the settings.
-        page: the template of a page in Markdown, to be written beside the JSON.
+        page: the template of the page in Markdown that is written beside the JSON.
     """
 
     name: str
@@ -108,12 +111,14 @@ class Study:
     cells: Callable[[Any], Sequence[Any]]
     train: Callable[[Piece, Any, StudyFolder, OnStep], Records]
     facts: Callable[[Any, Records, Any, StudyFolder], Result]
+    figures: tuple[str, ...]
     verdict: Callable[[Result], list[str]]
+    evidence: Callable[[Result], list[str]]
     shown: tuple[str, ...] = ()
     prepare: Callable[[Sequence[Any], Any, StudyFolder], object] | None = None
     pieces: Callable[[Any, Any], list[Piece]] | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    page: Path | None = None
+    page: Path = Path(__file__).with_name("page.md.j2")
 
     def pieces_of(self, cell: Any, settings: Any) -> list[Piece]:
         """All that has to be trained for a cell, seed by seed within an arm."""
@@ -167,11 +172,23 @@ def run_study(
         ],
         "comparisons": comparisons(study, list(records.values())),
     }
-    result["verdict"] = study.verdict(result)
+    told = {"verdict": study.verdict(result), "evidence": study.evidence(result)}
+    result |= told
     folder.write_result(study.name, result)
-    if study.page:
-        write_text_atomic(output / f"{study.name}.md", render(study.page, result))
+    write_text_atomic(output / f"{study.name}.md", page_of(study, result))
     return result
+
+
+def page_of(study: Study, result: Result) -> str:
+    """The page of a study in Markdown: the verdict, the figures, what they rest on."""
+    tallies = {
+        (arm["label"], measure): tally(rows_of(result, arm["name"], measure, cells))
+        for cells in [range(len(result["cells"]))]
+        for arm in result["arms"][1:]
+        for measure in study.measures
+    }
+    further = {"figures": study.figures, "measures": study.measures, "tallies": tallies}
+    return render(study.page, result | further)
 
 
 def plain(thing: Any) -> Result:

@@ -40,8 +40,9 @@ def counts(rows: list[Result]) -> tuple[int, int]:
     return sum(mean < 0 for mean in clear), sum(mean > 0 for mean in clear)
 
 
-def tally(rows: list[Result]) -> str:
+def tally(rows: Iterable[Result]) -> str:
     """Say `lower in 2, higher in 1 of 6 cells [−0.02, +0.01]`."""
+    rows = list(rows)
     if not rows:
         return "not compared"
     lower, higher = counts(rows)
@@ -50,6 +51,55 @@ def tally(rows: list[Result]) -> str:
         f"lower in {lower}, higher in {higher} of {len(rows)} cells "
         f"[{signed(min(means))}, {signed(max(means))}]"
     )
+
+
+def in_three_sentences(result: Result, measure: str, label: str) -> list[str]:
+    """What weighting did to recovery, what its controls did, and what it cost in reconstruction.
+
+    Args:
+        result: of a study whose arms have a `treatment`.
+        measure: of recovery, lower is better.
+        label: of the measure.
+    """
+    cells = range(len(result["cells"]))
+
+    def rows(measured: str, **facts: Any) -> list[Result]:
+        arms = [a["name"] for a in result["arms"] if all(a[k] == v for k, v in facts.items())]
+        return [row for arm in arms for row in rows_of(result, arm, measured, cells)]
+
+    weighted = rows(measure, role="weighted")
+    lower, higher = counts(weighted)
+    balance = "helps as often as it harms"
+    if lower != higher:
+        helps = lower > higher
+        balance = "helps more often than it harms" if helps else "harms more often than it helps"
+    if lower == higher == 0:
+        balance = "changes nothing clearly"
+    elif 2 * (lower + higher) < len(weighted):
+        balance = f"mostly changes nothing clearly, and {balance} where it does"
+    controls: list[str] = []
+    for treatment, name in _TREATMENTS.items():
+        if found := rows(measure, role="control", treatment=treatment):
+            fewer, more = counts(found)
+            controls.append(f"{name} {fewer} and {more} of {len(found)}")
+    cheaper, dearer = counts(errors := rows("reconstruction_error", role="weighted"))
+    return [
+        f"Weighting {balance}: {label}, of which less is better, is clearly lower than the plain "
+        f"SAE's in {lower} and clearly higher in {higher} of {len(weighted)} comparisons, each "
+        f"over {result['settings']['n_seeds']} seeds.",
+        f"The same counts of the controls: {'; '.join(controls)}.",
+        f"What weighting cost: the reconstruction error is clearly lower in {cheaper} and clearly "
+        f"higher in {dearer} of {len(errors)} comparisons.",
+    ]
+
+
+_TREATMENTS = {
+    "shuffled": "shuffled weights",
+    "constant": "Γ = cI",
+    "input": "a plain SAE on Γx",
+    "weights": "the opposite α or even weights",
+    "whitened": "whitening",
+}
 
 
 def signed(value: float) -> str:
