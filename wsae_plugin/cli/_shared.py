@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -50,22 +50,25 @@ KEEP_CHECKPOINTS = Annotated[
         help="Keep the N newest checkpoints only. By default all stay.",
     ),
 ]
+
+
+def _at_hand(runs: list[Path]) -> list[Path]:
+    if not any(run.parts[:1] == ("hf:",) for run in runs):
+        return runs
+    from wsae_plugin.hub.download import download  # huggingface_hub takes a second to import
+
+    addresses = [run.as_posix().partition("hf:/")[2] for run in runs]
+    return [download(a) if a else run for a, run in zip(addresses, runs, strict=True)]
+
+
 RUNS = Annotated[
     list[Path],
     typer.Argument(
         metavar="RUN...",
         help="Folders of SAEs, runs or comparisons, or hf://USER/NAME[@REVISION][/SAE].",
-        callback=lambda runs: list(map(_at_hand, cast("list[Path]", runs))),
+        callback=_at_hand,
     ),
 ]
-
-
-def _at_hand(run: Path) -> Path:
-    if run.parts[:1] != ("hf:",):
-        return run
-    from wsae_plugin.hub.download import download  # huggingface_hub takes a second to import
-
-    return download(run.as_posix().removeprefix("hf:/"))
 
 
 DRY_RUN = Annotated[
