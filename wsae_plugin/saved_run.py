@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.export_check import ExportCheck
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import read_json, resolve
 
@@ -23,6 +24,7 @@ class _Details:
     alpha: _Number | None = None
     gamma_proxy: str | None = None
     gamma_normalization: str | None = None
+    topk_threshold_lr: _Number | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class _Metadata:
     context_size: int | None = None
     training_architecture: str | None = None
     training_architecture_details: _Details | None = None
+    l0: _Number | None = None
+    export_check: ExportCheck | None = None
 
 
 @dataclass(frozen=True)

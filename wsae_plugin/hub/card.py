@@ -16,6 +16,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_text_atomic
 from wsae_plugin.hub import tables
 from wsae_plugin.hub.comparison import inputs_of
+from wsae_plugin.hub.exported import check_as_trained
 from wsae_plugin.hub.gamma import gamma_figures, gammas_by_hook, gammas_of
 from wsae_plugin.hub.markdown import bibtex, code, few, plain
 from wsae_plugin.hub.marker import is_untouched, sign
@@ -97,10 +98,13 @@ def make_card(
 
     Raises:
         BadInputError: The model or the data set is a folder of this machine, the SAEs do not share
-            one model, the baseline's run is broken, or what the weights say is.
+            one model, the baseline's run is broken, what the weights say is, or an SAE is not what
+            was trained.
     """
     model, dataset = _the_one("model_name", records), _the_one("dataset_path", records)
     baseline = None if options.baseline is None else read_records([options.baseline])[0]
+    for record in (*records, *([] if baseline is None else [baseline])):
+        check_as_trained(record)
     inputs = inputs_of(paths, records, baseline)
     local = set[str | None]().union(*map(local_paths_of, records))
     report: Report = without_local_paths(summarize(inputs), local)
