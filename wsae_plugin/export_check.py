@@ -52,54 +52,42 @@ class ExportCheck:
     exported: Scores
 
 
-def problem_of_export(metadata: Mapping[str, Any]) -> str | None:
+def problem_of_export(
+    metadata: Mapping[str, Any], held_out: Mapping[str, float | None] | None = None
+) -> str | None:
     """Why an export is not what was trained, and what to do; None where nothing says so.
 
-    Args:
-        metadata: Of cfg.json.
-    """
-    if (check := metadata.get(FIELD)) is None:
-        return None
-    trained, exported = check["trained"], check["exported"]
-    ev, trained_ev = exported["explained_variance"], trained["explained_variance"]
-    is_worse = trained_ev is not None and (ev is None or trained_ev - ev > MOST_LOST)
-    if not is_worse and _is_like(exported["l0"], trained["l0"], MOST_TIMES):
-        return None
-    return (
-        f"what was exported is not what was trained: on the same {check['samples']:,} samples it "
-        f"has {_text(exported)}, and had {_text(trained)} in training; {_way_out(metadata)}"
-    )
-
-
-def problem_on_held_out(
-    metadata: Mapping[str, Any], found: Mapping[str, float | None]
-) -> str | None:
-    """Why scores on held-out text cannot be those of an SAE as it was trained, and what to do.
-
-    A negative explained variance is allowed to an SAE that had none in training either, such as the
-    control of a comparison that is weighted the other way.
+    What was measured as it was exported decides. Of an SAE that was exported by other programs only
+    its scores on held-out text are known, which may be no sign of a training either.
 
     Args:
         metadata: Of cfg.json.
-        found: `explained_variance` and `l0` on held-out text.
+        held_out: `explained_variance` and `l0` on held-out text.
     """
-    check, ev = metadata.get(FIELD), found["explained_variance"]
-    trained_ev = check["trained"]["explained_variance"] if check else None
-    had_none = trained_ev is not None and trained_ev < MOST_LOST
-    if ev is not None and ev < 0 and not had_none:
-        return (
-            f"with {_text(found)} it reconstructs held-out text worse than the mean of the text "
-            f"does; {_way_out(metadata)}"
-        )
-    # Only these keep their L0 from the first step to the last, which SAELens's record averages.
-    if not _is_batch_top_k(metadata):
-        return None
-    if _is_like(found["l0"], metadata.get("l0"), MOST_TIMES_ELSEWHERE):
-        return None
-    return (
-        f"its L0 on held-out text is {found['l0']:.4g}, and was {metadata['l0']:.4g} in training; "
-        f"{_way_out(metadata)}"
-    )
+    check: Mapping[str, Any] | None = metadata.get(FIELD)
+    if check is not None:
+        trained, exported = check["trained"], check["exported"]
+        ev, trained_ev = exported["explained_variance"], trained["explained_variance"]
+        is_worse = trained_ev is not None and (ev is None or trained_ev - ev > MOST_LOST)
+        if is_worse or not _is_like(exported["l0"], trained["l0"], MOST_TIMES):
+            return (
+                f"what was exported is not what was trained: on the same {check['samples']:,} "
+                f"samples it has {_text(exported)}, and had {_text(trained)} in training; "
+                f"{_way_out(metadata)}"
+            )
+    elif held_out is not None:
+        # Only BatchTopK has one L0 from the first step on, which is what SAELens's mean is of.
+        trained_l0 = metadata.get("l0") if _is_batch_top_k(metadata) else None
+        ev = held_out["explained_variance"]
+        is_like = _is_like(held_out["l0"], trained_l0, MOST_TIMES_ELSEWHERE)
+        if not is_like or (ev is not None and ev < 0):
+            before = "" if is_like else f", which was {trained_l0:.4g} in training"
+            return (
+                f"it has {_text(held_out)} on held-out text{before} (the mean of the text explains "
+                f"0): what was exported is not what was trained, or was hardly trained; "
+                f"{_way_out(metadata)}"
+            )
+    return None
 
 
 def _is_like(l0: float | None, trained: float | None, most_times: float) -> bool:
@@ -112,7 +100,9 @@ def _is_like(l0: float | None, trained: float | None, most_times: float) -> bool
 def _text(scores: Mapping[str, float | None]) -> str:
     ev, l0 = scores["explained_variance"], scores["l0"]
     explained = "none that is finite" if ev is None else f"{ev:.3g}"
-    return f"an explained variance of {explained}" + ("" if l0 is None else f" and an L0 of {l0:.4g}")
+    return f"an explained variance of {explained}" + (
+        "" if l0 is None else f" and an L0 of {l0:.4g}"
+    )
 
 
 def _is_batch_top_k(metadata: Mapping[str, Any]) -> bool:

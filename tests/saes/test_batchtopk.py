@@ -69,14 +69,18 @@ def test_a_short_run_is_published_as_sparse_as_it_was_trained(
     arch: Architecture, kernel: str, normalize: str, tmp_path: Path
 ) -> None:
     """Also where the scale of the activations is folded into the threshold."""
-    fields = {"kernel": kernel, "normalize_activations": normalize, "use_matryoshka_aux_loss": False}
+    fields = {
+        "kernel": kernel,
+        "normalize_activations": normalize,
+        "use_matryoshka_aux_loss": False,
+    }
     if arch.name == "batchtopk":
         del fields["use_matryoshka_aux_loss"]
     for alpha in (0.0, 1.0):
         sae: Any = arch.weighted(alpha=alpha, **fields)
         trainer(sae, steps=60).fit()
         assert l0(published(sae, tmp_path / f"{alpha}")) == pytest.approx(4, rel=0.2)
-    assert l0(published(_parent_of(sae), tmp_path / "parent")) > 8
+    assert l0(published(_parent_of(sae), tmp_path / "parent")) > 1.5 * 4
 
 
 def _parent_of(sae: Any) -> BatchTopKTrainingSAE:

@@ -8,7 +8,7 @@ import torch
 from sae_lens.registry import SAE_CLASS_REGISTRY
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.export_check import problem_of_export, problem_on_held_out
+from wsae_plugin.export_check import problem_of_export
 from wsae_plugin.hub.records import MeasuredSAE
 from wsae_plugin.measures.evaluated_run import load_sae
 
@@ -52,6 +52,5 @@ def check_as_trained(sae: MeasuredSAE) -> None:
         BadInputError: Its metadata or its scores on held-out text say so; the message says what to
             do.
     """
-    problem = problem_of_export(sae.metadata) or problem_on_held_out(sae.metadata, sae.values)
-    if problem is not None:
+    if (problem := problem_of_export(sae.metadata, sae.values)) is not None:
         raise BadInputError(f"{sae.run.path}: {problem}")

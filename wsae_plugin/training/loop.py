@@ -315,7 +315,9 @@ class TrainingLoop:
                 part = self.trainers[name]
                 files = part.sae.save_inference_model(folder)
                 if batches:
-                    self._check_export(name, folder, [batch[self._hooks[name]] for batch in batches])
+                    self._check_export(
+                        name, folder, [batch[self._hooks[name]] for batch in batches]
+                    )
                 sparsity = folder / SPARSITY_FILENAME
                 save_file({"sparsity": part.log_feature_sparsity}, sparsity)
                 self._send({name: self.source.finish(part.sae, folder)})
