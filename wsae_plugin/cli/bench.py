@@ -65,7 +65,7 @@ def bench(
         bool, typer.Option("--json", help="Print scores.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
-    """Measure SAEs with SAEBench (0.6.0, installed apart: `make saebench`).
+    """Measure SAEs with SAEBench (0.6.0, installed apart: without it this says how).
 
     Each RUN is a comparison folder of `wsae compare` or a run folder of `wsae train`. Evals: core,
     sparse_probing, sae_probes, absorption, scr, tpp, meta_structure, autointerp. TPP and SCR failed
