@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SAEBENCH := .venv-saebench
+SAEBENCH_FILES := wsae_plugin/saebench
 
 .PHONY: demo test quick check format bench mutants toy saebench test-saebench clean
 
@@ -47,13 +48,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 # SAEBench needs older versions than the rest, and its packages ask for more than they use: see
-# requirements-saebench.txt.
-$(SAEBENCH)/installed: pyproject.toml constraints-saebench.txt requirements-saebench.txt
+# requirements-saebench.txt, which is in the package so that `wsae bench` can name it.
+$(SAEBENCH)/installed: pyproject.toml $(wildcard $(SAEBENCH_FILES)/*-saebench.txt)
 	$(PYTHON) -m venv $(SAEBENCH)
-	$(SAEBENCH)/bin/pip install --quiet -c constraints-saebench.txt torch
-	$(SAEBENCH)/bin/pip install --quiet -r requirements-saebench.txt
-	$(SAEBENCH)/bin/pip install --quiet --no-deps -c constraints-saebench.txt sae-bench==0.6.0 sae-probes
-	$(SAEBENCH)/bin/pip install --quiet -c constraints-saebench.txt -e . pytest pytest-timeout pytest-xdist hypothesis
+	$(SAEBENCH)/bin/pip install --quiet -c $(SAEBENCH_FILES)/constraints-saebench.txt torch
+	$(SAEBENCH)/bin/pip install --quiet -r $(SAEBENCH_FILES)/requirements-saebench.txt
+	$(SAEBENCH)/bin/pip install --quiet --no-deps -c $(SAEBENCH_FILES)/constraints-saebench.txt sae-bench==0.6.0 sae-probes
+	$(SAEBENCH)/bin/pip install --quiet -c $(SAEBENCH_FILES)/constraints-saebench.txt -e . pytest pytest-timeout pytest-xdist hypothesis
 	touch $@
 
 clean:

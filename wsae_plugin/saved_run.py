@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.export_check import ExportCheck
 from wsae_plugin.files import write_text_atomic
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import read_json, resolve
@@ -43,6 +44,7 @@ class _Details:
     alpha: _Number | None = None
     gamma_proxy: str | None = None
     gamma_normalization: str | None = None
+    topk_threshold_lr: _Number | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class _Metadata:
     sae_lens_version: str | None = None
     training_architecture: str | None = None
     training_architecture_details: _Details | None = None
+    l0: _Number | None = None
+    export_check: ExportCheck | None = None
 
 
 @dataclass(frozen=True)

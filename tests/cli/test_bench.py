@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from tests.saebench.conftest import make_comparison, make_run
 from wsae_plugin.cli.bench import bench
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.saebench import library
 
 app = typer.Typer(context_settings={"terminal_width": 100, "max_content_width": 100})
 app.command()(bench)
@@ -34,6 +36,27 @@ def test_without_saebench_the_way_to_it_is_said(comparison: Path) -> None:
     with pytest.raises(BadInputError, match="(?s)sae-bench is not installed.*constraints-saebench"):
         run(comparison, "--evals", "core")
     assert not (comparison / "saebench").exists()
+
+
+def test_the_readme_says_the_same() -> None:
+    package = Path(library.__file__).parent
+    readme = (package.parent.parent / "README.md").read_text(encoding="utf-8")
+    said = library.how_to_install(package.relative_to(package.parent.parent))
+    assert " ".join(said.split()) in " ".join(readme.split())
+    recipe = [line for line in said.splitlines() if line.startswith("    ")]
+    assert set(recipe) <= set(readme.splitlines())
+
+
+def test_the_files_that_the_message_names_are_in_the_package() -> None:
+    said = library.how_to_install()
+    names = set(re.findall(r"[^ ]*-saebench\.txt", said))
+    assert {Path(name).name for name in names} == {
+        "requirements-saebench.txt",
+        "constraints-saebench.txt",
+    }
+    assert all(Path(name).is_file() for name in names)
+    assert all(Path(name).parent == Path(library.__file__).parent for name in names)
+    assert "'/a b/requirements-saebench.txt'" in library.how_to_install(Path("/a b"))
 
 
 def test_a_dry_run_counts_and_writes_nothing(comparison: Path) -> None:

@@ -194,3 +194,51 @@ def test_a_name_cannot_become_a_link(wsae: Wsae, runs: list[Path], tmp_path: Pat
     html = MarkdownIt("commonmark").enable("table").render(output.read_text())
     assert 'href="javascript' not in html
     assert html.count("huggingface.co/datasets/") == 1
+
+
+@pytest.mark.parametrize("command", ["card", "push"])
+def test_an_export_that_is_not_what_was_trained_is_refused(
+    wsae: Wsae, runs: list[Path], tmp_path: Path, command: str
+) -> None:
+    """By what was measured as it was exported; without that, by held-out text."""
+    ordinary, weighted = runs
+    output = tmp_path / "card" / "README.md"
+    options = ["--output", output] if command == "card" else ["--repo", "me/my-saes", "--dry-run"]
+    file, scores = weighted / "sae" / "cfg.json", weighted / "scores" / "held_out.json"
+    cfg = json.loads(file.read_text())
+    check = cfg["metadata"]["export_check"]
+    check["exported"] = {"explained_variance": check["trained"]["explained_variance"], "l0": 100.0}
+    file.write_text(json.dumps(cfg))
+    code, printed = wsae(command, weighted, *options)
+    assert code == 2
+    printed = " ".join(printed.split())
+    assert f"{weighted}: what was exported is not what was trained: on the same" in printed
+    assert "train many times 1 / topk_threshold_lr = 100 steps" in printed
+    # A baseline of the same kind would flatter what is beside it.
+    code, printed = wsae(command, ordinary, "--baseline", weighted, *options)
+    assert (code, "is not what was trained" in printed) == (2, True)
+
+    del cfg["metadata"]["export_check"]
+    file.write_text(json.dumps(cfg))
+    held_out = json.loads(scores.read_text())
+    for score in held_out["scores"]:
+        if score["metric"] == "explained_variance":
+            score["value"] = -2.5
+    scores.write_text(json.dumps(held_out))
+    code, printed = wsae(command, weighted, *options)
+    assert code == 2
+    assert "it has an explained variance of -2.5 and an L0 of" in " ".join(printed.split())
+    assert not output.exists()
+
+
+def test_an_export_check_of_another_form_is_refused(
+    wsae: Wsae, runs: list[Path], tmp_path: Path
+) -> None:
+    file = runs[0] / "sae" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    cfg["metadata"]["export_check"]["trained"] = {"explained_variance": "high", "l0": 8}
+    file.write_text(json.dumps(cfg))
+    code, printed = wsae("card", runs[0], "--output", tmp_path / "README.md")
+    assert code == 2
+    said = "metadata.export_check.trained.explained_variance = 'high': must be"
+    assert said in " ".join(printed.split())

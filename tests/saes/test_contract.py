@@ -60,7 +60,7 @@ def parameters(sae: TrainingSAE[Any]) -> dict[str, torch.Tensor]:
     return {
         name: tensor.clone()
         for name, tensor in sae.state_dict().items()
-        if not name.startswith("gamma_scheduler.")
+        if not name.startswith(("gamma_scheduler.", "recent_topk_threshold"))  # ours alone
     }
 
 
@@ -279,6 +279,7 @@ def test_checkpoint_comes_back_whole(arch: Architecture, proxy: str, tmp_path: P
     assert type(again) is type(sae)
     if hasattr(sae, "topk_threshold"):  # a double, which SAELens loads in the SAE's dtype
         sae.topk_threshold = sae.topk_threshold.float()
+        sae.recent_topk_threshold = sae.recent_topk_threshold.float()
     assert_same_tensors(sae.state_dict(), again.state_dict())
 
 
@@ -329,10 +330,10 @@ PUBLISHED_AS = {
 def output_as_published(sae: TrainingSAE[Any], x: torch.Tensor) -> torch.Tensor:
     if not hasattr(sae, "topk_threshold"):
         return sae(x)
-    # BatchTopK is published as a JumpReLU with the running threshold in the place of the top k.
+    # BatchTopK is published as a JumpReLU with a threshold in the place of the top k.
     norm = sae.W_dec.norm(dim=1)
     z = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_enc) * norm
-    z = z * (z > sae.topk_threshold)
+    z = z * (z > sae.recent_topk_threshold)
     return z @ (sae.W_dec / norm.unsqueeze(1)) + sae.b_dec
 
 

@@ -83,6 +83,9 @@ def test_language_model_runner(
     published = SAE.load_from_disk(tmp_path / "output")
     assert published.cfg.metadata.training_architecture == f"weighted_{arch.name}"
     assert published.cfg.metadata.hook_name == HOOK
+    if "batchtopk" in arch.name:  # a tenth of the way to it after twelve steps
+        threshold = published.cfg.metadata["threshold"]
+        assert threshold["published"] > 5 * threshold["topk_threshold"] > 0
 
 
 def test_multi_sae_runner_matches_baselines_on_one_forward_pass(

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, signed_and_pursued, write_config
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.sources.synthetic import SyntheticSource
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
 from wsae_plugin.training.loop import TrainingLoop
 from wsae_plugin.training.run_folder import RunFolder
@@ -361,3 +362,79 @@ def test_a_failure_is_recorded_with_its_traceback(
     with pytest.raises(RunFailedError, match="training failed: ZeroDivisionError: by zero"):
         run(tmp_path, world.language_model())
     assert "in fail" in json.loads((tmp_path / "run" / "run.json").read_text())["error"]
+
+
+def check_of(export: Path) -> dict[str, Any]:
+    return json.loads((export / "cfg.json").read_text())["metadata"]["export_check"]
+
+
+@pytest.mark.parametrize("kind", ["language_model", "synthetic", "multi"])
+def test_an_export_is_measured_beside_what_was_trained(
+    world: TinyWorld, tmp_path: Path, kind: str
+) -> None:
+    trained = run(tmp_path, getattr(world, kind)())
+    for export in trained.exports.values():
+        check = check_of(export)
+        assert check["samples"] == 8 * BATCH
+        assert check["exported"] == pytest.approx(check["trained"])
+        assert check["exported"]["l0"] == pytest.approx(4, abs=0.1)
+        assert SAE.load_from_disk(export).cfg.metadata.export_check == check
+
+
+def test_the_measured_batches_were_not_trained_on(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is drawn after them is what it would be without them."""
+    drawn: list[torch.Tensor] = []
+    draw = SyntheticSource.__next__
+
+    def recorded(self: SyntheticSource) -> dict[str, torch.Tensor]:
+        drawn.append((batch := draw(self))["synthetic_model"])
+        return batch
+
+    monkeypatch.setattr(SyntheticSource, "__next__", recorded)
+    first = run(tmp_path, world.synthetic(), output="first").exports["sae"]
+    assert len(drawn) == 10 + 8
+    assert not any(torch.equal(later, x) for later in drawn[10:] for x in drawn[:10])
+    monkeypatch.setattr(TrainingLoop, "_batches_of_check", lambda _: [])
+    second = run(tmp_path, world.synthetic(), output="second").exports["sae"]
+    assert (first / "eval_stats.json").read_text() == (second / "eval_stats.json").read_text()
+    assert "export_check" not in json.loads((second / "cfg.json").read_text())["metadata"]
+
+
+def test_what_was_trained_is_exported_where_no_batch_is_left(
+    world: TinyWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    draw, left = SyntheticSource.__next__, list(range(10))
+
+    def breaking(self: SyntheticSource) -> dict[str, torch.Tensor]:
+        if not left:
+            raise ConnectionError("the data set is gone")
+        left.pop()
+        return draw(self)
+
+    monkeypatch.setattr(SyntheticSource, "__next__", breaking)
+    export = run(tmp_path, world.synthetic()).exports["sae"]
+    assert type(SAE.load_from_disk(export)) is TopKSAE
+    assert "The export is not measured: no more batches: the data set is gone" in caplog.text
+
+
+@pytest.mark.parametrize("architecture", ["batchtopk", "weighted_batchtopk"])
+def test_an_export_that_was_not_trained_is_told_of(
+    world: TinyWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture, architecture: str
+) -> None:
+    """SAELens's moving average is at a tenth of the threshold after ten steps."""
+    alpha = 0 if architecture.startswith("weighted") else None
+    values = world.language_model(sae=sae(architecture=architecture, alpha=alpha))
+    check = check_of(run(tmp_path, values).exports["sae"])
+    assert check["trained"]["l0"] == pytest.approx(4)
+    told = "what was exported is not what was trained" in caplog.text
+    if alpha is None:
+        assert told
+        assert check["exported"]["l0"] > 8
+    else:
+        assert not told
+        assert 4 / 1.5 < check["exported"]["l0"] < 4 * 1.5

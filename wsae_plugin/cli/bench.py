@@ -72,7 +72,7 @@ def bench(
         bool, typer.Option("--json", help="Print scores.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
-    """Measure SAEs with SAEBench (0.6.0, installed apart: `make saebench`).
+    """Measure SAEs with SAEBench (0.6.0, installed apart: without it this says how).
 
     Each RUN is what `wsae eval` takes, but for SAEs without a language model. Evals: core,
     sparse_probing, sae_probes, absorption, scr, tpp, meta_structure, autointerp. TPP and SCR failed

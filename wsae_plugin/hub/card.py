@@ -15,6 +15,7 @@ from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_text_atomic
 from wsae_plugin.hub import tables
+from wsae_plugin.hub.exported import check_as_trained
 from wsae_plugin.hub.gamma import gamma_figures, gammas_by_hook, gammas_of
 from wsae_plugin.hub.markdown import bibtex, code, few, plain
 from wsae_plugin.hub.marker import is_untouched, sign
@@ -101,10 +102,13 @@ def make_card(
 
     Raises:
         BadInputError: The model or the data set is a folder of this machine, the SAEs do not share
-            one model, the baseline's run is broken, or what the weights say is.
+            one model, the baseline's run is broken, what the weights say is, or an SAE is not what
+            was trained.
     """
     model, dataset = _the_one("model_name", records), _the_one("dataset_path", records)
     inputs = read_inputs(*paths, baseline=options.baseline)
+    for record in (*records, *read_records([options.baseline] if options.baseline else [])):
+        check_as_trained(record)
     local = set[str | None]().union(*map(local_paths_of, records))
     report: Report = without_local_paths(summarize(inputs), local)
     gammas = gammas_of(records)

@@ -1,4 +1,4 @@
-"""Whether a folder is an SAE that plain SAELens loads."""
+"""Whether a folder is an SAE that plain SAELens loads, and the one that was trained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from sae_lens.registry import SAE_CLASS_REGISTRY
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.export_check import problem_of_export
 from wsae_plugin.hub.records import MeasuredSAE
 from wsae_plugin.measures.evaluated_run import load_sae
 from wsae_plugin.saved_run import TRAINER_STATE
@@ -43,3 +44,14 @@ def check_exported(exported: MeasuredSAE) -> None:
     for name, parameter in load_sae(folder).named_parameters():
         if not torch.isfinite(parameter).all():
             raise BadInputError(f"{folder}: {name} holds NaN or infinity")
+
+
+def check_as_trained(sae: MeasuredSAE) -> None:
+    """Refuse an export that does not do what the SAE did in training.
+
+    Raises:
+        BadInputError: Its metadata or its scores on held-out text say so; the message says what to
+            do.
+    """
+    if (problem := problem_of_export(sae.metadata, sae.values)) is not None:
+        raise BadInputError(f"{sae.run.path}: {problem}")

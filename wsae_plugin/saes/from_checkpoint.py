@@ -8,7 +8,7 @@ from typing import Any
 
 from sae_lens import SAE, TrainingSAE
 from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME
-from sae_lens.saes.sae import SAEConfig
+from sae_lens.saes.sae import SAEConfig, SAEMetadata
 from sae_lens.training.activation_scaler import ActivationScaler
 
 from wsae_plugin.files import folder_written_whole
@@ -71,6 +71,9 @@ def published_class(sae_class: type[TrainingSAE[Any]]) -> type[SAE[Any]]:
                 state_dict.clear()
                 state_dict.update(trained.state_dict())
                 trained.process_state_dict_for_saving_inference(state_dict)
+                # An architecture may say there what it has just made of the weights.
+                metadata = trained.cfg.get_inference_sae_cfg_dict()["metadata"]
+                published.cfg.metadata = SAEMetadata.from_dict(metadata)
                 published.process_state_dict_for_loading(state_dict)
 
             published.process_state_dict_for_loading = export

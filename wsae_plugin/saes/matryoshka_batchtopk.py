@@ -30,8 +30,9 @@ class WeightedMatryoshkaBatchTopKTrainingSAE(
 ):
     """MatryoshkaBatchTopKTrainingSAE with a weight per input dimension, and a sparse training step.
 
-    At α = 0 the same as its parent to rounding, with `kernel="eager"` bit for bit. With
-    `use_matryoshka_aux_loss` the step is SAELens's dense one. Published as a plain `jumprelu` SAE.
+    At α = 0 trained as its parent to rounding, with `kernel="eager"` bit for bit. With
+    `use_matryoshka_aux_loss` the step is SAELens's dense one. Published as a plain `jumprelu` SAE,
+    with the threshold of the last training steps (`SparseBatchTopKTrainingSAE`).
     """
 
     cfg: WeightedMatryoshkaBatchTopKTrainingSAEConfig  # type: ignore[assignment]

@@ -8,24 +8,28 @@ two steps: the progress bar, the metrics, whole checkpoints, and signals.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 import wandb
-from sae_lens import TrainingSAE
-from sae_lens.constants import SPARSITY_FILENAME
+from sae_lens import SAE, TrainingSAE
+from sae_lens.constants import SAE_CFG_FILENAME, SPARSITY_FILENAME
 from sae_lens.saes.sae import TrainStepOutput
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import RunFailedError
+from wsae_plugin.export_check import FIELD, problem_of_export
 from wsae_plugin.files import folder_written_whole, write_json_atomic
 from wsae_plugin.saes.from_checkpoint import fold_scale
 from wsae_plugin.sources import Source
@@ -34,8 +38,14 @@ from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.interruption import Interruption
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.training.trainer import WeightedSAETrainer
+from wsae_plugin.validation import read_json
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_DESCRIPTIONS = 0.5
+_BATCHES_OF_CHECK, _SAMPLES_OF_BATCH = 8, 1024
+"""What exports are measured on: few enough that dense activations take no room to speak of."""
+_CHECKED = ("explained_variance", "l0")
 _LOSSES_SHOWN = 3
 _NOT_FINITE = (
     "lower lr or alpha; or the activations are not finite themselves, as may happen in float16. "
@@ -127,9 +137,9 @@ class TrainingLoop:
             if checkpoint is not None:
                 self._load(checkpoint)
             self.fit()
+            self._export()
         finally:
             self.source.close()
-        self._export()
         if self._logger.log_to_wandb:
             wandb.finish()
 
@@ -300,13 +310,63 @@ class TrainingLoop:
 
     def _export(self) -> None:
         """Write the SAEs as plain SAELens loads them, all or nothing."""
+        batches = self._batches_of_check()
         with folder_written_whole(self._folder.export(self._config)) as partial:
             for name, folder in self._folders(partial).items():
                 part = self.trainers[name]
                 files = part.sae.save_inference_model(folder)
+                if batches:
+                    self._check_export(
+                        name, folder, [batch[self._hooks[name]] for batch in batches]
+                    )
                 sparsity = folder / SPARSITY_FILENAME
                 save_file({"sparsity": part.log_feature_sparsity}, sparsity)
                 self._send({name: self.source.finish(part.sae, folder)})
                 if self._logger.log_to_wandb:
                     self._logger.log(part, *files, sparsity, wandb_aliases=["final_model"])
             self._write_config(partial)
+
+    def _batches_of_check(self) -> list[Mapping[str, Tensor]]:
+        """The batches after the last, which leave no trace in what is drawn later."""
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where the text begins again, so do the samples
+            try:
+                return list(islice(self.source, _BATCHES_OF_CHECK))
+            except Exception as error:  # of any kind: what was trained must not be lost for it
+                logger.warning("The export is not measured: no more batches: %s", error)
+                return []
+
+    @torch.no_grad()
+    def _check_export(self, name: str, folder: Path, batches: Sequence[Tensor]) -> None:
+        """Measure an export, and the SAE that was trained, and write both into its metadata."""
+        part, file = self.trainers[name], folder / SAE_CFG_FILENAME
+        batches = [batch[:_SAMPLES_OF_BATCH].to(part.sae.device) for batch in batches]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of how the model is to be loaded
+            exported = SAE.load_from_disk(folder, device=str(part.sae.device))
+        # Batches are as the training reads them, with the heads side by side.
+        exported.turn_off_forward_pass_hook_z_reshaping()
+        check = {
+            "samples": sum(map(len, batches)),
+            "trained": _scores(part, part.sae.eval(), batches),
+            "exported": _scores(part, exported.eval(), batches),
+        }
+        part.sae.cfg.metadata[FIELD] = check
+        cfg = read_json(file, made_by="wsae train")
+        cfg["metadata"][FIELD] = check
+        write_json_atomic(file, cfg)
+        if (problem := problem_of_export(cfg["metadata"])) is not None:
+            logger.warning("%s: %s", name, problem)
+
+
+def _scores(
+    trainer: WeightedSAETrainer, sae: SAE[Any], batches: Sequence[Tensor]
+) -> dict[str, float | None]:
+    """Means over batches of what SAELens says of a training step."""
+    logs: list[dict[str, Any]] = []
+    for x in batches:
+        acts = sae.encode(x)
+        output = TrainStepOutput(x, sae.decode(acts), acts, acts, x.new_zeros(()), {})
+        logs.append(trainer.build_train_step_log_dict(output, len(x)))
+    found = {name: fmean(log[f"metrics/{name}"] for log in logs) for name in _CHECKED}
+    return {name: value if math.isfinite(value) else None for name, value in found.items()}
