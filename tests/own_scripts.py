@@ -39,7 +39,8 @@ def settings(folder: Path, **changed: Any) -> dict[str, Any]:
         "model_class_name": "AutoModelForCausalLM",
         "dataset_path": "bundled",
         "context_size": 64,
-        "training_tokens": 20 * 256,
+        "training_tokens": 120 * 256,
+        "lr": 1e-3,
         "train_batch_size_tokens": 256,
         "store_batch_size_prompts": 8,
         "n_batches_in_buffer": 8,
@@ -76,7 +77,7 @@ def train_synthetic(folder: Path) -> Path:
     cfg = SyntheticSAERunnerConfig(
         synthetic_model=SyntheticModelConfig(num_features=32, hidden_dim=16, seed=0),
         sae=WeightedTopKTrainingSAEConfig(d_in=16, d_sae=32, k=4),
-        training_samples=20 * 256,
+        training_samples=120 * 256,
         batch_size=256,
         eval_samples=512,
         output_path=str(folder / "out"),

@@ -115,10 +115,10 @@ def test_the_whole_road(
     published = tmp_path / "published"
     hub.repositories["me/mine"].write_to(published)
     training = yaml.safe_load((published / "weighted" / "training.yaml").read_text())
-    assert training["training_tokens"] == 20 * 256
+    assert training["training_tokens"] == 120 * 256
     of_checkpoint = f"scripts-{checkpoint.name}"
     training = yaml.safe_load((published / of_checkpoint / "training.yaml").read_text())
-    assert training["training_tokens"] == int(checkpoint.name) < 20 * 256
+    assert training["training_tokens"] == int(checkpoint.name) < 120 * 256
     assert "wsae_plugin" not in SAE.load_from_disk(published / "weighted").__module__
 
     # What is on the Hub is welcome too.
@@ -132,13 +132,13 @@ def test_the_whole_road(
 
 def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path) -> None:
     file = scripts / "weighted" / "runner_cfg.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"lr": 1e-3, "seed": 4}))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lr": 5e-3, "seed": 4}))
     measure(wsae, scripts / "weighted", scripts / "plain", "--baseline", scripts / "plain")
     arguments = ("--baseline", scripts / "plain", "--output", tmp_path / "report")
     code, output = wsae("report", scripts / "weighted", *arguments)
     assert code == 0
     summary = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert summary["unmatched"] == {"weighted": {"seed": [0, 4], "lr": [3e-4, 1e-3]}}
+    assert summary["unmatched"] == {"weighted": {"seed": [0, 4], "lr": [1e-3, 5e-3]}}
     assert "Not matched: weighted and what it is compared with differ in seed (0 and 4)" in (
         " ".join(output.split())
     )
