@@ -27,7 +27,12 @@ HELD_OUT = "held_out"
 EVAL_FILENAME = str(file_of(Path(), HELD_OUT))
 _REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
 _SPARSITIES = ("k", "l0_coefficient", "l1_coefficient", "highest_target_frequency")
-_FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
+_FORMS = {
+    "mean_square": ", mean γ² 1",
+    "none": ", literal Γ",
+    "constant": ", constant Γ",
+    "max": ", largest γ 1",
+}
 """What tells SAEs apart that differ in gamma_normalization alone."""
 
 
