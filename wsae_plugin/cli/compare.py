@@ -56,7 +56,10 @@ def compare(
 
     Everything else is a field of SAELens's MultiSAETrainingRunnerConfig. `hooks_per_pass: 4`
     trains four hooks at a time where all do not fit into memory, for one more pass of the language
-    model each.
+    model each. Weights move the L0 that an l1_coefficient or l0_coefficient leads to: where it is
+    over 10 % from the baseline's, the log says so. `match_l0: 0.5` first searches the coefficient
+    of every arm that brings it to the baseline's, in up to six trainings of half the tokens; the
+    first seed's coefficients hold for all, and with `match_l0: 1` they are exact for it.
 
     \b
       wsae compare study.yaml --dry-run
