@@ -74,7 +74,7 @@ def row(section: dict[str, Any], seed: int, found: dict[str, Any]) -> dict[str, 
 
 
 def main(
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    seeds: Annotated[int, typer.Option(min=1)] = 2,
     tokens: Annotated[int | None, typer.Option(help="Of each training, for a quick look.")] = None,
     batches: Annotated[int, typer.Option(min=2, help="Held-out batches of 8 contexts.")] = 16,
     output: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,

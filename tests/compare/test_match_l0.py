@@ -16,8 +16,8 @@ from tests.training.tiny import TinyWorld, sae
 from wsae_plugin.compare.folder import last_l0
 from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.compare.match_l0 import next_coefficient
-from wsae_plugin.compare.run import run_comparison
 from wsae_plugin.compare.plan import load_comparison_config
+from wsae_plugin.compare.run import run_comparison
 from wsae_plugin.errors import BadInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
@@ -88,7 +88,9 @@ def test_arms_are_matched_and_it_is_told(
     assert "layer-1-other: l0_coefficient" in caplog.text
     runs = {each.run: each for each in comparison.runs}
     for seed in (0, 1):
-        config = yaml.safe_load((runs[f"layer-1-other-seed-{seed}"].path / "config.yaml").read_text())
+        config = yaml.safe_load(
+            (runs[f"layer-1-other-seed-{seed}"].path / "config.yaml").read_text()
+        )
         assert config["sae"]["l0_coefficient"] == match.found
     mine, theirs = (last_l0(runs[f"layer-1-{arm}-seed-0"].path) for arm in ("other", "sae"))
     assert (mine, theirs) == pytest.approx((match.l0, match.baseline_l0)), "the same training"

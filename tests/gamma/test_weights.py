@@ -44,7 +44,9 @@ def test_total_variance_worked_by_hand() -> None:
 
 @given(
     pairs=st.lists(
-        st.tuples(st.floats(1e-6, 1e6), st.just(0.0) | st.floats(1e-6, 1e6)), min_size=1, max_size=40
+        st.tuples(st.floats(1e-6, 1e6), st.just(0.0) | st.floats(1e-6, 1e6)),
+        min_size=1,
+        max_size=40,
     ),
     alpha=alphas,
     clip=st.one_of(st.none(), st.floats(1, 100)),

@@ -114,7 +114,7 @@ def _matched(
 
 
 def _warn_of_l0(folder: ComparisonFolder, group: Group) -> None:
-    """Log which arms are no longer as sparse as their baseline, at the last step that was logged."""
+    """Log which arms were not as sparse as their baseline at the last step."""
     runs = group.runs.values()
     l0 = {run.run: last_l0(folder.path / run.path) for run in runs}
     baselines = {run.pair: l0[run.run] for run in runs if run.role == "baseline"}

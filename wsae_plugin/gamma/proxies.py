@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -254,7 +254,7 @@ class ImportedProxy:
                 f"{told}: is of type {type(found).__name__} and no function; one that takes the "
                 "evidence and returns s, shape (d_in,), is needed"
             )
-        return found
+        return cast("ProxyFunction", found)
 
 
 def proxy_named(name: str) -> Proxy:
