@@ -220,14 +220,28 @@ def test_the_decoder_is_asked_for_by_the_proxy_that_uses_it_only() -> None:
         GammaScheduler(D_IN, D_SAE, proxy=proxy).update(0, 1.0, batch(0), refused)
 
 
-def test_a_concentrated_gamma_is_frozen_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("freeze", "warm_up", "step"),
+    [(1, 0, 0), (5, 0, 4), (100, 0, 9), (None, 0, 9), (5, 20, 20), (100, 20, 20)],
+)
+def test_a_concentrated_gamma_is_warned_of_once_it_is_settled(
+    caplog: pytest.LogCaptureFixture, freeze: int | None, warm_up: int, step: int
+) -> None:
+    """After ten steps, or when it is frozen, and when α has its value."""
     x = torch.randn(50, 40)
     x[:, 7] *= 1000
     for clip in (None, 1.0):  # the variance alone is as concentrated
-        scheduler = GammaScheduler(40, D_SAE, freeze_step=1, clip=clip)
+        settings: dict[str, Any] = {"freeze_step": freeze, "alpha_warm_up_steps": warm_up}
+        scheduler = GammaScheduler(40, D_SAE, clip=clip, **settings)
         with caplog.at_level(logging.WARNING):
-            scheduler.update(0, 1.0, x, decoder)
-        assert "weighted variance on 1.0 of 40 dimensions" in caplog.text
+            for now in range(120):
+                before = len(caplog.records)
+                alpha = 0.5 * min(now / warm_up, 1) if warm_up else 0.5
+                scheduler.update(now, alpha, x, decoder, lambda: "small MySAE at hook")
+                assert (len(caplog.records) > before) == (now == step), now
+        assert caplog.text.count("the weighted variance is on 1.0 of 40 dimensions") == 1
+        assert "small MySAE at hook: with alpha = 0.5 and gamma_proxy 'variance'" in caplog.text
+        assert f"after {step + 1} steps" in caplog.text
         caplog.clear()
     with caplog.at_level(logging.WARNING):
         run(GammaScheduler(D_IN, D_SAE, freeze_step=1), range(3))
