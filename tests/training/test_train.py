@@ -77,7 +77,8 @@ def test_a_warning_names_the_sae(
     with caplog.at_level(logging.WARNING, "wsae_plugin.gamma"):
         run(tmp_path, world.multi())
         run(tmp_path, world.language_model(), output="one")
-    told = [record.message.partition(" and gamma_proxy")[0] for record in caplog.records]
+    records = [record for record in caplog.records if record.name == "wsae_plugin.gamma.scheduler"]
+    told = [record.message.partition(" and gamma_proxy")[0] for record in records]
     kind = "WeightedTopKTrainingSAE at blocks.1.hook_resid_post: with alpha"
     assert told == [f"alpha-1 {kind} = 1", f"{kind} = 0.5"]
 
