@@ -105,11 +105,12 @@ def compare(
 def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
     from wsae_plugin.compare.plan import plan
 
-    groups, memory = plan(config), estimate.memory
+    groups, memory, share = plan(config), estimate.memory, config.values["match_l0"]
     unknown = " and the language model" if memory.language_model is None else ""
     return [
         f"{sum(len(group.runs) for group in groups)} SAEs in {len(groups)} training runs of "
         f"{estimate.n_steps:,} steps, {estimate.n_samples:,} tokens each",
+        *([f"before them, to match L0, up to 6 of {share:.0%} of the tokens"] if share else []),
         f"memory: at least {memory.total / 2**20:,.0f} MiB{unknown}",
         "time: unknown before the first steps are made; the progress bars then say",
     ]
