@@ -24,7 +24,7 @@ cfg = LanguageModelSAERunnerConfig(
     is_dataset_tokenized=False,
     # SAE parameters. SAELens's line was:
     # sae=TopKTrainingSAEConfig(d_in=128, d_sae=1024, k=16),
-    sae=WeightedTopKTrainingSAEConfig(d_in=128, d_sae=1024, k=16, alpha=1.0),
+    sae=WeightedTopKTrainingSAEConfig(d_in=128, d_sae=1024, k=16, alpha=0.5),
     # Training Parameters
     lr=1e-3,
     lr_decay_steps=total_training_steps // 5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,15 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.compare.comparisons import HOOKS, small
-from tests.training.tiny import TinyWorld, make_world, write_config
+from tests.training.tiny import TinyWorld, make_world, write_config, write_texts
 from wsae_plugin.cli._shared import help_of
 from wsae_plugin.cli.compare import compare
 from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma import PROXIES
+from wsae_plugin.measures.evaluate import evaluate_runs
+from wsae_plugin.measures.held_out import EvalSettings
+from wsae_plugin.saved_run import read_cfg
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
 
@@ -108,6 +113,39 @@ def test_a_wrong_request_writes_nothing(world: TinyWorld, tmp_path: Path) -> Non
             wsae_compare(config, *flags)
         assert message in str(error.value)
     assert list(Path().iterdir()) == []
+
+
+def test_a_proxy_of_a_module_is_run_where_it_is_trusted_only(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To train with it takes the flag; to read what was trained runs nothing of it."""
+    module, left = tmp_path / "our_proxies.py", tmp_path / "left"
+    module.write_text(
+        f"import pathlib\npathlib.Path({str(left)!r}).touch()\n"
+        "def mean(seen):\n    return seen.activations.mean.abs()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("wsae_plugin.gamma.proxies.PROXIES", dict(PROXIES))
+    arms = {
+        "sae": {"alpha": 0},
+        "own": {"alpha": 1, "gamma_proxy": "our_proxies:mean"},
+        "shuffled": {"control": "shuffled", "of": "own"},
+    }
+    config = write_config(tmp_path / "mine.yaml", small(world, arms=arms, seeds=[0]))
+    with pytest.raises(BadInputError, match="own: gamma_proxy = .* would run code"):
+        wsae_compare(config)
+    assert list(Path().iterdir()) == []
+    assert "3 SAEs trained" in wsae_compare(config, "--trust-remote-code")
+    left.unlink()
+    del sys.modules["our_proxies"]
+    run = Path("runs/mine/runs/layer-1-k-4-shuffled-seed-0")
+    assert read_cfg(run / "sae")["metadata"]["training_architecture_details"]["gamma_proxy"] == (
+        "shuffled_our_proxies:mean"
+    )
+    write_texts(tmp_path / "held_out.jsonl", n_rows=50)
+    settings = EvalSettings(str(tmp_path / "held_out.jsonl"), batches=2, batch_size_prompts=1)
+    evaluate_runs([Path("runs/mine")], settings)
+    assert not left.exists()
 
 
 def test_help_teaches(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ def test_json_holds_every_gamma(config: Path) -> None:
     assert variance.shape == (D_MODEL,)
     weighted = result["gammas"][3]
     torch.testing.assert_close(
-        torch.tensor(weighted["gamma"], dtype=torch.float64), gamma_from_proxy(variance, 2.0)
+        torch.tensor(weighted["gamma"], dtype=torch.float64),
+        gamma_from_proxy(variance, 2.0, variance=variance),
     )
     assert sum(weighted["weighted_variance_share"]) == pytest.approx(1)
 
@@ -75,7 +76,7 @@ def test_the_table_teaches_and_the_files_are_written(config: Path, tmp_path: Pat
 def test_a_proxy_that_needs_an_sae_is_explained(world: TinyWorld, config: Path) -> None:
     with pytest.raises(BadInputError, match="does not exist before; train one"):
         run(config, "--proxy", "interference")
-    with pytest.raises(BadInputError, match="'varience': unknown; there is"):
+    with pytest.raises(BadInputError, match="'varience': the proxies are"):
         run(config, "--proxy", "varience")
     path = write_config(
         world.path / "own.yaml", world.language_model(sae=sae(gamma_proxy="latent_variance"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from sae_lens import SAE
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.compare.comparisons import HOOKS, run, small
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
@@ -20,6 +20,7 @@ from wsae_plugin.compare.plan import load_comparison_config
 from wsae_plugin.compare.run import estimate_comparison, run_comparison
 from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.gamma import PROXIES, register_proxy
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
 from wsae_plugin.training.loop import TrainingLoop
 from wsae_plugin.training.train import train
@@ -152,7 +153,8 @@ def test_controls(world: TinyWorld, tmp_path: Path) -> None:
         compared.arm: load_file(compared.sae / "gamma.safetensors")["gamma"]
         for compared in comparison.runs
     }
-    torch.testing.assert_close(gammas["shuffled"].sort().values, gammas["alpha-1"].sort().values)
+    ratio = gammas["shuffled"].sort().values / gammas["alpha-1"].sort().values
+    torch.testing.assert_close(ratio, ratio[0].expand_as(ratio))
     assert not torch.allclose(gammas["shuffled"], gammas["alpha-1"])
     product = gammas["opposite"] * gammas["alpha-1"]
     torch.testing.assert_close(product, product[0].expand_as(product))
@@ -165,6 +167,42 @@ def test_controls(world: TinyWorld, tmp_path: Path) -> None:
     torch.testing.assert_close(constant[0], expected, rtol=1e-5, atol=0)
     for compared in comparison.runs:
         SAE.load_from_disk(compared.sae)
+
+
+@pytest.mark.parametrize("kind", ["kurtosis", "file", "registered"])
+def test_every_proxy_has_its_controls(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    fields = {"gamma_proxy": kind}
+    if kind == "file":
+        fields["gamma_file"] = str(tmp_path / "s.safetensors")
+        save_file({"s": torch.rand(32) + 0.1}, fields["gamma_file"])
+    if kind == "registered":
+        monkeypatch.setattr("wsae_plugin.gamma.proxies.PROXIES", dict(PROXIES))
+        register_proxy(kind, lambda seen: seen.activations.mean.abs())
+    weighted = {"alpha": 0.5, **fields}
+    arms = {
+        "sae": {"alpha": 0},
+        "own": weighted,
+        "literal": weighted | {"gamma_normalization": "none"},
+        "shuffled": {"control": "shuffled", "of": "own"},
+        "opposite": {"control": "opposite", "of": "own"},
+        "constant": {"control": "constant", "of": "literal"},
+    }
+    comparison = run(tmp_path, small(world, arms=arms, seeds=[3]))
+    found = {each.arm: load_file(each.sae / "gamma.safetensors") for each in comparison.runs}
+    variance = found["own"]["variance"]
+    gammas = {arm: tensors["gamma"] for arm, tensors in found.items()}
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(found["shuffled"]["proxy"], found["own"]["proxy"][order])
+    product = gammas["opposite"] * gammas["own"]
+    torch.testing.assert_close(product, product[0].expand_as(product))
+    for arm in ("own", "shuffled", "opposite"):
+        assert not torch.allclose(gammas[arm], torch.ones(32))
+        cost = (gammas[arm].double().square() * variance).sum()
+        torch.testing.assert_close(cost, variance.sum(), rtol=1e-6, atol=0)
+    expected = gammas["literal"].square().mean().sqrt().expand(32)
+    torch.testing.assert_close(gammas["constant"], expected)
 
 
 def test_the_constant_has_the_literal_gammas_mean_square(world: TinyWorld, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from scipy.optimize import minimize
 from wsae_plugin import register_proxy
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES, ProxyEvidence, moments_of
-from wsae_plugin.gamma.proxies import interference, latent_variance, read_proxy_file
+from wsae_plugin.gamma.proxies import (
+    interference,
+    latent_variance,
+    load_proxy,
+    proxy_named,
+    read_proxy_file,
+)
+from wsae_plugin.remote_code import trusting
 
 
 def evidence(
@@ -168,6 +176,71 @@ def test_registering_twice_is_a_no_op_and_another_function_an_error(
     assert table["deviation"].compute is deviation
     with pytest.raises(ValueError, match="'variance' is already registered as .*variance"):
         register_proxy("variance", deviation)
+
+
+MODULE = """
+from pathlib import Path
+
+Path(__file__).with_name("imported").touch()
+
+def deviation(evidence):
+    return evidence.activations.variance.sqrt().float()
+
+number = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of the user's own; what it leaves when it is imported."""
+    (tmp_path / "my_proxies.py").write_text(MODULE)
+    (tmp_path / "broken_proxies.py").write_text("def deviation(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("wsae_plugin.gamma.proxies.PROXIES", dict(PROXIES))
+    monkeypatch.delitem(sys.modules, "my_proxies", raising=False)
+    return tmp_path / "imported"
+
+
+def test_a_function_of_a_module_is_a_proxy_and_so_is_its_control(module: Path) -> None:
+    x = torch.randn(50, 30, dtype=torch.float64) * torch.arange(1, 31)
+    with trusting(True):
+        own = proxy_named("my_proxies:deviation").compute(evidence(x=x))
+        control = proxy_named("shuffled_my_proxies:deviation").compute(evidence(x=x, seed=1))
+    torch.testing.assert_close(own, x.std(dim=0, correction=0).float())
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(control, own[order])
+    assert module.exists()
+
+
+def test_a_module_is_imported_where_it_is_trusted_only(module: Path) -> None:
+    """Naming it, as every reader of a config does, runs nothing."""
+    proxy = proxy_named("shuffled_my_proxies:deviation")
+    for refused in (lambda: proxy.compute(evidence()), lambda: load_proxy("my_proxies:deviation")):
+        with pytest.raises(BadInputError, match="would run code of that module; give --trust-rem"):
+            refused()
+    assert not module.exists()
+    with trusting(True):
+        load_proxy("shuffled_my_proxies:deviation")
+    assert module.exists()
+    load_proxy("variance")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:deviation", "cannot be imported .*No module named 'no_such_module'"),
+        ("my_proxies:deviatoin", "cannot be imported .*has no attribute 'deviatoin'"),
+        ("broken_proxies:deviation", "cannot be imported .SyntaxError"),
+        ("my_proxies:number", "is of type int and no function"),
+        ("my_proxies:", "the proxies are .*module:function"),
+        ("/etc/my.py:deviation", "the proxies are"),
+        ("shuffled_varience", "the proxies are"),
+    ],
+)
+@pytest.mark.usefixtures("module")
+def test_what_is_no_function_of_a_module_is_refused(name: str, message: str) -> None:
+    with trusting(True), pytest.raises(BadInputError, match=message):
+        load_proxy(name)
 
 
 def test_a_proxy_of_latents_cannot_be_computed_once() -> None:

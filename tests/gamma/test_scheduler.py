@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from wsae_plugin import (
     GammaScheduler,
@@ -42,8 +44,8 @@ def test_gamma_is_that_of_all_the_steps_so_far_and_then_frozen() -> None:
     scheduler = GammaScheduler(D_IN, D_SAE, freeze_step=3)
     gammas = run(scheduler, range(6))
     for step, gamma in enumerate(gammas):
-        seen = torch.cat([batch(s) for s in range(min(step + 1, 3))])
-        expected = gamma_from_proxy(moments_of(seen).variance, 1.0)
+        s = moments_of(torch.cat([batch(s) for s in range(min(step + 1, 3))])).variance
+        expected = gamma_from_proxy(s, 1.0, variance=s)
         torch.testing.assert_close(gamma, expected.float())
 
 
@@ -58,7 +60,8 @@ def test_alpha_goes_on_warming_up_after_the_freeze() -> None:
         alpha = min(step / 4, 1.0)
         scheduler.update(step, alpha, batch(step), decoder)
         proxy = scheduler.read().proxy
-        torch.testing.assert_close(scheduler.gamma, gamma_from_proxy(proxy, alpha).float())
+        expected = gamma_from_proxy(proxy, alpha, variance=proxy)
+        torch.testing.assert_close(scheduler.gamma, expected.float())
     seen = torch.cat([batch(0), batch(1)])
     torch.testing.assert_close(proxy, moments_of(seen).variance)
 
@@ -81,7 +84,8 @@ def test_latents_are_asked_for_by_the_proxy_that_needs_them_only() -> None:
         scheduler.observe_latents(step, latents[step].to_sparse())
     s = moments_of(torch.cat(latents[:3])).variance @ decoder().double().square()
     run(scheduler, range(2, 3))
-    torch.testing.assert_close(scheduler.gamma, gamma_from_proxy(s, 1.0).float())
+    expected = gamma_from_proxy(s, 1.0, variance=scheduler.read().activations.variance)
+    torch.testing.assert_close(scheduler.gamma, expected.float())
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,8 @@ def test_a_first_batch_without_peaks_leaves_gamma_at_one() -> None:
     scheduler.update(1, 1.0, peaked, decoder)
     s = moments_of(both).excess_kurtosis.clamp(min=0)
     assert (s > 0).any()
-    torch.testing.assert_close(scheduler.gamma, gamma_from_proxy(s, 1.0).float())
+    expected = gamma_from_proxy(s, 1.0, variance=moments_of(both).variance)
+    torch.testing.assert_close(scheduler.gamma, expected.float())
 
 
 def test_a_proxy_that_orders_nothing_is_not_frozen_in_silence() -> None:
@@ -176,6 +181,37 @@ def test_gamma_is_what_was_trained_with_after_a_change_of_units(normalization: A
     torch.testing.assert_close(scheduler.export()["variance"], moments_of(seen).variance)
 
 
+@pytest.mark.parametrize("factor", [0.25, 3.7])
+def test_the_total_variance_is_kept_in_any_unit(factor: float) -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE, proxy="kurtosis", freeze_step=3, dtype=torch.float64)
+    trained = run(scheduler, range(3), alpha=0.5)[-1]
+    assert trained.unique().numel() > 1
+    scheduler.fold(input_factor=factor)
+    torch.testing.assert_close(scheduler.gamma, trained, rtol=1e-14, atol=0)
+    variance = scheduler.export()["variance"]
+    torch.testing.assert_close((trained.square() * variance).sum(), variance.sum())
+
+
+def test_a_proxy_of_a_file_follows_the_variance_that_is_still_estimated(tmp_path: Path) -> None:
+    file, s = tmp_path / "s.safetensors", torch.arange(1.0, D_IN + 1)
+    save_file({"s": s}, file)
+    scheduler = GammaScheduler(D_IN, D_SAE, proxy="file", file=str(file), freeze_step=3)
+    gammas = run(scheduler, range(5))
+    for step, gamma in enumerate(gammas):
+        seen = moments_of(torch.cat([batch(i) for i in range(min(step + 1, 3))])).variance
+        torch.testing.assert_close(gamma, gamma_from_proxy(s.double(), 1.0, variance=seen).float())
+    assert not torch.equal(gammas[0], gammas[1])
+    assert torch.equal(gammas[2], gammas[4])
+
+
+def test_one_sample_has_no_variance_yet() -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE, proxy="interference", freeze_step=3)
+    scheduler.update(0, 1.0, batch(0)[:1], decoder)
+    assert float(scheduler.gamma.square().mean()) == pytest.approx(1)
+    run(scheduler, range(1, 3))
+    assert torch.isfinite(scheduler.gamma).all()
+
+
 def test_the_decoder_is_asked_for_by_the_proxy_that_uses_it_only() -> None:
     def refused() -> torch.Tensor:
         raise AssertionError("a proxy of the input alone made the decoder be computed")
@@ -184,14 +220,28 @@ def test_the_decoder_is_asked_for_by_the_proxy_that_uses_it_only() -> None:
         GammaScheduler(D_IN, D_SAE, proxy=proxy).update(0, 1.0, batch(0), refused)
 
 
-def test_a_concentrated_gamma_is_frozen_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("freeze", "warm_up", "step"),
+    [(1, 0, 0), (5, 0, 4), (100, 0, 9), (None, 0, 9), (5, 20, 20), (100, 20, 20)],
+)
+def test_a_concentrated_gamma_is_warned_of_once_it_is_settled(
+    caplog: pytest.LogCaptureFixture, freeze: int | None, warm_up: int, step: int
+) -> None:
+    """After ten steps, or when it is frozen, and when α has its value."""
     x = torch.randn(50, 40)
     x[:, 7] *= 1000
     for clip in (None, 1.0):  # the variance alone is as concentrated
-        scheduler = GammaScheduler(40, D_SAE, freeze_step=1, clip=clip)
+        settings: dict[str, Any] = {"freeze_step": freeze, "alpha_warm_up_steps": warm_up}
+        scheduler = GammaScheduler(40, D_SAE, clip=clip, **settings)
         with caplog.at_level(logging.WARNING):
-            scheduler.update(0, 1.0, x, decoder)
-        assert "weighted variance on 1.0 of 40 dimensions" in caplog.text
+            for now in range(120):
+                before = len(caplog.records)
+                alpha = 0.5 * min(now / warm_up, 1) if warm_up else 0.5
+                scheduler.update(now, alpha, x, decoder, lambda: "small MySAE at hook")
+                assert (len(caplog.records) > before) == (now == step), now
+        assert caplog.text.count("the weighted variance is on 1.0 of 40 dimensions") == 1
+        assert "small MySAE at hook: with alpha = 0.5 and gamma_proxy 'variance'" in caplog.text
+        assert f"after {step + 1} steps" in caplog.text
         caplog.clear()
     with caplog.at_level(logging.WARNING):
         run(GammaScheduler(D_IN, D_SAE, freeze_step=1), range(3))
@@ -321,4 +371,4 @@ def test_the_example_in_the_docstring() -> None:
     gamma = GammaScheduler(d_in=2, d_sae=8, freeze_step=1)
     x = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
     gamma.update(step=0, alpha=0.5, activations=x, decoder=lambda: torch.zeros(8, 2))
-    assert gamma.gamma.square().tolist() == pytest.approx([0.4, 1.6])
+    assert gamma.gamma.square().tolist() == pytest.approx([5 / 17, 20 / 17])

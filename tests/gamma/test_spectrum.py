@@ -56,14 +56,16 @@ def test_concentrated_means_more_than_half_in_five_of_more_dimensions() -> None:
 def test_clip_that_spreads_is_the_largest_that_does() -> None:
     variance = torch.ones(100, dtype=torch.float64)
     variance[:3] = 30.0  # unweighted, the top 5 hold (90 + 2) / 187 < half; at α = 1 nearly all
-    assert gamma_spectrum(gamma_from_proxy(variance, 1.0), variance)["concentrated"]
+    assert gamma_spectrum(gamma_from_proxy(variance, 1.0, variance=variance), variance)[
+        "concentrated"
+    ]
 
     clip = clip_that_spreads(variance, 1.0, variance)
 
     # With γ = c in the three: (90c² + 2) / (90c² + 97) ≤ ½  ⇔  c² ≤ 93/90, c ≤ 1.0165
     assert clip == 1.01
     assert clip is not None
-    clipped = gamma_from_proxy(variance, 1.0, clip=clip)
+    clipped = gamma_from_proxy(variance, 1.0, clip=clip, variance=variance)
     assert not gamma_spectrum(clipped, variance)["concentrated"]
 
 
@@ -110,8 +112,8 @@ def test_survey_by_hand() -> None:
     uniform, weighted = result["gammas"]
     assert (uniform["proxy"], uniform["alpha"], uniform["gamma"]) == ("uniform", 0.0, [1.0, 1.0])
     assert (weighted["proxy"], weighted["alpha"]) == ("variance", 0.5)
-    # γ² = s, mean 1: (1, 10) / 5.5, so γ²s is as (1, 100)
-    assert weighted["gamma"] == pytest.approx([(1 / 5.5) ** 0.5, (10 / 5.5) ** 0.5])
+    # γ² = s up to a factor, so γ²s is as (1, 100), and its sum is that of (1, 10)
+    assert weighted["gamma"] == pytest.approx([(11 / 101) ** 0.5, (110 / 101) ** 0.5])
     assert weighted["weighted_variance_share"] == pytest.approx([1 / 101, 100 / 101])
     # torch's median is the lower: max / median is 2 in the first half, 4 in the second
     assert weighted["spread"]["max_over_median"] == pytest.approx((4 - 2) / 2)
@@ -161,7 +163,6 @@ def test_a_registered_proxy_that_reads_the_decoder_is_refused(
 ) -> None:
     half = moments_of(torch.tensor([[-1.0, -2.0], [1.0, 2.0]]))
     monkeypatch.setattr("wsae_plugin.gamma.proxies.PROXIES", PROXIES.copy())
-    monkeypatch.setattr("wsae_plugin.gamma.spectrum.PROXIES", proxies.PROXIES)
     proxies.register_proxy("norms", lambda seen: seen.decoder().norm(dim=0), needs=("decoder",))
     with pytest.raises(BadInputError, match="'norms': is computed from the SAE's own decoder"):
         survey((half, half), [1.0], ["norms"])

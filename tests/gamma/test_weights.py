@@ -31,8 +31,40 @@ def test_the_papers_literal_form() -> None:
 
 def test_mean_square_worked_by_hand() -> None:
     # γ = 1, 2, 3 → γ² = 1, 4, 9, mean 14/3.
-    gamma = gamma_from_proxy(torch.tensor([1.0, 4.0, 9.0]).double(), 0.5)
+    gamma = gamma_from_proxy(torch.tensor([1.0, 4.0, 9.0]).double(), 0.5, "mean_square")
     assert gamma.square().tolist() == pytest.approx([3 / 14, 12 / 14, 27 / 14])
+
+
+def test_total_variance_worked_by_hand() -> None:
+    # γ = 1, 2, 3 with variances 3, 1, 1: Σγ²·Var = 3 + 4 + 9 = 16 and ΣVar = 5.
+    s, variance = torch.tensor([1.0, 4.0, 9.0]).double(), torch.tensor([3.0, 1.0, 1.0]).double()
+    gamma = gamma_from_proxy(s, 0.5, variance=variance)
+    assert gamma.square().tolist() == pytest.approx([5 / 16, 20 / 16, 45 / 16])
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.floats(1e-6, 1e6), st.just(0.0) | st.floats(1e-6, 1e6)),
+        min_size=1,
+        max_size=40,
+    ),
+    alpha=alphas,
+    clip=st.one_of(st.none(), st.floats(1, 100)),
+    seed=st.integers(0, 2**32),
+)
+def test_whatever_the_proxy_and_alpha_predicting_the_mean_costs_the_same(
+    pairs: list[tuple[float, float]], alpha: float, clip: float | None, seed: int
+) -> None:
+    s, variance = torch.tensor(pairs, dtype=torch.float64).T
+    assume(variance.any())
+    generator = torch.Generator().manual_seed(seed)
+    controls = ((s, alpha), (s, -alpha), (shuffled(s, generator), alpha))
+    for proxy, exponent in controls:
+        gamma = gamma_from_proxy(proxy, exponent, clip=clip, variance=variance)
+        cost = (gamma.square() * variance).sum()
+        torch.testing.assert_close(cost, variance.sum(), rtol=1e-9, atol=0)
+    ones = gamma_from_proxy(5 * torch.ones_like(s), 1.0, variance=variance)
+    torch.testing.assert_close(ones, torch.ones_like(s), rtol=1e-12, atol=0)  # Γ = cI is Γ = I
 
 
 def test_max_worked_by_hand() -> None:
@@ -43,28 +75,30 @@ def test_max_worked_by_hand() -> None:
 def test_clip_limits_the_ratio_to_the_median() -> None:
     s = torch.tensor([1.0, 2.0, 3.0, 4.0, 100.0])
     assert gamma_from_proxy(s, 1.0, "none", clip=2).tolist() == [1, 2, 3, 4, 6]
-    assert float(max_over_median(gamma_from_proxy(s, 1.0, clip=2))) == pytest.approx(2)
-    assert gamma_from_proxy(s, 1.0, clip=1000).tolist() == gamma_from_proxy(s, 1.0).tolist()
+    for normalization in ("total_variance", "mean_square"):
+        gammas = [gamma_from_proxy(s, 1.0, normalization, clip, s) for clip in (2, 1000, None)]
+        assert float(max_over_median(gammas[0])) == pytest.approx(2)
+        assert gammas[1].tolist() == gammas[2].tolist()
 
 
 def test_controls_worked_by_hand() -> None:
     gamma = torch.tensor([1.0, 7.0]).double()  # mean γ² is 25
     assert constant(gamma).tolist() == [5, 5]
     # The opposite sign: 1/γ is 1 and 1/7, as 7 is to 1, with a mean square of 25 again.
-    assert (5 * gamma_from_proxy(gamma, -1.0)).tolist() == pytest.approx([7, 1])
+    assert (5 * gamma_from_proxy(gamma, -1.0, "mean_square")).tolist() == pytest.approx([7, 1])
     assert gamma_from_proxy(gamma, 1.0, "constant").tolist() == [5, 5]
     assert gamma_from_proxy(gamma.square(), 0.5, "constant").tolist() == [5, 5]
 
 
 @given(s=proxies, alpha=alphas, seed=st.integers(0, 2**32))
 def test_controls_keep_the_mean_square(s: torch.Tensor, alpha: float, seed: int) -> None:
-    gamma = gamma_from_proxy(s, alpha)
+    gamma = gamma_from_proxy(s, alpha, "mean_square")
     generator = torch.Generator().manual_seed(seed)
     permuted = shuffled(gamma, generator)
     assert torch.equal(permuted.sort().values, gamma.sort().values)
-    for control in (permuted, gamma_from_proxy(s, -alpha), constant(gamma)):
+    for control in (permuted, gamma_from_proxy(s, -alpha, "mean_square"), constant(gamma)):
         assert float(control.square().mean()) == pytest.approx(1)
-    inverse = gamma * gamma_from_proxy(s, -alpha)
+    inverse = gamma * gamma_from_proxy(s, -alpha, "mean_square")
     torch.testing.assert_close(inverse, inverse[:1].expand_as(inverse))
     torch.testing.assert_close(constant(gamma), torch.ones_like(gamma))
 
@@ -77,14 +111,15 @@ def test_a_dead_dimension_gets_the_smallest_live_proxy(alpha: float) -> None:
 
 @given(s=proxies, normalization=st.sampled_from(NORMALIZATIONS))
 def test_alpha_zero_is_ones_exactly(s: torch.Tensor, normalization: str) -> None:
-    assert torch.equal(gamma_from_proxy(s, 0.0, normalization), torch.ones_like(s))  # type: ignore[arg-type]
+    ones = gamma_from_proxy(s, 0.0, normalization, variance=s)  # type: ignore[arg-type]
+    assert torch.equal(ones, torch.ones_like(s))
 
 
 @given(s=proxies, alpha=alphas, clip=st.one_of(st.none(), st.floats(1, 100)))
 def test_mean_square_is_one_and_the_order_is_the_proxys(
     s: torch.Tensor, alpha: float, clip: float | None
 ) -> None:
-    gamma = gamma_from_proxy(s, alpha, clip=clip)
+    gamma = gamma_from_proxy(s, alpha, "mean_square", clip)
     assert float(gamma.square().mean()) == pytest.approx(1)
     by_proxy = gamma[s.argsort(descending=alpha < 0)]
     assert (by_proxy.diff() >= -1e-12 * by_proxy[:-1]).all()
@@ -96,10 +131,10 @@ def test_normalized_weights_do_not_know_the_unit(
 ) -> None:
     # At the very threshold below which a dimension is dead, rounding decides.
     assume(((s / s.max() / 1e-12 - 1).abs() > 1e-3).all())
-    for normalization in ("mean_square", "max"):
+    for normalization in ("total_variance", "mean_square", "max"):
         torch.testing.assert_close(
-            gamma_from_proxy(s * scale, alpha, normalization),  # type: ignore[arg-type]
-            gamma_from_proxy(s, alpha, normalization),  # type: ignore[arg-type]
+            gamma_from_proxy(s * scale, alpha, normalization, variance=s * scale),
+            gamma_from_proxy(s, alpha, normalization, variance=s),
             rtol=1e-9,
             atol=0,
         )
@@ -108,20 +143,27 @@ def test_normalized_weights_do_not_know_the_unit(
 @given(s=proxies, alpha=alphas, seed=st.integers(0, 2**31))
 def test_weights_follow_a_permutation(s: torch.Tensor, alpha: float, seed: int) -> None:
     order = torch.randperm(len(s), generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(gamma_from_proxy(s[order], alpha), gamma_from_proxy(s, alpha)[order])
+    permuted = gamma_from_proxy(s[order], alpha, variance=s[order])
+    torch.testing.assert_close(permuted, gamma_from_proxy(s, alpha, variance=s)[order])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (dict(proxy=torch.ones(3), alpha=float("nan")), "alpha is nan"),
+        (dict(proxy=torch.ones(3), alpha=1.0), "variance is None: .* 'total_variance' needs"),
+        (dict(proxy=torch.ones(3), alpha=1.0, variance=torch.ones(2)), r"the variance has shape"),
+        (dict(proxy=torch.ones(3), alpha=1.0, variance=torch.zeros(3)), "variance is 0 in every"),
         (dict(proxy=torch.ones(3), alpha=1.0, clip=0.5), "gamma_clip is 0.5"),
         (dict(proxy=torch.ones(3), alpha=1.0, normalization="mean"), "gamma_normalization 'mean'"),
         (dict(proxy=torch.ones(3, 2), alpha=1.0), r"shape \(3, 2\)"),
         (dict(proxy=torch.tensor([1.0, -1.0]), alpha=1.0), "1 negative"),
         (dict(proxy=torch.tensor([1.0, float("inf")]), alpha=1.0), "1 not finite"),
-        (dict(proxy=torch.zeros(3), alpha=1.0), "0 in every dimension"),
-        (dict(proxy=torch.tensor([1e-9, 1.0]).double(), alpha=100.0), "overflow or vanish"),
+        (dict(proxy=torch.zeros(3), alpha=1.0, normalization="max"), "proxy is 0 in every"),
+        (
+            dict(proxy=torch.tensor([1e-9, 1.0]).double(), alpha=100.0, normalization="max"),
+            "overflow or vanish",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments: dict, message: str) -> None:

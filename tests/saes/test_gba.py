@@ -63,7 +63,7 @@ def naive_recipe(
             fires = y[:, m] + b[m] > 0
             x_hat = x_hat + (a[m] * y[:, m] * fires).unsqueeze(1) * w[m]
         variance = moments_of(torch.cat(xs[: step + 1])).variance
-        gamma = gamma_from_proxy(variance, alpha)
+        gamma = gamma_from_proxy(variance, alpha, variance=variance)
         loss = (gamma * (x - x_hat)).square().sum(dim=1).mean()
         loss.backward()
         if not is_printed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,22 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(TrainingLoop, "_move", move)
 
     return stop_after
+
+
+def test_a_warning_names_the_sae(
+    world: TinyWorld,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wsae_plugin.gamma.scheduler._CONCENTRATED", 2)  # whatever Γ is
+    with caplog.at_level(logging.WARNING, "wsae_plugin.gamma"):
+        run(tmp_path, world.multi())
+        run(tmp_path, world.language_model(), output="one")
+    records = [record for record in caplog.records if record.name == "wsae_plugin.gamma.scheduler"]
+    told = [record.message.partition(" and gamma_proxy")[0] for record in records]
+    kind = "WeightedTopKTrainingSAE at blocks.1.hook_resid_post: with alpha"
+    assert told == [f"alpha-1 {kind} = 1", f"{kind} = 0.5"]
 
 
 def test_the_run_folder_is_complete(world: TinyWorld, tmp_path: Path) -> None:

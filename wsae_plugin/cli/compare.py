@@ -57,7 +57,10 @@ def compare(
 
     Everything else is a field of SAELens's MultiSAETrainingRunnerConfig. `hooks_per_pass: 4`
     trains four hooks at a time where all do not fit into memory, for one more pass of the language
-    model each.
+    model each. Weights move the L0 that an l1_coefficient or l0_coefficient leads to: where it is
+    over 10 % from the baseline's, the log says so. `match_l0: 0.5` first searches the coefficient
+    of every arm that brings it to the baseline's, in up to six trainings of half the tokens; the
+    first seed's coefficients hold for all, and with `match_l0: 1` they are exact for it.
 
     \b
       wsae compare study.yaml --dry-run
@@ -103,11 +106,12 @@ def compare(
 def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
     from wsae_plugin.compare.plan import plan
 
-    groups, memory = plan(config), estimate.memory
+    groups, memory, share = plan(config), estimate.memory, config.values["match_l0"]
     unknown = " and the language model" if memory.language_model is None else ""
     return [
         f"{sum(len(group.runs) for group in groups)} SAEs in {len(groups)} training runs of "
         f"{estimate.n_steps:,} steps, {estimate.n_samples:,} tokens each",
+        *([f"before them, to match L0, up to 6 of {share:.0%} of the tokens"] if share else []),
         f"memory: at least {memory.total / 2**20:,.0f} MiB{unknown}",
         "time: unknown before the first steps are made; the progress bars then say",
     ]

@@ -93,7 +93,7 @@ def _write(result: dict[str, Any], output: Path) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from wsae_plugin.gamma import PROXIES
+    from wsae_plugin.gamma.proxies import proxy_named
     from wsae_plugin.plots.gamma import label
 
     title = f"Γ at {result['hook_name']} of {result['model']}, {result['tokens']:,} tokens"
@@ -113,7 +113,7 @@ def _show(result: dict[str, Any]) -> None:
         largest.append(f"{label(entry)}: most of the weighted variance in dimensions {shares}")
         if entry["spectrum"]["concentrated"]:
             notes.append(f"WARNING {label(entry)}: {_warning(entry)}")
-    if PROXIES[result["config"]["gamma_proxy"]].needs:
+    if proxy_named(result["config"]["gamma_proxy"]).needs:
         notes.append(
             f"The config's own proxy, {result['config']['gamma_proxy']}, is made from the SAE's "
             "decoder while it trains, so it cannot be known before."

@@ -15,8 +15,8 @@ _Flag = Annotated[
     bool,
     typer.Option(
         FLAG,
-        help="Run code and pickles that a model or a data set brings, where the config asks for "
-        "it. Without it none is run.",
+        help="Run code and pickles that a model or a data set brings, and a gamma_proxy of yours "
+        "(module:function), where the config asks for it. Without it none is run.",
     ),
 ]
 

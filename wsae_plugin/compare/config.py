@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Annotated, Any, cast
 
-from annotated_types import Gt
+from annotated_types import Gt, Le
 from sae_lens import TrainingSAEConfig
 from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
@@ -28,6 +28,7 @@ class _Grid:
     seeds: list[Seed]
     sae: dict  # pyright: ignore[reportMissingTypeArgument]
     sparsity: Mapping[str, list[int | float]] = field(default_factory=dict)
+    match_l0: Annotated[float, Gt(0), Le(1)] | None = None
     baseline: str
     arms: Mapping[str, dict]  # pyright: ignore[reportMissingTypeArgument]
 
@@ -46,11 +47,13 @@ class ComparisonConfig:
         values: Plain values, as they stand in the folder's comparison.yaml.
         arms: In the order of the file.
         file: The file, and what was set on top of it, for messages.
+        matched: SAE in a training run → the sparsity coefficient that `match_l0` found.
     """
 
     values: dict[str, Any]
     arms: tuple[Arm, ...]
     file: str
+    matched: Mapping[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def hooks(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -103,6 +104,12 @@ class ComparisonFolder(TrainingFolder):
             record = json.loads(folder.record_file.read_text(encoding="utf-8"))
             write_json_atomic(partial.record_file, record | {"config": alone.values})
             write_text_atomic(partial.metrics_file, _metrics(folder, sae))
+
+
+def last_l0(run: Path) -> float:
+    """L0 of the last batch that a run folder's metrics hold."""
+    lines = RunFolder(run).metrics_file.read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[-1])["metrics/l0"] or 0.0
 
 
 def _metrics(folder: RunFolder, sae: str) -> str:

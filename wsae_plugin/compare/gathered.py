@@ -18,7 +18,12 @@ SPARSITIES = (
     *("max_iterations", "residual_threshold"),
 )
 """Fields that set how many latents are active; an architecture has one of them."""
-_FORMS = {"none": ", literal Γ", "constant": ", constant Γ", "max": ", largest γ 1"}
+_FORMS = {
+    "mean_square": ", mean γ² 1",
+    "none": ", literal Γ",
+    "constant": ", constant Γ",
+    "max": ", largest γ 1",
+}
 """What tells SAEs apart that differ in gamma_normalization alone."""
 _MATCHED = (
     *("seed", "training_tokens", "training_samples", "train_batch_size_tokens", "batch_size"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -72,6 +72,31 @@ class ComparedRun:
 
 
 @dataclass(frozen=True)
+class MatchedL0:
+    """A sparsity coefficient that was searched for.
+
+    Args:
+        sae: The SAE, whatever the seed.
+        arm: Name of its arm.
+        field: Such as `l1_coefficient`.
+        written: What the config says.
+        found: What its runs were trained with.
+        l0: L0 of that in a short training.
+        baseline_l0: L0 of the baseline in one.
+        trainings: How many there were.
+    """
+
+    sae: str
+    arm: str
+    field: str
+    written: _Number
+    found: _Number
+    l0: _Number
+    baseline_l0: _Number
+    trainings: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A comparison folder.
 
@@ -88,6 +113,7 @@ class Comparison:
         arms: In the order of the config.
         runs: Those that are there.
         manifest: Everything in manifest.json.
+        l0_matching: What `match_l0` found; empty where it was not asked for.
     """
 
     comparison: Annotated[int, AfterValidator(_known_version)]
@@ -102,6 +128,7 @@ class Comparison:
     arms: tuple[Arm, ...]
     runs: list[ComparedRun]
     manifest: Mapping[str, Any]
+    l0_matching: list[MatchedL0] = field(default_factory=list)
 
     @classmethod
     def load(cls, path: Path) -> Comparison:
@@ -134,7 +161,9 @@ class Comparison:
             ]
             _check_arms(fields["baseline"], arms)
             _check_runs(runs, {arm.name: arm.role for arm in arms})
+            matching = [MatchedL0(**entry) for entry in fields["l0_matching"]]
         fields |= {"seeds": tuple(fields["seeds"]), "arms": arms, "runs": runs}
+        fields["l0_matching"] = matching
         return cls(**fields)
 
 

@@ -84,7 +84,7 @@ def _group(config: ComparisonConfig, name: str, seed: int, hooks: list[str]) -> 
             run, Path("runs", run), arm.name, arm.role, hook, layer, sparsity, seed, pair
         )
         drawn = {"gamma_seed": seed} if arm.control == "shuffled" else {}
-        group.sections[sae] = {**arm.overrides, **sparsity, **drawn}
+        group.sections[sae] = {**arm.overrides, **sparsity, **drawn, **config.matched.get(sae, {})}
     return group
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from wsae_plugin.compare.config import ComparisonConfig
-from wsae_plugin.compare.folder import ComparisonFolder
+from wsae_plugin.compare.folder import ComparisonFolder, last_l0
 from wsae_plugin.compare.manifest import Comparison
-from wsae_plugin.compare.plan import group_config, plan
+from wsae_plugin.compare.match_l0 import match_l0
+from wsae_plugin.compare.plan import Group, group_config, plan
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.messages import naming, one_line
 from wsae_plugin.sources import LanguageModelSource
@@ -23,7 +26,11 @@ from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.estimate import Estimate, estimate
 from wsae_plugin.training.output_folder import lock
 from wsae_plugin.training.run_folder import RunFolder
-from wsae_plugin.training.train import command_to_resume, train
+from wsae_plugin.training.train import TrainedRun, command_to_resume, train
+
+logger = logging.getLogger(__name__)
+
+_L0_TOLERANCE = 0.1
 
 
 def estimate_comparison(config: ComparisonConfig) -> Estimate:
@@ -84,6 +91,8 @@ def run_comparison(
         if not resume:
             folder.start(config, command)
         try:
+            if config.values["match_l0"] is not None:
+                config = _matched(config, folder, train_one)
             _train_groups(config, folder, train_one)
         except OSError as error:
             raise RunFailedError(
@@ -91,6 +100,33 @@ def run_comparison(
                 f"with: {resume_command}"
             ) from error
     return Comparison.read(output)
+
+
+def _matched(
+    config: ComparisonConfig, folder: ComparisonFolder, train_one: Callable[..., TrainedRun]
+) -> ComparisonConfig:
+    """The config with the coefficients that `match_l0` finds, or found before an interruption."""
+    if "l0_matching" not in folder.read_record():
+        found = match_l0(config, folder, train_one)
+        folder.update_record(l0_matching=[asdict(match) for match in found])
+    found = Comparison.read(folder.path).l0_matching
+    return replace(config, matched={match.sae: {match.field: match.found} for match in found})
+
+
+def _warn_of_l0(folder: ComparisonFolder, group: Group) -> None:
+    """Log which arms were not as sparse as their baseline at the last step."""
+    runs = group.runs.values()
+    l0 = {run.run: last_l0(folder.path / run.path) for run in runs}
+    baselines = {run.pair: l0[run.run] for run in runs if run.role == "baseline"}
+    for run in runs:
+        mine, theirs = l0[run.run], baselines[run.pair]
+        if theirs and abs(mine / theirs - 1) > _L0_TOLERANCE:
+            logger.warning(
+                "%s: L0 is %.1f, and %.1f of its baseline: most measures follow sparsity; "
+                "another sparsity coefficient for %s brings them together, and match_l0 in the "
+                "config searches for it",
+                *(run.run, mine, theirs, run.arm),
+            )
 
 
 def _train_groups(
@@ -106,6 +142,7 @@ def _train_groups(
             start = time.monotonic()
             _train(run_config, folder.working(group), train_one)
             folder.add(group, run_config, seconds=time.monotonic() - start)
+            _warn_of_l0(folder, group)
     folder.update_record(status="finished")
 
 

@@ -8,10 +8,12 @@ compared with it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +24,8 @@ from torch import Tensor
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.moments import Moments
 from wsae_plugin.gamma.weights import check_proxy, shuffled
+from wsae_plugin.messages import one_line
+from wsae_plugin.remote_code import FLAG, is_trusted
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,81 @@ def register_proxy(
 
     PROXIES[name] = Proxy(compute, refresh, needs)
     PROXIES[f"{SHUFFLED}{name}"] = Proxy(compute_shuffled, refresh, needs)
+
+
+_PLACE = re.compile(r"\w+(\.\w+)*:\w+")
+
+
+@dataclass(frozen=True)
+class ImportedProxy:
+    """The function that `module:function` names, imported when it is first computed.
+
+    Whoever only reads a config, perhaps a stranger's, so runs none of its code.
+    """
+
+    place: str
+
+    def __call__(self, evidence: ProxyEvidence) -> Tensor:
+        return self.load()(evidence)
+
+    def load(self) -> ProxyFunction:
+        """Import it, which may run any code of its module.
+
+        Raises:
+            BadInputError: The user does not trust it, it cannot be imported, or is no function.
+        """
+        told = f"gamma_proxy = {self.place!r}"
+        if not is_trusted():
+            raise BadInputError(
+                f"{told}: would run code of that module; give {FLAG} on the command line as well "
+                "if you trust it, or in a script register the function with register_proxy"
+            )
+        module, _, function = self.place.partition(":")
+        try:
+            found = getattr(import_module(module), function)
+        except Exception as error:
+            raise BadInputError(
+                f"{told}: cannot be imported ({type(error).__name__}: {one_line(error)}); the "
+                "module has to be installed or in a folder of PYTHONPATH, and define the function"
+            ) from error
+        if not callable(found):
+            raise BadInputError(
+                f"{told}: is of type {type(found).__name__} and no function; one that takes the "
+                "evidence and returns s, shape (d_in,), is needed"
+            )
+        return cast("ProxyFunction", found)
+
+
+def proxy_named(name: str) -> Proxy:
+    """The row of the table that a config's `gamma_proxy` means.
+
+    A name such as `mypackage.mymodule:my_proxy` becomes a row as well, and so does its control: a
+    function of activations and decoder that is computed at every step while Γ is estimated.
+    `register_proxy` allows the rest.
+
+    Raises:
+        BadInputError: there is no such proxy.
+    """
+    place = name.removeprefix(SHUFFLED)
+    if name not in PROXIES:
+        if not _PLACE.fullmatch(place):
+            raise BadInputError(
+                f"the proxies are {', '.join(sorted(PROXIES))}; a function of yours is "
+                "package.module:function, or see register_proxy"
+            )
+        register_proxy(place, ImportedProxy(place))
+    return PROXIES[name]
+
+
+def load_proxy(name: str) -> None:
+    """Import what a config's `gamma_proxy` needs, before anything is trained.
+
+    Raises:
+        BadInputError: see `ImportedProxy.load`.
+    """
+    compute = proxy_named(name.removeprefix(SHUFFLED)).compute
+    if isinstance(compute, ImportedProxy):
+        compute.load()
 
 
 register_proxy("variance", variance)

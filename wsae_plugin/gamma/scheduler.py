@@ -14,7 +14,7 @@ from typing_extensions import override
 from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.gamma.moments import as_float64, merge, moments_of
-from wsae_plugin.gamma.proxies import PROXIES, Proxy, ProxyEvidence
+from wsae_plugin.gamma.proxies import Proxy, ProxyEvidence, proxy_named
 from wsae_plugin.gamma.statistics import GammaStatistics
 from wsae_plugin.gamma.weights import (
     Normalization,
@@ -26,10 +26,14 @@ from wsae_plugin.gamma.weights import (
 
 logger = logging.getLogger(__name__)
 
-# Below this share of d_in effective dimensions, freezing Γ comes with a warning.
+# Below this share of d_in effective dimensions, Γ comes with a warning.
 _CONCENTRATED = 0.1
+# On the bundled model, 10 batches of 512 tokens give 0.8 to 1 times the effective dimensions that
+# 100 give; one batch may give half of them.
+_SETTLED = 10
+"""Steps after which it is known well enough how concentrated Γ is."""
 _FIRST_LOOK = 100
-"""Steps after which a Γ that is never frozen is looked at."""
+"""Steps after which a proxy that orders nothing is named where Γ is never frozen."""
 
 
 class GammaScheduler(nn.Module):
@@ -57,8 +61,8 @@ class GammaScheduler(nn.Module):
         >>> gamma = GammaScheduler(d_in=2, d_sae=8, freeze_step=1)
         >>> x = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
         >>> gamma.update(step=0, alpha=0.5, activations=x, decoder=lambda: torch.zeros(8, 2))
-        >>> gamma.gamma.square()  # variances 1 and 4, mean γ² = 1
-        tensor([0.4000, 1.6000])
+        >>> gamma.gamma.square()  # variances 1 and 4: 1·5/17 + 4·20/17 = 1 + 4
+        tensor([0.2941, 1.1765])
     """
 
     statistics: Tensor
@@ -70,7 +74,7 @@ class GammaScheduler(nn.Module):
         d_sae: int,
         *,
         proxy: str = "variance",
-        normalization: Normalization = "mean_square",
+        normalization: Normalization = "total_variance",
         clip: float | None = None,
         freeze_step: int | None = 100,
         alpha_warm_up_steps: int = 0,
@@ -96,7 +100,7 @@ class GammaScheduler(nn.Module):
     @property
     def proxy(self) -> Proxy:
         """The proxy's row of the table."""
-        return PROXIES[self.proxy_name]
+        return proxy_named(self.proxy_name)
 
     def initial_statistics(self, device: torch.device | str = "cpu") -> Tensor:
         """The buffer `statistics` before the first step."""
@@ -113,7 +117,12 @@ class GammaScheduler(nn.Module):
     @not_compiled
     @torch.no_grad()
     def update(
-        self, step: int, alpha: float, activations: Tensor, decoder: Callable[[], Tensor]
+        self,
+        step: int,
+        alpha: float,
+        activations: Tensor,
+        decoder: Callable[[], Tensor],
+        name: Callable[[], str] = lambda: "Γ",
     ) -> None:
         """Bring Γ to where it is at this step, before the loss is taken.
 
@@ -122,6 +131,7 @@ class GammaScheduler(nn.Module):
             alpha: the exponent at this step, after warm-up.
             activations: the batch, shape (batch, d_in).
             decoder: gives the effective decoder, shape (d_sae, d_in); called if the proxy uses it.
+            name: gives what the SAE is called in a warning.
 
         Raises:
             RunFailedError: the batch is not finite, while Γ is being estimated, or Γ is to be
@@ -138,6 +148,9 @@ class GammaScheduler(nn.Module):
             if self._is_refresh_step(step) and (not self.d_latents or now.latents.count > 0):
                 now = replace(now, proxy=self._compute_proxy(now, decoder))
         self._write(now)
+        settled = min(self.freeze_step or _SETTLED, _SETTLED)
+        if step == max(settled - 1, self.alpha_warm_up_steps):
+            self._warn_if_concentrated(now, name, step + 1)
         if step + 1 == (self.freeze_step or _FIRST_LOOK):
             self._check(now)
 
@@ -207,7 +220,7 @@ class GammaScheduler(nn.Module):
         )
         proxy = self.proxy.compute(evidence)
         check_proxy(proxy, f"gamma_proxy {self.proxy_name!r}", self.d_in)
-        return proxy
+        return proxy.to(now.activations.mean)
 
     @property
     def _is_uniform_on_purpose(self) -> bool:
@@ -222,8 +235,11 @@ class GammaScheduler(nn.Module):
             now = self.read()
             # What orders no dimension yet (the kurtosis of a first batch without peaks) weights
             # none.
-            s = now.proxy if (now.proxy > 0).any() else torch.ones_like(now.proxy)
-            gamma = gamma_from_proxy(s, float(now.alpha), self.normalization, self.clip)
+            s, variance = (
+                x if (x > 0).any() else torch.ones_like(x)
+                for x in (now.proxy, now.activations.variance)
+            )
+            gamma = gamma_from_proxy(s, float(now.alpha), self.normalization, self.clip, variance)
             self.gamma = gamma.to(self.gamma_dtype).to(self.statistics.device)
 
     def _check(self, now: GammaStatistics) -> None:
@@ -242,16 +258,25 @@ class GammaScheduler(nn.Module):
                 self.proxy_name,
                 self.freeze_step or _FIRST_LOOK,
             )
-        if self.freeze_step is None:
-            return
+
+    def _warn_if_concentrated(
+        self, now: GammaStatistics, name: Callable[[], str], n_steps: int
+    ) -> None:
         effective = float(effective_dimensions(as_float64(self.gamma), now.activations.variance))
-        if effective < _CONCENTRATED * self.d_in:
+        if now.alpha != 0 and effective < _CONCENTRATED * self.d_in:
             logger.warning(
-                "Γ is frozen with the weighted variance on %.1f of %d dimensions (max γ is %.3g × "
-                "the median): the SAE will reconstruct little else. A smaller alpha or gamma_clip "
-                "spreads it; compare unweighted_mse_loss with an unweighted run.",
+                "%s: with alpha = %g and gamma_proxy %r the weighted variance is on %.1f of %d "
+                "dimensions after %d steps (max γ is %.3g × the median). On the bundled model, "
+                "weights as uneven (alpha = 1, 7 of 128) left Top-k 0.70 of the variance of the "
+                "120 dimensions that vary less, where it has 0.75 unweighted and 0.74 with "
+                "alpha = 0.5. A smaller alpha or gamma_clip spreads the weights; compare "
+                "losses/mse_loss with an unweighted run.",
+                name(),
+                float(now.alpha),
+                self.proxy_name,
                 effective,
                 self.d_in,
+                n_steps,
                 float(max_over_median(self.gamma)),
             )
 

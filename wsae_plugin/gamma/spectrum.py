@@ -11,13 +11,14 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma.moments import Moments, merge, moments_of, no_samples
-from wsae_plugin.gamma.proxies import PROXIES, ProxyEvidence, no_decoder
+from wsae_plugin.gamma.proxies import ProxyEvidence, no_decoder, proxy_named
 from wsae_plugin.gamma.weights import (
     Normalization,
     effective_dimensions,
     gamma_from_proxy,
     max_over_median,
 )
+from wsae_plugin.messages import naming
 
 CONCENTRATED_TOP = 5
 CONCENTRATED_SHARE = 0.5
@@ -81,7 +82,7 @@ def is_concentrated(shares: Tensor) -> bool:
 
 
 def clip_that_spreads(
-    proxy: Tensor, alpha: float, variance: Tensor, normalization: Normalization = "mean_square"
+    proxy: Tensor, alpha: float, variance: Tensor, normalization: Normalization = "total_variance"
 ) -> float | None:
     """The largest `gamma_clip` (three digits) under which Γ is no longer concentrated.
 
@@ -95,10 +96,11 @@ def clip_that_spreads(
         A clip between 1 and max γ / median γ, or None where none helps: the unweighted variance
         is then as concentrated as that itself, or α < 0 makes it so.
     """
-    highest = float(max_over_median(gamma_from_proxy(proxy, alpha, normalization)))
+    unclipped = gamma_from_proxy(proxy, alpha, normalization, variance=variance)
+    highest = float(max_over_median(unclipped))
     for exponent in torch.linspace(1, 0, _CLIPS_TRIED, dtype=torch.float64).tolist():
         clip = max(1.0, _floor_to_three_digits(highest**exponent))
-        gamma = gamma_from_proxy(proxy, alpha, normalization, clip)
+        gamma = gamma_from_proxy(proxy, alpha, normalization, clip, variance)
         if not is_concentrated(weighted_variance_share(gamma, variance)):
             return clip
     return None
@@ -128,7 +130,7 @@ def survey(
     alphas: Sequence[float],
     proxies: Sequence[str],
     *,
-    normalization: Normalization = "mean_square",
+    normalization: Normalization = "total_variance",
     clip: float | None = None,
     file: str | None = None,
     seed: int = 0,
@@ -163,7 +165,8 @@ def survey(
         named = {"proxy": proxy, "alpha": alpha, "dead_dimensions": int((s <= 0).sum())}
         try:
             gamma, *gammas = (
-                gamma_from_proxy(x, alpha, normalization, clip) for x in (s, *per_half)
+                gamma_from_proxy(x, alpha, normalization, clip, m.variance)
+                for x, m in zip((s, *per_half), (both, *halves), strict=True)
             )
         except BadInputError as error:
             return {**named, "unusable": str(error)}
@@ -203,9 +206,9 @@ def check_needs_no_sae(proxy: str) -> None:
     Raises:
         BadInputError: it is unknown, or made from an SAE's decoder or latents.
     """
-    if proxy not in PROXIES:
-        raise BadInputError(f"proxy {proxy!r}: unknown; there is {', '.join(sorted(PROXIES))}")
-    if PROXIES[proxy].needs:
+    with naming(f"proxy {proxy!r}"):
+        needs = proxy_named(proxy).needs
+    if needs:
         raise BadInputError(
             f"proxy {proxy!r}: is computed from the SAE's own decoder or latents while it trains, "
             "so it does not exist before; train one and look at its gamma.safetensors"
@@ -221,7 +224,7 @@ def _proxy(name: str, moments: Moments, file: str | None, seed: int) -> Tensor:
         file=file,
         seed=seed,
     )
-    return PROXIES[name].compute(evidence)
+    return proxy_named(name).compute(evidence)
 
 
 def _half_difference(samples: Sequence[dict[str, Any]], name: str) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 
-Normalization = Literal["mean_square", "max", "none", "constant"]
+Normalization = Literal["total_variance", "mean_square", "max", "none", "constant"]
 NORMALIZATIONS: tuple[str, ...] = get_args(Normalization)
 _DEAD = 1e-12
 
@@ -18,8 +18,9 @@ _DEAD = 1e-12
 def gamma_from_proxy(
     proxy: Tensor,
     alpha: float,
-    normalization: Normalization = "mean_square",
+    normalization: Normalization = "total_variance",
     clip: float | None = None,
+    variance: Tensor | None = None,
 ) -> Tensor:
     """γ_q = s_q^α, the diagonal of Γ in ‖Γ(x − x̂)‖² (arXiv 2506.15963, eqs. 14 and 17).
 
@@ -31,11 +32,17 @@ def gamma_from_proxy(
     Args:
         proxy: s, shape (d_in,), finite and not negative.
         alpha: the exponent, of either sign; 0 gives ones exactly.
-        normalization: "mean_square" makes the mean of γ² 1, so that neither the scale of the loss
-            nor the balance with a sparsity penalty moves with α; "max" makes the largest γ 1;
-            "none" is the paper's literal form; "constant" is its control, see `constant`.
+        normalization: "total_variance" makes Σγ²·Var(x_q) = ΣVar(x_q), the total variance of the
+            activations: the loss of predicting the mean is what it is without weights, whatever α
+            and the proxy are. "mean_square" makes the mean of γ² 1; where γ grows with the
+            variance, that raises the loss. "max" makes the largest γ 1; "none" is the paper's
+            literal form; "constant" is its control, see `constant`. None of them keeps the L0 that
+            a sparsity penalty leads to: that depends on how many dimensions the loss rests on, too
+            (eval/balance/balance.json).
         clip: largest allowed max γ / median γ, ≥ 1; larger weights are cut to it before the
             normalization. None leaves them.
+        variance: Var(x_q) of the activations that the loss is of, shape (d_in,), activation
+            units²; in any unit, since its scale cancels. Needed for "total_variance" only.
 
     Returns:
         γ, shape (d_in,), in the dtype of `proxy`.
@@ -56,6 +63,15 @@ def gamma_from_proxy(
     if not math.isfinite(alpha):
         raise BadInputError(f"alpha is {alpha}; a finite number is needed.")
     check_proxy(proxy, "the proxy")
+    if normalization == "total_variance":
+        if variance is None:
+            raise BadInputError(
+                "variance is None: gamma_normalization 'total_variance' needs that of the input "
+                "dimensions; 'mean_square' needs none."
+            )
+        check_proxy(variance, "the variance", len(proxy))
+        if not variance.any():
+            raise BadInputError("the variance is 0 in every dimension: look at the hook.")
     if alpha == 0:
         return torch.ones_like(proxy)
     live = proxy > _DEAD * proxy.max()
@@ -65,12 +81,14 @@ def gamma_from_proxy(
             "another gamma_proxy."
         )
     s = proxy.clamp(min=float(proxy[live].min()))
-    if normalization in ("mean_square", "max"):
+    if normalization in ("total_variance", "mean_square", "max"):
         s = s / s.median()
     gamma = s**alpha
     if clip is not None:
         gamma = gamma.clamp(max=clip * float(gamma.median()))
-    if normalization == "mean_square":
+    if variance is not None and normalization == "total_variance":
+        gamma = gamma * (variance.sum() / (gamma.square() * variance).sum()).sqrt()
+    elif normalization == "mean_square":
         gamma = gamma / root_mean_square(gamma)
     elif normalization == "max":
         gamma = gamma / gamma.max()
@@ -112,7 +130,8 @@ def shuffled(weights: Tensor, generator: torch.Generator) -> Tensor:
 def constant(gamma: Tensor) -> Tensor:
     """The control Γ = cI, shape (d_in,): c² is the mean γ², so that the loss has γ's scale alone.
 
-    For a γ that is normalised, c is known beforehand: 1 where the mean γ² is 1.
+    For the literal γ. Of one that keeps the total variance or has a mean γ² of 1, the control with
+    as large a loss has c = 1, and is the unweighted SAE itself.
     """
     return root_mean_square(gamma).expand_as(gamma).clone()
 

@@ -78,6 +78,7 @@ def summarize(inputs: Inputs) -> Summary:
         "trade": trade(held_out, pairs),
         "gammas": gammas(inputs),
         "learning": learning(inputs),
+        "l0_matching": manifest.get("l0_matching", []),
         "refused_pairs": refused,
         "unmatched": manifest.get("unmatched") or {},
         "missing": _missing(inputs),

@@ -281,6 +281,12 @@ def _sparsity(summary: Summary) -> list[str]:
         sentences.append(
             f"L0 is matched: within {_percent(max(relative))} of the baseline's in every arm."
         )
+    for match in summary["l0_matching"]:
+        sentences.append(
+            f"{match['sae']}: {match['field']} {match['found']:.4g} in place of "
+            f"{match['written']:.4g}, searched for as what gives its baseline's L0 in short "
+            f"trainings ({match['l0']:.1f}, and {match['baseline_l0']:.1f})."
+        )
     unmeasured = [arm["label"] for arm in others if arm["l0"] is None]
     if unmeasured:
         sentences.append(f"L0 was not measured, so not matched, for {'; '.join(unmeasured)}.")

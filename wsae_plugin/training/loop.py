@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.export_check import FIELD, problem_of_export
 from wsae_plugin.files import folder_written_whole, write_json_atomic
+from wsae_plugin.saes import WeightedTrainingSAE
 from wsae_plugin.saes.from_checkpoint import fold_scale
 from wsae_plugin.sources import Source
 from wsae_plugin.training.checkpoints import keep_newest, restore_random_state, save_checkpoint
@@ -103,6 +104,8 @@ class TrainingLoop:
         for name, sae in saes.items():
             for key, value in source.metadata(self._hooks[name]).items():
                 sae.cfg.metadata[key] = value
+            if config.is_multi and isinstance(sae, WeightedTrainingSAE):
+                sae.run_name = name
             sae.to(self.cfg.device)
             self.trainers[name] = WeightedSAETrainer(self.cfg, sae, data_provider=iter(()))
         self._compile()

@@ -7,7 +7,9 @@ from typing import Any
 from sae_lens import TrainingSAE
 from sae_lens.util import temporary_seed
 
+from wsae_plugin.gamma.proxies import load_proxy
 from wsae_plugin.messages import naming, refusals_as_bad_input
+from wsae_plugin.saes import WeightedTrainingSAEConfig
 from wsae_plugin.training.config import RunConfig
 
 
@@ -31,6 +33,8 @@ def build_saes(config: RunConfig, device: str | None = None) -> dict[str, Traini
     for name, cfg in config.sae_configs().items():
         with naming(name), refusals_as_bad_input(), temporary_seed(config.seed):
             saes[name] = TrainingSAE.from_dict(cfg.to_dict() | placed)
+            if isinstance(cfg, WeightedTrainingSAEConfig):
+                load_proxy(cfg.gamma_proxy)
     pretrained = config.values.get("from_pretrained_path")
     if pretrained is not None and device != "meta":
         cfg = saes["sae"].cfg

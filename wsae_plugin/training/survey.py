@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma import PROXIES
+from wsae_plugin.gamma.proxies import proxy_named
 from wsae_plugin.gamma.spectrum import check_needs_no_sae, halves_of, survey
 from wsae_plugin.sources import activations_of
 from wsae_plugin.training.config import RunConfig
@@ -73,8 +73,8 @@ def survey_config(
     result = survey(
         halves,
         alphas or [0.5, 1.0, *([] if own_alpha is None else [own_alpha])],
-        proxies or ["variance", "kurtosis", *([] if PROXIES[own_proxy].needs else [own_proxy])],
-        normalization=sae.get("gamma_normalization", "mean_square"),
+        proxies or ["variance", "kurtosis", *([] if proxy_named(own_proxy).needs else [own_proxy])],
+        normalization=sae.get("gamma_normalization", "total_variance"),
         clip=sae.get("gamma_clip"),
         file=sae.get("gamma_file"),
         seed=sae.get("gamma_seed", 0),

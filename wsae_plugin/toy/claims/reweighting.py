@@ -329,7 +329,7 @@ def v1_equation_17() -> Measured:
         return activation_variance(world, moments.variance)
 
     def ratio(proxy: Tensor, alpha: float) -> float:
-        gamma = gamma_from_proxy(proxy, alpha)
+        gamma = gamma_from_proxy(proxy, alpha, "mean_square")
         return float(gamma[1] / gamma[0])
 
     kurtosis = activation_excess_kurtosis(PRINTED, moments.excess_kurtosis)

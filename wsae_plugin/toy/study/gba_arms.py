@@ -81,17 +81,19 @@ def recipe() -> dict[str, Any]:
 
 # Inputs of one length for all arms: Group Bias Adaptation asks for it, the others allow it.
 _SCALED = {"normalize_activations": "expected_average_only_in"}
+# As the published results were made.
+_GAMMA: dict[str, Any] = {"gamma_normalization": "mean_square"}
 
 
 def top_k(k: int, alpha: float = 0.0) -> Maker:
     """Make SAELens's Top-k; with α = 0 it is that class bit for bit."""
-    fields = {**_SCALED, "k": k, "alpha": alpha}
+    fields = {**_SCALED, **_GAMMA, "k": k, "alpha": alpha}
     return Maker(WeightedTopKTrainingSAE, WeightedTopKTrainingSAEConfig, fields)
 
 
 def l1(coefficient: float, alpha: float = 0.0) -> Maker:
     """Make SAELens's standard SAE; with α = 0 it is that class bit for bit."""
-    fields = {**_SCALED, "l1_coefficient": coefficient, "alpha": alpha}
+    fields = {**_SCALED, **_GAMMA, "l1_coefficient": coefficient, "alpha": alpha}
     return Maker(WeightedStandardTrainingSAE, WeightedStandardTrainingSAEConfig, fields)
 
 
@@ -99,8 +101,9 @@ _CONSTANT = {"n_groups": 1, "highest_target_frequency": 0.1, "lowest_target_freq
 # A feature fires on 9 % of the samples.
 _WRONG = {"highest_target_frequency": 5e-3, "lowest_target_frequency": 1e-4}
 _PLAIN = "gba-reconstruction"
-_WEIGHTED = gba(direction_scale=None, alpha=1.0)
-_SHUFFLED = gba(direction_scale=None, alpha=1.0, gamma_proxy="shuffled_variance")
+_UNWEIGHTED = gba(direction_scale=None, **_GAMMA)
+_WEIGHTED = gba(direction_scale=None, **_GAMMA, alpha=1.0)
+_SHUFFLED = gba(direction_scale=None, **_GAMMA, alpha=1.0, gamma_proxy="shuffled_variance")
 
 ARMS: tuple[GBAArm, ...] = (
     GBAArm("gba", "GBA", "baseline", make=gba()),
@@ -112,7 +115,7 @@ ARMS: tuple[GBAArm, ...] = (
         make=gba(**_WRONG),
         printed=(0.383, 0.039),
     ),
-    GBAArm(_PLAIN, "GBA, directions reconstruct", "control", make=gba(direction_scale=None)),
+    GBAArm(_PLAIN, "GBA, directions reconstruct", "control", make=_UNWEIGHTED),
     # Γ alone is what these differ in from theirs, shuffled or not: one question, one role.
     GBAArm(f"{_PLAIN}-weighted", "the same, α = 1", "weighted", _PLAIN, make=_WEIGHTED),
     GBAArm(f"{_PLAIN}-shuffled", "the same, Γ shuffled", "weighted", _PLAIN, make=_SHUFFLED),

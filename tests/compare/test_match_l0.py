@@ -1,0 +1,135 @@
+"""The search for the coefficient that gives an arm its baseline's L0."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.compare.comparisons import run, small
+from tests.training.tiny import TinyWorld, sae
+from wsae_plugin.compare.folder import last_l0
+from wsae_plugin.compare.manifest import Comparison
+from wsae_plugin.compare.match_l0 import next_coefficient
+from wsae_plugin.compare.plan import load_comparison_config
+from wsae_plugin.compare.run import run_comparison
+from wsae_plugin.errors import BadInputError
+
+pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
+
+JUMPRELU = {
+    "architecture": "weighted_jumprelu",
+    "jumprelu_sparsity_loss_mode": "tanh",
+    "jumprelu_ste_to_input": True,
+    "jumprelu_init_threshold": 0.1,
+    "jumprelu_bandwidth": 0.5,
+    "l0_coefficient": 1.0,
+    "normalize_activations": "expected_average_only_in",
+}
+
+
+def matching(world: TinyWorld, **changes: Any) -> dict[str, Any]:
+    """A penalty three times the baseline's, over enough steps for it to tell."""
+    values: dict[str, Any] = {
+        "sae": sae(alpha=None, k=None, gamma_freeze_step=5, **JUMPRELU),
+        "sparsity": None,
+        "seeds": [0, 1],
+        "arms": {"sae": {"alpha": 0}, "other": {"alpha": 0, "l0_coefficient": 5.0}},
+        "training_tokens": 40 * 128,
+        "n_batches_for_norm_estimate": 2,
+        "lr": 5e-3,
+        "match_l0": 1.0,
+    }
+    return small(world, **values | changes)
+
+
+@pytest.mark.parametrize("exponent", [-0.3, -1.0, -2.5])
+@pytest.mark.parametrize("start", [0.02, 1.0, 90.0])
+def test_it_finds_the_coefficient_of_a_power_law(exponent: float, start: float) -> None:
+    trials = [(start, exponent * math.log(start))]  # L0 is as wanted at 1
+    while abs(trials[-1][1]) > math.log(1.05):
+        at = next_coefficient(trials)
+        trials.append((at, exponent * math.log(at)))
+    assert len(trials) <= 6
+
+
+def test_it_gets_over_an_edge() -> None:
+    """L0 that falls to nothing at some coefficient: what is beyond it says little."""
+
+    def miss(coefficient: float) -> float:
+        return 0.6 - 0.1 * math.log(coefficient) if coefficient < 30 else -5.0
+
+    trials = [(5.0, miss(5.0))]
+    for _ in range(5):
+        trials.append((at := next_coefficient(trials), miss(at)))
+        assert at <= 4.01 * max(coefficient for coefficient, _ in trials[:-1])
+    assert max(c for c, m in trials if m > 0) > 20
+
+
+def test_what_does_not_fall_is_no_reason_to_turn_round() -> None:
+    assert next_coefficient([(1.0, 0.3), (2.0, 0.5)]) == pytest.approx(math.exp(0.3))
+
+
+def test_arms_are_matched_and_it_is_told(
+    world: TinyWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "wsae_plugin.compare"):
+        comparison = run(tmp_path, matching(world))
+    (match,) = comparison.l0_matching
+    assert (match.arm, match.field, match.written) == ("other", "l0_coefficient", 5.0)
+    # What differs is the coefficient alone, so the baseline's own is a solution.
+    assert match.found == pytest.approx(1.0, rel=0.3)
+    assert match.trainings > 1
+    assert "layer-1-other: l0_coefficient" in caplog.text
+    runs = {each.run: each for each in comparison.runs}
+    for seed in (0, 1):
+        config = yaml.safe_load(
+            (runs[f"layer-1-other-seed-{seed}"].path / "config.yaml").read_text()
+        )
+        assert config["sae"]["l0_coefficient"] == match.found
+    mine, theirs = (last_l0(runs[f"layer-1-{arm}-seed-0"].path) for arm in ("other", "sae"))
+    assert (mine, theirs) == pytest.approx((match.l0, match.baseline_l0)), "the same training"
+    assert abs(mine / theirs - 1) < 0.051
+    assert "most measures follow sparsity" not in caplog.text
+    assert [path.name for path in (comparison.folder / "groups").iterdir()] == ["seed-0", "seed-1"]
+
+
+def test_without_a_search_the_log_warns(
+    world: TinyWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "wsae_plugin.compare"):
+        comparison = run(tmp_path, matching(world, match_l0=None, seeds=[0]))
+    assert comparison.l0_matching == []
+    (record,) = [record for record in caplog.records if "follow sparsity" in record.message]
+    assert record.message.startswith("layer-1-other-seed-0: L0 is ")
+
+
+def test_a_search_is_not_made_twice(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = matching(world, seeds=[0], match_l0=0.1)
+    before = run(tmp_path, values)
+    file = before.folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    file.write_text(json.dumps(manifest | {"status": "running", "runs": []}))
+    monkeypatch.delattr("wsae_plugin.compare.run.match_l0")
+    config = load_comparison_config(tmp_path / "compare.yaml")
+    again = run_comparison(config, before.folder, resume=True)
+    assert again.l0_matching == before.l0_matching
+
+
+@pytest.mark.parametrize("share", [0, 1.5, True])
+def test_what_is_no_share_is_refused(world: TinyWorld, tmp_path: Path, share: Any) -> None:
+    with pytest.raises(BadInputError, match="match_l0 = .*: must be"):
+        run(tmp_path, matching(world, match_l0=share))
+
+
+def test_top_k_needs_no_search(world: TinyWorld, tmp_path: Path) -> None:
+    comparison = run(tmp_path, small(world, seeds=[0], match_l0=0.5))
+    assert comparison.l0_matching == []
+    assert Comparison.read(comparison.folder).status == "finished"
