@@ -20,7 +20,10 @@ D_SAE = 64
 LAYER = 1
 
 if importlib.util.find_spec("sae_bench") is None:
-    collect_ignore = [*("test_bench.py", "test_data.py", "test_hostile.py", "test_judge.py")]
+    collect_ignore = [
+        *("test_bench.py", "test_data.py", "test_hostile.py", "test_judge.py"),
+        "test_own_scripts.py",
+    ]
 else:
     # Here alone: it holds for the whole process, and tests of publishing speak to a Hub.
     os.environ["HF_HUB_OFFLINE"] = "1"

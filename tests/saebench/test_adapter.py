@@ -57,7 +57,15 @@ def test_blocks_of_hugging_face_have_transformer_lens_names() -> None:
     for name in ("gpt_neox.layers.3", "model.layers.3", "transformer.h.3"):
         assert transformer_lens_hook(name) == "blocks.3.hook_resid_post"
     assert transformer_lens_hook("blocks.3.hook_mlp_out") == "blocks.3.hook_mlp_out"
-    assert transformer_lens_hook("gpt_neox.layers.3.mlp") == "gpt_neox.layers.3.mlp"
+    assert transformer_lens_hook("gpt_neox.layers.3.mlp") == "blocks.3.hook_mlp_out"
+    for name in (
+        "gpt_neox.layers.12.attention.dense",
+        "model.layers.12.self_attn.o_proj",
+        "transformer.h.12.attn.c_proj",
+    ):
+        assert transformer_lens_hook(name) == "blocks.12.hook_attn_out"
+    with pytest.raises(BadInputError, match="hook_name = 'gpt_neox.embed_in': has no name in Tran"):
+        transformer_lens_hook("gpt_neox.embed_in")
 
 
 @pytest.mark.parametrize("field", ["model_name", "hook_name"])
@@ -67,7 +75,8 @@ def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None
     cfg = json.loads(file.read_text())
     del cfg["metadata"][field]
     file.write_text(json.dumps(cfg))
-    with pytest.raises(BadInputError, match=f"cfg.json: metadata.{field}: missing"):
+    (folder / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(BadInputError, match=f"run: {field}: missing, no file of the SAE says it"):
         describe(runs_of([folder])[0])
 
 
@@ -75,11 +84,11 @@ def test_an_sae_of_unknown_origin_is_refused(tmp_path: Path, field: str) -> None
     ("content", "said"),
     [
         ("[]", "cfg.json: must be an object"),
-        ('{"metadata": null, "d_sae": 4}', "cfg.json: metadata.model_name: missing"),
+        ('{"metadata": null, "d_sae": 4}', "model_name: missing"),
         ('{"metadata": {"model_name": 3}, "d_sae": 4}', "metadata.model_name = 3: must be text"),
         ('{"metadata": {"model_name": "m", "hook_name": "h"}}', "d_sae: missing"),
         ('{"metadata": {"model_name": "m", "hook_name": "h"}, "d_sae": null}', "d_sae: missing"),
-        ('{"metadata": {"model_name": ""}, "d_sae": 4}', "metadata.model_name: missing"),
+        ('{"metadata": {"model_name": ""}, "d_sae": 4}', "model_name: missing"),
         ("{", "cannot be read as JSON"),
     ],
 )

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wsae_plugin.cli import _shared
 from wsae_plugin.cli.trust import loads_models
 
+if TYPE_CHECKING:
+    from wsae_plugin.training.config import RunConfig
+
 
 @loads_models
 def gamma(
-    config: _shared.CONFIG,
+    config: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG.yaml|RUN", help="A config file, or the folder of a trained SAE."
+        ),
+    ],
     sae: Annotated[
         str | None,
         typer.Option("--sae", metavar="NAME", help="Which of `saes`. By default the first."),
@@ -48,10 +56,10 @@ def gamma(
     """Look at Γ before training: how uneven it would be, and on how few dimensions the loss would
     rest.
 
-    Reads activations at the config's hook, as training would, and computes γ = s^α for several α
-    and for the proxies s that need no SAE. In real language models a few outlier dimensions can
-    hold most of the variance; with α = 1 they then take nearly all of the weighted loss. The table
-    says so, and which gamma_clip would bring it under.
+    Reads activations at the hook of a config, or of a trained SAE, as training would, and computes
+    γ = s^α for several α and for the proxies s that need no SAE. In real language models a few
+    outlier dimensions can hold most of the variance; with α = 1 they then take nearly all of the
+    weighted loss. The table says so, and which gamma_clip would bring it under.
 
     \b
       wsae gamma topk.yaml
@@ -72,7 +80,10 @@ def gamma(
 
     if output is not None:
         refuse_output("--output", output)
-    run_config = load_run_config(config, overrides or []).alone(sae)
+    if config.is_dir():
+        run_config = _config_of(config, overrides or []).alone(sae)
+    else:
+        run_config = load_run_config(config, overrides or []).alone(sae)
     result = survey_config(run_config, alphas, proxies, tokens)
     if output is not None:
         _write(result, output)
@@ -80,6 +91,22 @@ def gamma(
         _shared.print_json(result)
     else:
         _show(result)
+
+
+def _config_of(folder: Path, overrides: list[str]) -> RunConfig:
+    """The config of the training of the one SAE in a folder, as far as its files say."""
+    from wsae_plugin.compare.runs import runs_of
+    from wsae_plugin.errors import BadInputError
+    from wsae_plugin.measures.evaluated_run import config_for_here
+    from wsae_plugin.saved_run import read_training
+    from wsae_plugin.yaml_file import with_overrides
+
+    runs = runs_of([folder])
+    if len(runs) > 1:
+        folders = ", ".join(str(run.path) for run in runs)
+        raise BadInputError(f"{folder}: holds several SAEs; give the folder of one: {folders}")
+    known = with_overrides(read_training(runs[0].path, runs[0].sae), overrides)
+    return config_for_here(known, str(folder))
 
 
 def _write(result: dict[str, Any], output: Path) -> None:
