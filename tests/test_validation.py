@@ -213,7 +213,7 @@ def test_what_differs_from_the_defaults_makes_the_whole_again(
 
 
 def test_an_explicit_default_is_not_shown() -> None:
-    sae = {"architecture": "weighted_topk", "d_in": 4, "d_sae": 8, "k": 2, "alpha": 1.0}
+    sae = {"architecture": "weighted_topk", "d_in": 4, "d_sae": 8, "k": 2, "alpha": 0.5}
     whole = resolve(LanguageModelSAERunnerConfig, {"sae": sae, "adam_beta1": 0.9})
     assert "alpha" not in beside_defaults(LanguageModelSAERunnerConfig, whole)["sae"]
     sae["alpha"] = 0.25

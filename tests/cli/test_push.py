@@ -60,7 +60,7 @@ def test_a_repository_is_user_and_name(tmp_path: Path, repo: str) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     assert "no such folder" in refused(tmp_path / "nowhere", "--repo", "me/mine")
     (tmp_path / "sae_weights.safetensors").write_bytes(b"")
-    assert "give the run folder" in refused(tmp_path, "--repo", "me/mine")
+    assert "holds no SAE (no cfg.json)" in refused(tmp_path, "--repo", "me/mine")
 
 
 def test_of_many_saes_the_folders_are_listed() -> None:

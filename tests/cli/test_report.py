@@ -69,7 +69,9 @@ def test_gaps_are_said_aloud(tmp_path: Path) -> None:
 
 def test_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BadInputError, match="no such folder; give a comparison folder or a run"):
+    with pytest.raises(
+        BadInputError, match="no such folder; give a folder of SAEs, a run or a comp"
+    ):
         run(tmp_path / "nothing")
     folder = write_comparison(tmp_path / "c", PLAN)
     with pytest.raises(BadInputError, match="is a file; give a folder"):

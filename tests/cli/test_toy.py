@@ -22,7 +22,10 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_command_writes_json_and_figures_and_gives_a_verdict(name: str, tmp_path: Path) -> None:
+def test_a_command_writes_json_and_figures_and_gives_a_verdict(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # as in a pipe, where no line is wrapped
     threads = torch.get_num_threads()
     folder = tmp_path / "out"
     result = CliRunner().invoke(toy, [name, "--output", str(folder), *SMALL])

@@ -16,9 +16,11 @@ from wsae_plugin.hub.bundle import _proxy_read  # pyright: ignore[reportPrivateU
 
 @pytest.mark.parametrize("proxy", ["file", "shuffled_file"])
 def test_the_published_proxy_gives_the_same_gamma_again(proxy: str, tmp_path: Path) -> None:
+    x = torch.randn(9, 8)
+
     def scheduler(file: Path) -> GammaScheduler:
         gamma = GammaScheduler(8, 4, proxy=proxy, file=str(file), seed=3, freeze_step=1)
-        gamma.update(0, 1.0, torch.randn(9, 8), decoder=lambda: torch.zeros(4, 8))
+        gamma.update(0, 1.0, x, decoder=lambda: torch.zeros(4, 8))
         return gamma
 
     s = torch.arange(1.0, 9.0, dtype=torch.float64)

@@ -65,7 +65,8 @@ RUNS = Annotated[
     list[Path],
     typer.Argument(
         metavar="RUN...",
-        help="Folders of SAEs, runs or comparisons, or hf://USER/NAME[@REVISION][/SAE].",
+        help="Folders of SAEs, runs or comparisons, or hf://USER/NAME@REVISION/SAE on the Hub, of "
+        "which @REVISION and /SAE may be left out.",
         callback=_at_hand,
     ),
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsae_plugin.measures.evaluated_run import config_for_here
+from wsae_plugin.remote_code import harmless
 
 # What decides which numbers are measured; cfg.json must not leave them to the other.
 _NEEDED = (
@@ -33,9 +34,11 @@ def disagreements(
         Field → what cfg.json says and what the training's config says, as JSON.
 
     Raises:
-        BadInputError: The training's config is broken, or is none of one SAE on a language model.
+        BadInputError: The training's config is broken, is none of one SAE on a language model, or
+            asks for code.
     """
     config = config_for_here(training, "the config of the training")
+    harmless(training.get("model_from_pretrained_kwargs"), config.values["model_class_name"])
     runner, section, metadata = config.runner_config(), config.values["sae"], cfg["metadata"]
     details = metadata.get("training_architecture_details") or {}
     recorded = [name for name in config.values if name in metadata or name in _NEEDED]

@@ -90,10 +90,9 @@ def bundle_of(paths: Sequence[Path], options: CardOptions) -> Bundle:
         BadInputError: See `read_records`, `make_card`, `check_records` and `make_bundle`.
     """
     found = read_records(paths)
-    unchecked = check_records(found)
     records = [record.published(options.base_model, options.dataset) for record in found]
     card, figures = make_card(paths, records, options)
-    return make_bundle(records, card, figures, unchecked)
+    return make_bundle(records, card, figures, check_records(found))
 
 
 def check_records(records: Sequence[SAERecord]) -> dict[str, str]:

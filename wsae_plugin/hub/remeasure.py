@@ -66,7 +66,9 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
         dataset: Where the held-out text is, if it was a local one.
     """
     model = sae.metadata["model_name"]
-    is_here = model == BUNDLED_MODEL_NAME or (is_local(model) and Path(model).is_dir())
+    # What was published elsewhere does not say which folder of this machine is read.
+    is_folder_here = isinstance(sae, SAERecord) and Path(model).is_dir()
+    is_here = model == BUNDLED_MODEL_NAME or is_folder_here
     if not is_here and cached_config(sae.base_model) is None:
         return f"{sae.base_model} is not on this machine"
     here = platform.python_version()
