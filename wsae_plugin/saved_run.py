@@ -7,6 +7,7 @@ config.yaml of `wsae train`, or in what SAELens's own runners write.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,10 +17,9 @@ from typing import Annotated, Any
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.export_check import ExportCheck
-from wsae_plugin.files import write_text_atomic
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import read_json, resolve
-from wsae_plugin.yaml_file import read_yaml, to_yaml, with_overrides
+from wsae_plugin.yaml_file import read_yaml, with_overrides
 
 CONFIG = "config.yaml"
 TRAINING = "training.yaml"
@@ -116,7 +116,7 @@ def read_record(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
 def read_training(run: Path, sae: Path) -> dict[str, Any]:
     """How an SAE was trained, as far as its files say: a config of one SAE as config.yaml has it.
 
-    What `wsae train` or `state_training` wrote goes before what SAELens's runner wrote, and that
+    What `wsae train` or a person stated goes before what SAELens's runner wrote, and that
     before the metadata of the SAE. Of a checkpoint, the samples that it has seen are those of its
     training.
 
@@ -131,15 +131,18 @@ def read_training(run: Path, sae: Path) -> dict[str, Any]:
     is_one_of_ours = run.parent.name == "saes"
     above = run.parent.parent / CONFIG if is_one_of_ours else run.parent / _OF_RUNNERS[0]
     for file in (above, *(run / name for name in (*_OF_RUNNERS, TRAINING, CONFIG))):
-        if file.is_file():
+        if file.is_file() and not (file == above and file.is_symlink()):
             is_json = file.suffix == ".json"
             found = read_json(file, "SAELens's runner") if is_json else read_yaml(file)
             refuse_credentials(found, str(file))
-            if file != above or run.name in (found.get("saes") or {}):
+            saes = found.get("saes")
+            if file != above or (isinstance(saes, Mapping) and run.name in saes):
                 values |= one_of_several(found, run.name)
     if (run / TRAINER_STATE).is_file():
-        seen = next((int(n) for n in (run.name, run.parent.name) if n.isdecimal()), None)
-        values |= {n: seen for n in ("training_tokens", "training_samples") if seen and n in values}
+        is_alone = any((run / name).is_file() for name in _OF_RUNNERS)
+        seen = re.fullmatch(r"(?:final_)?(\d+)", (run if is_alone else run.parent).name)
+        names = [n for n in ("training_tokens", "training_samples") if seen and n in values]
+        values |= {name: int(seen[1]) for name in names if seen}
     return values
 
 
@@ -159,8 +162,8 @@ def one_of_several(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return rest | own | {"sae": saes[name]}
 
 
-def state_training(run: Path, sae: Path, overrides: Sequence[str]) -> None:
-    """Keep what a person says of an SAE whose files do not, in config.yaml beside it.
+def stated_training(run: Path, sae: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """What config.yaml beside an SAE is to hold, with what a person says of it and no file does.
 
     Args:
         run: As for `read_training`.
@@ -182,7 +185,7 @@ def state_training(run: Path, sae: Path, overrides: Sequence[str]) -> None:
             raise BadInputError(
                 f"--set {name}={stated[name]}: the files of {run} say {known[name]!r}"
             )
-    write_text_atomic(file, to_yaml(stated))
+    return stated
 
 
 def _said_by_sae(sae: Path) -> dict[str, Any]:
@@ -190,7 +193,9 @@ def _said_by_sae(sae: Path) -> dict[str, Any]:
     metadata: dict[str, Any] = cfg.pop("metadata", None) or {}
     architecture = metadata.get("training_architecture") or cfg.get("architecture")
     details = metadata.get("training_architecture_details") or {}
-    known = {name: metadata[name] for name in RECORDED if metadata.get(name) is not None}
+    # Older files of SAELens have it beside the rest.
+    said = {name: metadata.get(name, cfg.get(name)) for name in RECORDED}
+    known = {name: value for name, value in said.items() if value is not None}
     return known | {"sae": {**cfg, **details, "architecture": architecture}}
 
 

@@ -112,7 +112,12 @@ def test_which_ordinary_sae_stands_beside_another() -> None:
     def sae(folder: str, pair: str, hook: str = "a", weighted: bool = False) -> Any:
         run = SimpleNamespace(pair=pair, path=Path(folder, "run"), hook_name=hook, seed=0)
         return SimpleNamespace(
-            run=run, cfg={"d_sae": 8}, sparsity="k = 4", is_ordinary=not weighted
+            run=run,
+            cfg={"d_sae": 8},
+            sparsity="k = 4",
+            is_ordinary=not weighted,
+            metadata={},
+            architecture="weighted_topk" if weighted else "topk",
         )
 
     mine, other = sae("one", "p"), sae("two", "p")

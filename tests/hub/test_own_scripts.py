@@ -104,7 +104,11 @@ def test_the_whole_road(
     )
     assert code == 0, output
     summary = json.loads((report / "report.json").read_text())
-    assert summary["unmatched"] == {}
+    scale = ["none", "expected_average_only_in"]
+    assert summary["unmatched"] == {
+        "weighted": {"sae.normalize_activations": scale},
+        "jumprelu": {"sae.architecture": ["topk", "jumprelu"]},
+    }
     assert {arm["role"] for arm in summary["arms"]} == {"baseline", "weighted"}
 
     code, output = wsae("push", *folders, "--repo", "me/mine")
@@ -138,7 +142,13 @@ def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path)
     code, output = wsae("report", scripts / "weighted", *arguments)
     assert code == 0
     summary = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert summary["unmatched"] == {"weighted": {"seed": [0, 4], "lr": [1e-3, 5e-3]}}
+    assert summary["unmatched"] == {
+        "weighted": {
+            "seed": [0, 4],
+            "lr": [1e-3, 5e-3],
+            "sae.normalize_activations": ["none", "expected_average_only_in"],
+        }
+    }
     assert "Not matched: weighted and what it is compared with differ in seed (0 and 4)" in (
         " ".join(output.split())
     )
@@ -171,6 +181,12 @@ def test_what_no_file_says_is_asked_for_and_kept(wsae: Wsae, scripts: Path) -> N
     code, output = wsae("eval", mine, "--set", "context_size=32")
     assert code == 2
     assert "context_size=32: the files of" in output and "say 64" in output
+    for wrong, said in (
+        ("prepend_boss=false", "--set prepend_boss: unknown field"),
+        ("hook_name=5", "hook_name = 5: must be text"),
+    ):
+        code, output = wsae("eval", mine, "--set", "model_name=gpt2", "--set", wrong)
+        assert (code, said in output) == (2, True), output
     assert not (mine / "config.yaml").exists()
     told = ("--set", "model_name=bundled/python-neox", "--set", f"hook_name={own_scripts.HOOK}")
     (found,) = measure(wsae, mine, *told)
@@ -196,8 +212,16 @@ def test_folders_here_have_names_on_the_hub(wsae: Wsae, hub: FakeHub, scripts: P
     code, output = wsae(*push, "--base-model", "ann/neox")
     assert code == 2
     assert "--dataset-name" in output
+    code, output = wsae(*push, "--base-model", "ann/neox\n", "--dataset-name", "ann/texts")
+    assert (code, "must be a name on the Hub" in output) == (2, True)
+    measure(wsae, scripts / "plain")
+    known = ("push", scripts / "plain", "--repo", "me/mine", "--base-model", "ann/neox")
+    code, output = wsae(*known)
+    assert (code, "which is no folder of this machine" in output) == (2, True)
+    (scripts / "weighted" / "config.yaml").write_text("notes: mine alone\n")
     code, output = wsae(*push, "--base-model", "ann/neox", "--dataset-name", "ann/texts")
     assert code == 0, output
+    assert "mine alone" not in str(hub.repositories["me/mine"].files)
     assert "scores not measured again" not in output, "the model is a folder here"
     files = hub.repositories["me/mine"].files
     assert not [name for name, content in files.items() if str(scripts).encode() in content]
@@ -214,10 +238,59 @@ def test_the_export_of_a_checkpoint_follows_it(wsae: Wsae, scripts: Path) -> Non
     exported = load_file(checkpoint / "sae" / "sae_weights.safetensors")
     assert torch.allclose(exported["b_dec"], trained["b_dec"] / scale)
     assert not torch.allclose(exported["b_dec"], trained["b_dec"])
-    # What was trained further is exported again.
-    newer = (checkpoint / "sae" / "cfg.json").stat().st_mtime + 9
+    # What was trained further is exported again, whatever its file says of the time.
+    time = (checkpoint / "sae_weights.safetensors").stat().st_mtime
     zero = {name: torch.zeros_like(tensor) for name, tensor in trained.items() if name == "b_dec"}
     save_file(trained | zero, checkpoint / "sae_weights.safetensors")
-    os.utime(checkpoint / "sae_weights.safetensors", (newer, newer))
+    os.utime(checkpoint / "sae_weights.safetensors", (time, time))
     measure(wsae, checkpoint)
     assert not load_file(checkpoint / "sae" / "sae_weights.safetensors")["b_dec"].any()
+    for wrong in ("null", "0.0", "-1.0", "NaN"):
+        scaler = f'{{"scaling_factor": {wrong}, "has_whitening": false}}'
+        (checkpoint / "activation_scaler.json").write_text(scaler)
+        code, output = wsae("eval", checkpoint)
+        assert (code, "scaling_factor = " in output) == (2, True), output
+
+
+def test_what_an_sae_is_decides_what_is_measured_again(wsae: Wsae, scripts: Path) -> None:
+    plain = scripts / "plain"
+    (before,) = measure(wsae, plain)
+    cfg = json.loads((plain / "cfg.json").read_text())
+    (plain / "cfg.json").write_text(json.dumps(cfg | {"k": 64}))
+    (after,) = measure(wsae, plain)
+    assert values(before)["l0"] == 8 and values(after)["l0"] == 64
+    # The Γ that a weighted SAE left behind is not the plain one's.
+    shutil.copy(scripts / "weighted" / "gamma.safetensors", plain)
+    (again,) = measure(wsae, plain)
+    assert set(again["per_dimension"]["gamma"]) == {1.0}
+    # Scores of other weights are not reported.
+    shutil.copy(scripts / "several" / "a" / "sae_weights.safetensors", plain)
+    code, output = wsae("report", plain)
+    assert (code, "run `wsae eval` again" in " ".join(output.split())) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("context_size", 32), ("prepend_bos", True), ("hook_head_index", 1)]
+)
+def test_files_that_contradict_each_other(
+    wsae: Wsae, scripts: Path, field: str, value: Any
+) -> None:
+    file = scripts / "plain" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    cfg["metadata"][field] = value
+    file.write_text(json.dumps(cfg))
+    if field == "hook_head_index":
+        # SAELens repeats what its runner's config says, also that it is all heads.
+        assert json.loads((scripts / "plain" / "runner_cfg.json").read_text())[field] is None
+    code, output = wsae("eval", scripts / "plain")
+    assert code == 2
+    assert f"metadata.{field} = {value!r}: must be" in output
+
+
+def test_a_transcoder_is_refused(wsae: Wsae, scripts: Path) -> None:
+    file = scripts / "plain" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    cfg["metadata"]["hook_name_out"] = "gpt_neox.layers.2"
+    file.write_text(json.dumps(cfg))
+    code, output = wsae("eval", scripts / "plain")
+    assert (code, "is a transcoder" in output) == (2, True)

@@ -238,6 +238,16 @@ def test_scores_of_other_weights_are_refused(wsae: Wsae, runs: list[Path]) -> No
     save_file({name: 0.9 * tensor for name, tensor in load_file(file).items()}, file)
     code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
     assert code == 2
+    assert "its scores are of another SAE than the one that is there now" in " ".join(
+        output.split()
+    )
+    # Where the scores do not say of which weights they are, they are measured again.
+    scores = runs[0] / "scores" / "held_out.json"
+    document = json.loads(scores.read_text())
+    del document["settings"]["weights"]
+    scores.write_text(json.dumps(document))
+    code, output = wsae("push", *runs, "--repo", REPO, "--dry-run")
+    assert code == 2
     assert "ordinary: explained_variance is" in output
 
 

@@ -85,13 +85,11 @@ def eval_(
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.compare.runs import runs_of
-    from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
-    from wsae_plugin.saved_run import state_training
+    from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs, state_trainings
 
     settings = EvalSettings(dataset, batches, batch_size_prompts, seed)
-    for run in runs_of(runs) if overrides else ():
-        state_training(run.path, run.sae, overrides or [])
+    if overrides:
+        state_trainings(runs, overrides)
     documents = evaluate_runs(runs, settings, force, baseline)
     if as_json:
         print_json(documents)

@@ -25,12 +25,22 @@ _FORMS = {
     "max": ", largest γ 1",
 }
 """What tells SAEs apart that differ in gamma_normalization alone."""
-_MATCHED = (
-    *("seed", "training_tokens", "training_samples", "train_batch_size_tokens", "batch_size"),
-    *("dataset_path", "context_size", "lr", "lr_scheduler_name", "lr_warm_up_steps"),
-    *("lr_decay_steps", "adam_beta1", "adam_beta2", "from_pretrained_path"),
-)
-"""What the runs of a comparison share, beside what a report refuses to compare without."""
+_ALWAYS = ("seed", "lr", "training_tokens")
+"""What is said not to be known, where it is not."""
+_FREE = {
+    *("sae", "hook_name", "hook_eval", "output_path", "checkpoint_path", "n_checkpoints"),
+    *("save_final_checkpoint", "resume_from_checkpoint", "logger", "verbose", "device"),
+    *("llm_device", "act_store_device", "compile_llm", "llm_compilation_mode", "compile_sae"),
+    *("sae_compilation_mode", "prefetch_llm_batches", "n_eval_batches", "eval_batch_size_prompts"),
+    *("sae_lens_version", "sae_lens_training_version", "dataset_trust_remote_code", "streaming"),
+    *("is_dataset_tokenized", "use_cached_activations", "cached_activations_path"),
+    *("dead_feature_window", "feature_sampling_window", "dead_feature_threshold"),
+    *("sae.metadata", "sae.device", "sae.alpha", "sae.alpha_warm_up_steps"),
+    *("sae.gamma_proxy", "sae.gamma_normalization", "sae.gamma_clip", "sae.gamma_freeze_step"),
+    *("sae.gamma_file", "sae.gamma_seed", "sae.weight_aux_loss", "sae.kernel"),
+    *("sae.use_sparse_activations",),
+}
+"""What a comparison may vary: the weights, and where and how fast it is carried out."""
 
 
 class Described:
@@ -184,6 +194,7 @@ def gathered(saes: Sequence[Described], baseline: Described | None = None) -> Ga
     roles = {run.arm: run.role for run in sorted(runs, key=lambda run: run.role != "baseline")}
     compared_with = {arms[other.run.run] for other in ordinary.values() if other}
     first = {arms[sae.run.run]: sae for sae in reversed(saes)}
+    planned = {sae.arm.name: arms[sae.run.run] for sae in saes if sae.arm}
     in_order = sorted(dict.fromkeys(arms.values()), key=lambda arm: arm not in compared_with)
     facts = {name: saes[0].config.get(name) for name in _FACTS}
     manifest = facts | {
@@ -192,8 +203,9 @@ def gathered(saes: Sequence[Described], baseline: Described | None = None) -> Ga
         "seeds": sorted({run.seed for run in runs}),
         "arms": [
             {
-                **{"name": arm, "label": arm, "role": roles[arm], "control": None},
+                **{"name": arm, "label": arm, "role": roles[arm], "control": first[arm].control},
                 **{"alpha": first[arm].alpha, "proxy": first[arm].proxy},
+                "of": (planned_arm := first[arm].arm) and planned.get(planned_arm.of or ""),
             }
             for arm in in_order
         ],
@@ -220,13 +232,22 @@ def ordinary_beside(
     def pair(sae: Described) -> tuple[object, ...]:
         return sae.run.pair, sae.run.path.parent
 
+    def hook(sae: Described) -> tuple[object, ...]:
+        said = sae.metadata
+        return said.get("model_name"), sae.run.hook_name, said.get("hook_head_index")
+
     def place(sae: Described) -> tuple[object, ...]:
-        return sae.run.hook_name, sae.cfg.get("d_sae"), sae.sparsity, sae.run.seed
+        return *hook(sae), sae.cfg.get("d_sae"), sae.sparsity, sae.run.seed
 
     paired = [other for other in ordinary if pair(other) == pair(sae)]
-    given = [baseline] if baseline and baseline.run.hook_name == sae.run.hook_name else []
+    given = [baseline] if baseline and hook(baseline) == hook(sae) else []
     alike = [other for other in (*given, *ordinary) if place(other) == place(sae)]
+    alike.sort(key=lambda other: _parent(other.architecture) != _parent(sae.architecture))
     return next(iter((*paired, *alike, *given)), None)
+
+
+def _parent(architecture: Any) -> str:
+    return str(architecture).removeprefix("weighted_")
 
 
 def _trained(paths: Sequence[Path]) -> list[TrainedRun]:
@@ -247,9 +268,21 @@ def arms_of(paths: Sequence[Path]) -> dict[Path, Arm]:
 
 
 def _differing(sae: Described, other: Described) -> dict[str, list[Any]]:
-    """What both say of their training, and say otherwise."""
-    both = {name: [other.config.get(name), sae.config.get(name)] for name in _MATCHED}
-    return {name: said for name, said in both.items() if None not in said and said[0] != said[1]}
+    """What both say of their training and say otherwise, and what one of them does not say."""
+    mine, theirs = (
+        {
+            **of.config,
+            **{f"sae.{name}": value for name, value in (of.config.get("sae") or {}).items()},
+            "sae.architecture": _parent(of.architecture),
+        }
+        for of in (sae, other)
+    )
+    names = dict.fromkeys((*_ALWAYS, *(name for name in mine if name in theirs)))
+    said = {name: [theirs.get(name), mine.get(name)] for name in names if name not in _FREE}
+    unknown = {name for name in _ALWAYS if None in said[name]}
+    if "training_samples" in mine:
+        unknown -= {"training_tokens"}
+    return {name: both for name, both in said.items() if both[0] != both[1] or name in unknown}
 
 
 def _role(sae: Described) -> Any:

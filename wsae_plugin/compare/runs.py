@@ -17,8 +17,9 @@ from wsae_plugin.compare.manifest import (
 )
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
+from wsae_plugin.fingerprint import fingerprint_of_files
 from wsae_plugin.messages import naming
-from wsae_plugin.saved_run import CONFIG, TRAINER_STATE, read_training
+from wsae_plugin.saved_run import CONFIG, TRAINER_STATE, read_cfg, read_training
 from wsae_plugin.validation import resolve
 
 
@@ -76,7 +77,7 @@ def _runs_in(path: Path) -> list[ComparedRun]:
         raise BadInputError(f"{path}: no such folder; give a folder of SAEs, a run or a comparison")
     refuse_links(path)
     name = _name_of(path.resolve())
-    if (path / TRAINER_STATE).is_file():
+    if any((path / name).is_file() for name in (TRAINER_STATE, "activation_scaler.json")):
         _export(path)
     alone = ComparedRun.alone(name, path)
     if (alone.sae / "cfg.json").is_file():
@@ -113,9 +114,11 @@ def _with_facts(run: ComparedRun) -> ComparedRun:
 def _export(checkpoint: Path) -> None:
     from wsae_plugin.saes.from_checkpoint import export  # SAELens takes seconds to import
 
-    weights, exported = checkpoint / "sae_weights.safetensors", checkpoint / "sae" / "cfg.json"
-    if not exported.is_file() or exported.stat().st_mtime < weights.stat().st_mtime:
-        export(checkpoint, exported.parent)
+    sources = ("cfg.json", "activation_scaler.json", "*.safetensors")
+    now, exported = fingerprint_of_files(checkpoint, sources), checkpoint / "sae"
+    before = exported / "cfg.json"
+    if not (before.is_file() and read_cfg(exported)["metadata"].get("checkpoint") == now):
+        export(checkpoint, exported, now)
 
 
 @dataclass(frozen=True)

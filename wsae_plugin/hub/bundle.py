@@ -18,7 +18,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import sha256_of
 from wsae_plugin.gamma import shuffled
 from wsae_plugin.gamma.proxies import SHUFFLED
-from wsae_plugin.hub.card import MOST_ROWS, CardOptions, make_card
+from wsae_plugin.hub.card import MOST_ROWS, CardOptions, make_card, published
 from wsae_plugin.hub.exported import check_exported
 from wsae_plugin.hub.records import HELD_OUT, SAERecord, read_records
 from wsae_plugin.hub.remeasure import (
@@ -31,6 +31,8 @@ from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.saved_run import TRAINING
 from wsae_plugin.scores import file_of
+from wsae_plugin.sources import runner_config_of
+from wsae_plugin.validation import hints_of
 from wsae_plugin.yaml_file import to_yaml
 
 ROOT_CONFIG = "config.json"
@@ -87,26 +89,27 @@ def bundle_of(paths: Sequence[Path], options: CardOptions) -> Bundle:
     """Check the SAEs in comparison folders and run folders, and lay out their repository.
 
     Raises:
-        BadInputError: See `read_records`, `make_card`, `check_records` and `make_bundle`.
+        BadInputError: See `read_records`, `check_exported`, `make_card`, `check_records` and
+            `make_bundle`.
     """
     found = read_records(paths)
-    records = [record.published(options.base_model, options.dataset) for record in found]
+    for record in found:
+        check_exported(record)
+    records = published(found, options)
     card, figures = make_card(paths, records, options)
     return make_bundle(records, card, figures, check_records(found))
 
 
 def check_records(records: Sequence[SAERecord]) -> dict[str, str]:
-    """Load every SAE with SAELens alone, and measure again those whose model is at hand.
+    """Measure the SAEs whose model is at hand again.
 
     Returns:
         sae_id → why its scores were not measured again.
 
     Raises:
-        BadInputError: An SAE does not load, its configs do not agree, or its scores are not those
-            in its scores/held_out.json.
+        BadInputError: The configs of an SAE do not agree, or its scores are not those in its
+            scores/held_out.json.
     """
-    for record in records:
-        check_exported(record)
     differences, reasons = compare(records)
     if differences:
         shown = "; ".join(
@@ -187,7 +190,9 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
             files[_METRICS] = "".join(
                 json.dumps(without_local_paths(json.loads(line))) + "\n" for line in lines
             ).encode()
-    optional = ("sparsity.safetensors", "gamma.safetensors")
+    # Where a plain SAE was saved over a weighted one, the other's Γ is still there.
+    gamma = ("gamma.safetensors",) if "alpha" in record.details else ()
+    optional = ("sparsity.safetensors", *gamma)
     return files | {name: export / name for name in optional if (export / name).is_file()}
 
 
@@ -205,7 +210,8 @@ def _proxy_read(record: SAERecord) -> torch.Tensor:
 
 
 def _public_config(record: SAERecord) -> dict[str, Any]:
-    config = {k: v for k, v in record.config.items() if k not in _OF_THIS_MACHINE}
+    known = {"seed", *hints_of(runner_config_of(record.config))} - {*_OF_THIS_MACHINE}
+    config = {k: v for k, v in record.config.items() if k in known}
     if _reads_file(record):
         config["sae"] = {**config["sae"], "gamma_file": _PROXY}
     return config
@@ -214,6 +220,7 @@ def _public_config(record: SAERecord) -> dict[str, Any]:
 def _summary(record: SAERecord) -> dict[str, Any]:
     return {
         "hook_name": record.run.hook_name,
+        "hook_head_index": record.metadata.get("hook_head_index"),
         "architecture": record.cfg["architecture"],
         "training_architecture": record.metadata["training_architecture"],
         "d_in": record.cfg["d_in"],

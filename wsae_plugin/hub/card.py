@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def write_card(paths: Sequence[Path], output: Path, options: CardOptions) -> lis
         raise BadInputError(f"--output {output}: was written or edited by hand; name another file")
     if options.repo is not None:
         check_repo_name(options.repo)
-    records = [r.published(options.base_model, options.dataset) for r in read_records(paths)]
+    records = published(read_records(paths), options)
     text, figures = make_card(paths, records, options)
     output.parent.mkdir(parents=True, exist_ok=True)
     for name, png in figures.items():
@@ -88,6 +89,28 @@ def write_card(paths: Sequence[Path], output: Path, options: CardOptions) -> lis
         (output.parent / name).write_bytes(png)
     write_text_atomic(output, text)
     return [output, *(output.parent / name for name in figures)]
+
+
+def published(records: Sequence[SAERecord], options: CardOptions) -> list[SAERecord]:
+    """The records with the names on the Hub of a model and a data set that are folders here.
+
+    Raises:
+        BadInputError: A name is none, the records do not share one folder, or what they name is on
+            the Hub already.
+    """
+    names = {"model_name": options.base_model, "dataset_path": options.dataset}
+    for field, name in names.items():
+        if name is None:
+            continue
+        recorded, option = _shared(field, records), _OPTIONS[field]
+        if recorded and not is_local(recorded):
+            raise BadInputError(
+                f"{option} {name}: the SAEs say {field} = {recorded!r}, which is no folder of this "
+                "machine; leave it out"
+            )
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII):
+            raise BadInputError(f"{option} {name!r}: must be a name on the Hub, such as user/name")
+    return [record.published(options.base_model, options.dataset) for record in records]
 
 
 def make_card(
@@ -242,18 +265,24 @@ def _missing(report: Report) -> list[str]:
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
-def _the_one(field: str, records: Sequence[SAERecord]) -> str:
+def _shared(field: str, records: Sequence[SAERecord]) -> str:
     found = dict.fromkeys(str(record.metadata.get(field) or "") for record in records)
     if len(found) > 1:
         raise BadInputError(
             f"{field}: the runs have {', '.join(map(repr, found))}; publish one at a time"
         )
-    (name,) = found
+    return next(iter(found))
+
+
+_OPTIONS = {"model_name": "--base-model", "dataset_path": "--dataset-name"}
+
+
+def _the_one(field: str, records: Sequence[SAERecord]) -> str:
+    name = _shared(field, records)
     parts = name.split("/")
     if is_local(name) or "\\" in name or len(parts) > 2 or not all(parts):
-        option = {"model_name": "--base-model", "dataset_path": "--dataset-name"}[field]
         what = "a folder of this machine, which no reader of the card has" if name else "missing"
         raise BadInputError(
-            f"{field} = {name!r}: {what}; say with {option} what it is called on the Hub"
+            f"{field} = {name!r}: {what}; say with {_OPTIONS[field]} what it is called on the Hub"
         )
     return name

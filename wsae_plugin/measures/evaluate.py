@@ -7,22 +7,22 @@ for as many SAEs as `SAE_BYTES` allows.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from wsae_plugin.compare.gathered import read_gathered
 from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import sha256_of
+from wsae_plugin.files import write_text_atomic
+from wsae_plugin.fingerprint import fingerprint_of, fingerprint_of_sae, fingerprint_of_weights
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
-from wsae_plugin.measures.evaluated_run import EvaluatedRun
+from wsae_plugin.measures.evaluated_run import EvaluatedRun, config_for_here
 from wsae_plugin.measures.explained_variance import (
     explained_variance_per_dimension,
     is_constant,
@@ -31,8 +31,13 @@ from wsae_plugin.measures.explained_variance import (
 from wsae_plugin.measures.held_out import EvalSettings, open_held_out
 from wsae_plugin.measures.identifiability import Seeds
 from wsae_plugin.measures.measure import EVAL, Evidence
+from wsae_plugin.messages import nearest
 from wsae_plugin.provenance import versions
+from wsae_plugin.saved_run import CONFIG, read_training, stated_training
 from wsae_plugin.scores import ScoreFile, read_scores
+from wsae_plugin.sources import runner_config_of
+from wsae_plugin.validation import hints_of
+from wsae_plugin.yaml_file import to_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +97,30 @@ def evaluate_runs(
     return [documents[run.name] for run in runs]
 
 
+def state_trainings(paths: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Keep what a person says of SAEs whose files do not, in config.yaml beside each, or nothing.
+
+    Args:
+        paths: See `runs_of`.
+        overrides: As `--set` gives them, such as `hook_name=blocks.3.hook_resid_post`.
+
+    Raises:
+        BadInputError: A field is none, its value is of another kind, or a file says otherwise.
+    """
+    files: dict[Path, str] = {}
+    for run in runs_of(paths):
+        stated = stated_training(run.path, run.sae, overrides)
+        known = read_training(run.path, run.sae)
+        fields = hints_of(runner_config_of(known | stated))
+        for name in (override.partition("=")[0] for override in overrides):
+            if name not in fields:
+                raise BadInputError(f"--set {name}: unknown field; {nearest(name, fields)}")
+        config_for_here(known | stated, f"{run.path} (--set)")
+        files[run.path / CONFIG] = to_yaml(stated)
+    for file, text in files.items():
+        write_text_atomic(file, text)
+
+
 def passes(runs: Sequence[EvaluatedRun], most_bytes: int) -> Iterator[list[EvaluatedRun]]:
     """Split runs into passes of the model, hook by hook, each of one SAE or up to `most_bytes`."""
     chosen: list[EvaluatedRun] = []
@@ -109,10 +138,16 @@ def _asked(
     """What the scores depend on beside the run itself: equal means nothing is left to measure."""
     return asdict(settings) | {
         "dataset": str(run.source),
-        "sae": sha256_of(run.compared.sae / SAE_WEIGHTS_FILENAME),
-        "weighted_runs": [other.name for other in run.weighted_in_pair(runs).values()],
-        "seed_runs": [other.name for other in run.other_seeds(runs)],
+        "sae": fingerprint_of_sae(run.compared.sae),
+        "weights": fingerprint_of_weights(run.compared.sae),
+        "read": fingerprint_of([run.text, run.compared.hook_name, run.head]),
+        "weighted_runs": _named(run.weighted_in_pair(runs).values()),
+        "seed_runs": _named(run.other_seeds(runs)),
     }
+
+
+def _named(runs: Iterable[EvaluatedRun]) -> list[list[str]]:
+    return [[run.name, fingerprint_of_sae(run.compared.sae)] for run in runs]
 
 
 def _measured(run: EvaluatedRun, asked: dict[str, Any]) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_s
 from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
-from wsae_plugin.saved_run import read_cfg, read_training
+from wsae_plugin.saved_run import RECORDED, read_cfg, read_training
 from wsae_plugin.sources import runner_config_of, source_of
 from wsae_plugin.training.config import RunConfig, config_as_found
 
@@ -32,7 +32,7 @@ _NOT_NEEDED = (
     "cached_activations_path",
     "use_cached_activations",
 )
-_NEEDED = ("model_name", "hook_name", "context_size")
+_NEEDED = ("model_name", "model_class_name", "hook_name", "context_size", "prepend_bos")
 """What must be known to read the text as the SAE did: SAELens's defaults would be another's."""
 _TEXT_FIELDS = (
     "model_name",
@@ -76,7 +76,7 @@ class EvaluatedRun:
         config = config_for_here(read_training(compared.path, compared.sae), str(compared.path))
         values = config.values
         if config.has_language_model:
-            _check_hook(compared)
+            _check_against_sae(compared, config)
         with naming(str(compared.path)):
             if config.has_language_model:
                 if not (values["dataset_path"] or dataset):
@@ -95,12 +95,19 @@ class EvaluatedRun:
                         f"--dataset {dataset}: this is a run on a {source}, which is measured on "
                         "samples of it; leave it out"
                     )
-        gamma = _gamma(compared.sae, values["sae"]["d_in"])
+        section = values["sae"]
+        # A plain SAE that was saved over a weighted one has the other's Γ beside it.
+        gamma = _gamma(compared.sae if "alpha" in section else None, section["d_in"])
         return cls(compared, replace(config, values=values), source, gamma)
 
     @property
     def name(self) -> str:
         return self.compared.run
+
+    @property
+    def head(self) -> int | None:
+        """The head of the hook that it reads; None for all of it."""
+        return self.config.values.get("hook_head_index")
 
     @property
     def n_bytes(self) -> int:
@@ -119,7 +126,7 @@ class EvaluatedRun:
         """See `load_sae`; its metadata says the hook, whoever said it."""
         sae = load_sae(self.compared.sae, self.config.values["device"])
         sae.cfg.metadata.hook_name = self.compared.hook_name
-        sae.cfg.metadata.hook_head_index = self.config.values.get("hook_head_index")
+        sae.cfg.metadata.hook_head_index = self.head
         return sae
 
     def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
@@ -142,17 +149,26 @@ class EvaluatedRun:
             return run.arm, run.hook_name, run.sparsity, run.path.parent
 
         same = [run for run in runs if kind(run.compared) == kind(self.compared)]
+        if len({run.compared.seed for run in same}) < len(same):
+            return [self]  # copies and checkpoints of one training agree whatever it found
         return sorted(same, key=lambda run: run.compared.seed)
 
 
-def _check_hook(compared: ComparedRun) -> None:
-    """Refuse an SAE that says it is of another hook than its training, whose place it has."""
-    hook = (read_cfg(compared.sae).get("metadata") or {}).get("hook_name")
-    if hook not in (None, compared.hook_name):
-        raise BadInputError(
-            f"{compared.sae / 'cfg.json'}: metadata.hook_name = {hook!r}: must be "
-            f"{compared.hook_name!r}, as the training says; the two are not of one run"
-        )
+def _check_against_sae(compared: ComparedRun, config: RunConfig) -> None:
+    """Refuse an SAE that says it read otherwise than its training says, whose place it has."""
+    file, said = compared.sae / "cfg.json", read_cfg(compared.sae).get("metadata") or {}
+    if said.get("hook_name_out"):
+        raise BadInputError(f"{file}: is a transcoder, and only SAEs are measured")
+    runner = config.runner_config()
+    trained = {name: getattr(runner, name) for name in RECORDED}
+    trained["hook_name"] = compared.hook_name
+    for name, value in trained.items():
+        # As JSON has it, which knows no tuples.
+        if said.get(name) is not None and json.dumps(said[name]) != json.dumps(value, default=str):
+            raise BadInputError(
+                f"{file}: metadata.{name} = {said[name]!r}: must be {value!r}, as the training "
+                "says; the two are not of one run"
+            )
 
 
 def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
@@ -208,12 +224,13 @@ def config_for_here(known: Mapping[str, Any], where: str) -> RunConfig:
     return config_as_found({k: v for k, v in values.items() if k not in _NOT_NEEDED}, where)
 
 
-def _gamma(export: Path, d_in: int) -> Tensor:
-    file = export / GAMMA_FILENAME
-    if not file.is_file():
+def _gamma(export: Path | None, d_in: int) -> Tensor:
+    if export is None or not (file := export / GAMMA_FILENAME).is_file():
         return torch.ones(d_in, dtype=torch.float64)
     with refusals_as_bad_input(f"{file}: cannot be read"):
         gamma = load_file(file)["gamma"].double()
     if gamma.shape != (d_in,):
         raise BadInputError(f"{file}: gamma has shape {tuple(gamma.shape)}, not ({d_in},)")
+    if not (gamma.isfinite() & (gamma > 0)).all():
+        raise BadInputError(f"{file}: gamma holds what is no finite number above 0")
     return gamma

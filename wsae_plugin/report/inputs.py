@@ -24,6 +24,7 @@ from wsae_plugin.compare.manifest import (
 )
 from wsae_plugin.credentials import refuse_credentials
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.fingerprint import fingerprint_of_weights
 from wsae_plugin.messages import naming
 from wsae_plugin.saved_run import read_cfg, read_record
 from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
@@ -77,10 +78,12 @@ class Inputs:
     def facts(self, run: ComparedRun) -> dict[str, Any]:
         """What has to be equal within a pair; None where it is not known."""
         cfg = self.cfgs.get(run.run, {})
+        metadata = cfg.get("metadata") or {}
         texts = [scores.held_out for scores in self.scores[run.run].values() if scores.held_out]
         return {
-            "model": (cfg.get("metadata") or {}).get("model_name"),
+            "model": metadata.get("model_name"),
             "hook": run.hook_name,
+            "head": metadata.get("hook_head_index", "all") if metadata else None,
             "d_sae": cfg.get("d_sae"),
             "sparsity": dict(run.sparsity),
             "held-out text": texts[0] if texts else None,
@@ -131,6 +134,8 @@ def read_inputs(*paths: Path, baseline: Path | None = None) -> Inputs:
     # A run folder may have another name by now.
     expected = {run.run: run.run if is_planned else None for run in runs}
     scores = {run.run: read_scores(run.path, expected[run.run]) for run in runs}
+    for run in runs:
+        _refuse_stale(run, scores[run.run])
     if not any(file.scores for found in scores.values() for file in found.values()):
         commands = " or ".join(f"`{command} {folder}`" for command in MADE_BY.values())
         raise BadInputError(
@@ -151,6 +156,18 @@ def sparsity_label(run: ComparedRun) -> str:
 
 
 _OF_A_RUN = ("config", "versions", "git_revision", "command")
+
+
+def _refuse_stale(run: ComparedRun, scores: Mapping[str, ScoreFile]) -> None:
+    """Refuse scores of weights that were there before, as where a script saved over them."""
+    settings: Any = getattr(scores.get("held_out"), "settings", None) or {}
+    measured = settings.get("weights")
+    has_weights = (run.sae / "sae_weights.safetensors").is_file()
+    if has_weights and measured not in (None, fingerprint_of_weights(run.sae)):
+        raise BadInputError(
+            f"{run.path}: its scores are of another SAE than the one that is there now; run "
+            "`wsae eval` again"
+        )
 
 
 def _record(run: Path) -> dict[str, Any]:

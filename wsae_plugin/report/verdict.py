@@ -52,7 +52,10 @@ def _unmatched(summary: Summary) -> list[str]:
     """In what SAEs that nobody planned to compare were trained differently, run by run alike."""
     told: dict[str, list[str]] = {}
     for run, differing in summary["unmatched"].items():
-        said = (f"{name} ({theirs} and {mine})" for name, (theirs, mine) in differing.items())
+        said = (
+            f"{name} ({' and '.join('not known' if v is None else str(v) for v in both)})"
+            for name, both in differing.items()
+        )
         told.setdefault(", ".join(said), []).append(run)
     return [
         f"Not matched: {', '.join(runs)} and what it is compared with differ in {what}, so "

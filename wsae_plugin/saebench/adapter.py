@@ -12,9 +12,9 @@ from sae_lens import SAE
 import wsae_plugin
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.fingerprint import fingerprint_of_files
 from wsae_plugin.measures.evaluated_run import load_sae
 from wsae_plugin.messages import naming
-from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saved_run import read_cfg, read_training
 
 _OF_HUGGING_FACE = re.compile(
@@ -66,6 +66,10 @@ def describe(run: ComparedRun) -> BenchSAE:
                 f"{run.path}: {name}: missing, no file of the SAE says it; say it to `wsae eval` "
                 f"with --set {name}=…, which keeps it"
             )
+    if known.get("hook_head_index") is not None:
+        raise BadInputError(
+            f"{run.path}: reads one attention head, and SAEBench measures whole activations"
+        )
     with naming(str(run.path)):
         hook_name = transformer_lens_hook(known["hook_name"])
     return BenchSAE(
@@ -109,6 +113,8 @@ def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[st
         device: Where to.
     """
     loaded = load_sae(sae.run.sae, device)
+    if loaded.hook_z_reshaping_mode:
+        loaded.turn_off_forward_pass_hook_z_reshaping()
     notes: list[str] = []
     norms = loaded.W_dec.detach().float().norm(dim=-1)
     if not torch.allclose(norms, torch.ones_like(norms), atol=1e-5):

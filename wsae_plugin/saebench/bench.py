@@ -12,12 +12,12 @@ from tqdm.auto import tqdm
 
 from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.adapter import BenchSAE, describe
 from wsae_plugin.saebench.data import labelled_sources, registered, text_source
 from wsae_plugin.saebench.evals.base import Eval, Measurement, Setting
 from wsae_plugin.saebench.evals.table import evals_named
-from wsae_plugin.saebench.fingerprint import fingerprint_of
 from wsae_plugin.saebench.judge import Judge
 from wsae_plugin.saebench.measure import measure
 from wsae_plugin.saebench.models import bench_model

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.assets.stdlib_text import read_stdlib
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.fingerprint import fingerprint_of_files
 from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.replaced import replaced_items
 from wsae_plugin.saebench import library
-from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saebench.stage import Stage
 from wsae_plugin.sources.opening import BUNDLED, check_format
 

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from wsae_plugin.credentials import redacted
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.files import write_json_atomic
+from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.messages import one_line
-from wsae_plugin.saebench.fingerprint import fingerprint_of
 from wsae_plugin.validation import read_json
 
 KEY = "OPENAI_API_KEY"

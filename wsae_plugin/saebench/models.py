@@ -12,10 +12,10 @@ import transformer_lens.loading_from_pretrained as transformer_lens_names
 from transformer_lens import HookedTransformer
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
+from wsae_plugin.fingerprint import fingerprint_of_files
 from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.remote_code import guarded, harmless, tensors_only, way_out
 from wsae_plugin.replaced import replaced
-from wsae_plugin.saebench.fingerprint import fingerprint_of_files
 from wsae_plugin.saebench.stage import Stage
 from wsae_plugin.sources.opening import (
     cached_config,

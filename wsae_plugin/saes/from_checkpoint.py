@@ -15,21 +15,27 @@ from wsae_plugin.files import folder_written_whole
 from wsae_plugin.messages import refusals_as_bad_input
 
 
-def export(checkpoint: Path, folder: Path) -> None:
+def export(checkpoint: Path, folder: Path, fingerprint: str) -> None:
     """Write what would be published from a checkpoint, with the scale of the activations folded in.
 
     Args:
         checkpoint: What SAELens's trainer saved of one SAE, of any architecture.
         folder: Where the SAE for inference goes, whole or not at all.
+        fingerprint: What says that it is of this checkpoint, kept in its metadata.
 
     Raises:
-        BadInputError: SAELens cannot load the checkpoint.
+        BadInputError: SAELens cannot load the checkpoint, or the scale of its activations is none.
     """
     with refusals_as_bad_input(f"{checkpoint}: SAELens cannot load this checkpoint"):
         sae = TrainingSAE.load_from_disk(checkpoint)
         scaler = ActivationScaler()
         scaler.load(checkpoint / ACTIVATION_SCALER_CFG_FILENAME)
+        scale = scaler.scaling_factor
+        is_scaled = sae.cfg.normalize_activations == "expected_average_only_in"
+        if is_scaled if scale is None else not 0 < scale < float("inf"):
+            raise ValueError(f"scaling_factor = {scale} in {ACTIVATION_SCALER_CFG_FILENAME}")
         fold_scale(sae, scaler)
+    sae.cfg.metadata.checkpoint = fingerprint
     with folder_written_whole(folder) as partial:
         sae.save_inference_model(partial)
 

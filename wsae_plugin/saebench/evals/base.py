@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sae_lens import SAE
 
+from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.saebench import library
 from wsae_plugin.saebench.adapter import BenchSAE
 from wsae_plugin.saebench.data import Labelled, Text
-from wsae_plugin.saebench.fingerprint import fingerprint_of
 from wsae_plugin.saebench.judge import Judge
 from wsae_plugin.scores import Number, Score
 

@@ -1,0 +1,78 @@
+"""What pairs with what where nobody planned a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wsae_plugin.compare.arms import Arm
+from wsae_plugin.compare.gathered import TrainedRun, gathered
+from wsae_plugin.compare.manifest import ComparedRun
+
+
+def sae(
+    name: str, architecture: str = "topk", arm: Arm | None = None, **changed: Any
+) -> TrainedRun:
+    metadata: dict[str, Any] = {
+        "model_name": changed.pop("model_name", "m"),
+        "hook_head_index": changed.pop("head", None),
+        "training_architecture": architecture,
+        "training_architecture_details": {"k": 8},
+    }
+    if architecture.startswith("weighted"):
+        metadata["training_architecture_details"] |= {
+            **{"alpha": 1.0, "gamma_proxy": "variance"},
+            "gamma_normalization": "total_variance",
+        }
+    run = ComparedRun.alone(name, Path("runs", name), "blocks.1.hook_resid_post")
+    config = {"seed": 0, "lr": 1e-3, "training_tokens": 9, "model_name": "m", **changed}
+    return TrainedRun(run, {"d_sae": 4, "metadata": metadata}, config, arm)
+
+
+def pairs(*saes: TrainedRun, baseline: TrainedRun | None = None) -> dict[str, str]:
+    return {run.run: run.pair for run in gathered(saes, baseline).runs if run.role != "baseline"}
+
+
+def test_the_same_place_and_first_the_same_architecture() -> None:
+    weighted = sae("w", "weighted_topk")
+    assert pairs(weighted, sae("b", "batchtopk"), sae("t")) == {"w": "t"}
+    assert pairs(weighted, sae("other", model_name="n"), sae("head", head=2), sae("t")) == {
+        "w": "t"
+    }
+    assert pairs(weighted, sae("other", model_name="n"), sae("head", head=2)) == {}
+    found = gathered([weighted, sae("b", "batchtopk")])
+    assert found.manifest["unmatched"] == {"w": {"sae.architecture": ["batchtopk", "topk"]}}
+
+
+def test_what_is_not_matched_and_what_is_not_known() -> None:
+    weighted = sae("w", "weighted_topk", prepend_bos=True, output_path="x", sae={"k": 8})
+    plain = sae("t", prepend_bos=False, output_path="y", lr=2e-3, sae={"k": 4})
+    del plain.config["seed"]  # pyright: ignore[reportIndexIssue]
+    found = gathered([weighted], plain)
+    assert found.manifest["unmatched"] == {
+        "w": {
+            "seed": [None, 0],
+            "lr": [2e-3, 1e-3],
+            "prepend_bos": [False, True],
+            "sae.k": [4, 8],
+        }
+    }
+
+
+def test_controls_stay_controls_beside_another_run() -> None:
+    arms = {
+        "plain": Arm("plain", "SAE", "baseline", {}),
+        "one": Arm("one", "WSAE, α = 1", "weighted", {}),
+        "shuffled": Arm("shuffled", "shuffled Γ", "control", {}, control="shuffled", of="one"),
+    }
+    found = gathered(
+        [
+            sae("a", arm=arms["plain"]),
+            sae("b", "weighted_topk", arm=arms["one"]),
+            sae("c", "weighted_topk", arm=arms["shuffled"]),
+            sae("d", "weighted_topk"),
+        ]
+    )
+    by_name = {arm["name"]: arm for arm in found.manifest["arms"]}
+    assert by_name["shuffled Γ"]["control"] == "shuffled"
+    assert by_name["shuffled Γ"]["of"] == "WSAE, α = 1"
