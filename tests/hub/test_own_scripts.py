@@ -258,7 +258,7 @@ def test_what_an_sae_is_decides_what_is_measured_again(wsae: Wsae, scripts: Path
     cfg = json.loads((plain / "cfg.json").read_text())
     (plain / "cfg.json").write_text(json.dumps(cfg | {"k": 64}))
     (after,) = measure(wsae, plain)
-    assert values(before)["l0"] == 8 and values(after)["l0"] == 64
+    assert values(before)["l0"] == 8 and 63 < values(after)["l0"] <= 64
     # The Γ that a weighted SAE left behind is not the plain one's.
     shutil.copy(scripts / "weighted" / "gamma.safetensors", plain)
     (again,) = measure(wsae, plain)

@@ -11,6 +11,7 @@ from wsae_plugin.compare.arms import Arm, Control
 from wsae_plugin.compare.manifest import ComparedRun, Comparison, is_comparison
 from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.local_paths import is_local, last_name
 from wsae_plugin.saved_run import read_cfg, read_training
 
 SPARSITIES = (
@@ -282,7 +283,17 @@ def _differing(sae: Described, other: Described) -> dict[str, list[Any]]:
     unknown = {name for name in _ALWAYS if None in said[name]}
     if "training_samples" in mine:
         unknown -= {"training_tokens"}
-    return {name: both for name, both in said.items() if both[0] != both[1] or name in unknown}
+    return {
+        name: [_without_folder(name, value) for value in both]
+        for name, both in said.items()
+        if both[0] != both[1] or name in unknown
+    }
+
+
+def _without_folder(field: str, value: Any) -> Any:
+    """What is said in a report, which others read: of a path its last name."""
+    is_path = isinstance(value, str) and (field == "from_pretrained_path" or is_local(value))
+    return last_name(value) if is_path else value
 
 
 def _role(sae: Described) -> Any:
