@@ -37,9 +37,10 @@ def minimise(
 ) -> list[Found]:
     """Minima of Σ residuals(matrix)² from Gaussian starts, the best first.
 
-    Every run ends alike: the derivatives are exact, since those by differences enlarge rounding
-    until a start ends elsewhere, and the entries are copied to where torch places a tensor, since
-    the rounding of a product depends on where in memory its factors begin.
+    Runs end alike but for a few starts: the derivatives are exact, since those by differences
+    enlarge rounding until a start ends elsewhere, and the entries are copied to where torch places
+    a tensor, since the rounding of a product depends on where in memory its factors begin. That of
+    scipy's own sums depends on it too.
 
     Args:
         residuals: matrix of `shape`, float64 → at least as many residuals as it has entries.
