@@ -16,11 +16,6 @@ def fingerprint_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_LENGTH]
 
 
-def fingerprint_of_sae(folder: Path) -> str:
-    """Of what decides what is measured of an SAE: its config, its weights and its Γ."""
-    return fingerprint_of_files(folder, ("cfg.json", "*.safetensors"))
-
-
 def fingerprint_of_weights(folder: Path) -> str:
     """Of an SAE's weights alone."""
     return fingerprint_of_files(folder / "sae_weights.safetensors")

@@ -19,7 +19,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.export_check import ExportCheck
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import read_json, resolve
-from wsae_plugin.yaml_file import read_yaml, with_overrides
+from wsae_plugin.yaml_file import read_yaml
 
 CONFIG = "config.yaml"
 TRAINING = "training.yaml"
@@ -160,32 +160,6 @@ def one_of_several(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     own = {one: v.get(name) if isinstance(v, Mapping) else v for one, v in of_all.items()}
     rest = {k: v for k, v in values.items() if k not in ("saes", *fields.values())}
     return rest | own | {"sae": saes[name]}
-
-
-def stated_training(run: Path, sae: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """What config.yaml beside an SAE is to hold, with what a person says of it and no file does.
-
-    Args:
-        run: As for `read_training`.
-        sae: As for `read_training`.
-        overrides: As `--set` gives them, such as `hook_name=blocks.3.hook_resid_post`.
-
-    Raises:
-        BadInputError: The files say otherwise, or see `with_overrides`.
-    """
-    if (run / _RECORD).is_file():
-        raise BadInputError(
-            f"--set {overrides[0]}: {run} is a run of `wsae train`, whose {CONFIG} says all"
-        )
-    file = run / CONFIG
-    before = read_yaml(file) if file.is_file() else {}
-    stated, known = with_overrides(before, overrides), read_training(run, sae)
-    for name in stated.keys() - before.keys():
-        if known.get(name) not in (None, stated[name]):
-            raise BadInputError(
-                f"--set {name}={stated[name]}: the files of {run} say {known[name]!r}"
-            )
-    return stated
 
 
 def _said_by_sae(sae: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def sae(
 
 
 def pairs(*saes: TrainedRun, baseline: TrainedRun | None = None) -> dict[str, str]:
-    return {run.run: run.pair for run in gathered(saes, baseline).runs if run.role != "baseline"}
+    return {run.run: run.pair for run in gathered(saes, baseline)[0] if run.role != "baseline"}
 
 
 def test_the_same_place_and_first_the_same_architecture() -> None:
@@ -40,16 +40,16 @@ def test_the_same_place_and_first_the_same_architecture() -> None:
         "w": "t"
     }
     assert pairs(weighted, sae("other", model_name="n"), sae("head", head=2)) == {}
-    found = gathered([weighted, sae("b", "batchtopk")])
-    assert found.manifest["unmatched"] == {"w": {"sae.architecture": ["batchtopk", "topk"]}}
+    _, manifest = gathered([weighted, sae("b", "batchtopk")])
+    assert manifest["unmatched"] == {"w": {"sae.architecture": ["batchtopk", "topk"]}}
 
 
 def test_what_is_not_matched_and_what_is_not_known() -> None:
     weighted = sae("w", "weighted_topk", prepend_bos=True, output_path="x", sae={"k": 8})
     plain = sae("t", prepend_bos=False, output_path="y", lr=2e-3, sae={"k": 4})
     del plain.config["seed"]  # pyright: ignore[reportIndexIssue]
-    found = gathered([weighted], plain)
-    assert found.manifest["unmatched"] == {
+    _, manifest = gathered([weighted], plain)
+    assert manifest["unmatched"] == {
         "w": {
             "seed": [None, 0],
             "lr": [2e-3, 1e-3],
@@ -65,7 +65,7 @@ def test_controls_stay_controls_beside_another_run() -> None:
         "one": Arm("one", "WSAE, α = 1", "weighted", {}),
         "shuffled": Arm("shuffled", "shuffled Γ", "control", {}, control="shuffled", of="one"),
     }
-    found = gathered(
+    _, manifest = gathered(
         [
             sae("a", arm=arms["plain"]),
             sae("b", "weighted_topk", arm=arms["one"]),
@@ -73,6 +73,6 @@ def test_controls_stay_controls_beside_another_run() -> None:
             sae("d", "weighted_topk"),
         ]
     )
-    by_name = {arm["name"]: arm for arm in found.manifest["arms"]}
+    by_name = {arm["name"]: arm for arm in manifest["arms"]}
     assert by_name["shuffled Γ"]["control"] == "shuffled"
     assert by_name["shuffled Γ"]["of"] == "WSAE, α = 1"

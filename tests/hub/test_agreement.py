@@ -13,7 +13,8 @@ from tests.hostile import change_yaml, correct_checksums
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.hub.agreement import disagreements
+from wsae_plugin.measures.agreement import SAYS_NOTHING, disagreements
+from wsae_plugin.measures.evaluated_run import config_for_here
 from wsae_plugin.yaml_file import read_yaml
 
 pytestmark = [
@@ -26,12 +27,16 @@ def cfg_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "sae" / "cfg.json").read_text())
 
 
+def unlike(cfg: dict[str, Any], run: Path) -> dict[str, tuple[str, str]]:
+    return disagreements(cfg, config_for_here(read_yaml(run / "config.yaml"), "config.yaml"))
+
+
 def test_what_was_trained_agrees(trained: Path, compared: Path) -> None:
     """Of one run and of a comparison, with every control."""
     runs = [trained / "ordinary", trained / "weighted", *compared.glob("runs/*")]
     assert len(runs) == 18
     for run in runs:
-        assert disagreements(cfg_of(run), read_yaml(run / "config.yaml")) == {}
+        assert unlike(cfg_of(run), run) == {}
 
 
 CHANGES: list[tuple[str, Any]] = [
@@ -62,7 +67,7 @@ def test_what_does_not_agree(runs: list[Path], wsae: Wsae, field: str, value: An
     run = runs[1]
     cfg, name = cfg_of(run), field.rpartition(".")[2]
     changed(run, field, value)
-    said = disagreements(cfg, read_yaml(run / "config.yaml"))
+    said = unlike(cfg, run)
     assert said[name][1] == json.dumps(value)
     code, output = wsae("push", run, "--repo", "me/mine", "--dry-run")
     assert code == 2
@@ -70,7 +75,7 @@ def test_what_does_not_agree(runs: list[Path], wsae: Wsae, field: str, value: An
     # A field that is left out of cfg.json must not leave it to the other.
     if not field.startswith("sae.") and name in ("model_class_name", "dataset_path"):
         del cfg["metadata"][name]
-        assert disagreements(cfg, read_yaml(run / "config.yaml"))[name][0] == "null"
+        assert unlike(cfg, run)[name][0] == SAYS_NOTHING
 
 
 @pytest.mark.parametrize(
@@ -79,7 +84,7 @@ def test_what_does_not_agree(runs: list[Path], wsae: Wsae, field: str, value: An
 def test_a_training_of_another_kind(runs: list[Path], training: str) -> None:
     (runs[0] / "config.yaml").write_text(training)
     with pytest.raises(BadInputError, match="config.yaml|config of the training"):
-        disagreements(cfg_of(runs[0]), read_yaml(runs[0] / "config.yaml"))
+        unlike(cfg_of(runs[0]), runs[0])
 
 
 def test_a_publication_that_does_not_agree_is_not_measured(

@@ -284,7 +284,7 @@ def test_files_that_contradict_each_other(
         assert json.loads((scripts / "plain" / "runner_cfg.json").read_text())[field] is None
     code, output = wsae("eval", scripts / "plain")
     assert code == 2
-    assert f"metadata.{field} = {value!r}: must be" in output
+    assert f"cfg.json: {field} = {json.dumps(value)}: must be" in output
 
 
 def test_a_transcoder_is_refused(wsae: Wsae, scripts: Path) -> None:

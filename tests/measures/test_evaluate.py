@@ -327,6 +327,21 @@ def test_a_run_alone_is_judged_under_its_own_weights(
     assert "weighted_explained_variance" not in scores_of(plain)
 
 
+def test_a_comparison_that_nobody_planned_may_lie_in_several_folders(
+    comparison: Path, tmp_path: Path, settings: EvalSettings
+) -> None:
+    names = ["alpha-1-seed-0", "alpha-1-seed-1", "sae-seed-0"]
+    folders = [tmp_path / f"of-{name}" / name for name in names]
+    for folder in folders:
+        shutil.copytree(comparison / "runs" / folder.name, folder)
+    *weighted, plain = evaluate_runs(folders, settings, baseline=folders[-1])
+    for document in (*weighted, plain):
+        note = scores_of(document)["weighted_explained_variance"]["note"]
+        assert note == "under Γ of arm weighted_topk, s = variance, α = 1"
+    first, second = (scores_of(document)["seed_consistency"] for document in weighted)
+    assert first["value"] == second["value"] and "seeds 0, 1" in first["note"]
+
+
 def test_the_device_of_the_training_need_not_be_there(
     comparison: Path,
     documents: dict[str, dict[str, Any]],

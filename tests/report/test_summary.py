@@ -19,7 +19,7 @@ from tests.report.made_up import METRICS, Plan, change_json, write_comparison
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.report.inference import add_tests, against_control, lean, sds_to_be_clear
-from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.report.inputs import Inputs, read_inputs
 from wsae_plugin.report.paired import metric_entry, pair_runs, seed_means
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.scores import Score
@@ -150,6 +150,19 @@ def test_another_held_out_text_is_refused(tmp_path: Path) -> None:
     change_json(folder / "runs" / run / "scores" / "held_out.json", other)
     (refused,) = summary_of(folder)["refused_pairs"]
     assert (refused["run"], refused["reason"]) == (run, "held-out text: seed 7 against 0")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "head"),
+    [({"hook_head_index": None}, "all"), ({"hook_name": "h"}, "all"), ({"hook_head_index": 0}, 0)],
+)
+def test_an_sae_of_all_heads_is_of_another_place_than_that_of_one(
+    metadata: dict[str, Any], head: int | str
+) -> None:
+    run = ComparedRun.alone("a", Path("a"))
+    of = Inputs({}, [run], {"a": {}}, {"a": {"metadata": metadata}}, {})
+    assert of.facts(run)["head"] == head
+    assert Inputs({}, [run], {"a": {}}, {"a": {}}, {}).facts(run)["head"] is None
 
 
 def test_runs_that_differ_are_refused_and_named() -> None:

@@ -85,7 +85,8 @@ def eval_(
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
-    from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs, state_trainings
+    from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+    from wsae_plugin.measures.stated_training import state_trainings
 
     settings = EvalSettings(dataset, batches, batch_size_prompts, seed)
     if overrides:

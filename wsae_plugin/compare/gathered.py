@@ -130,21 +130,9 @@ class TrainedRun(Described):
     arm: Arm | None
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """Runs with arms and pairs.
-
-    Args:
-        runs: The SAEs.
-        manifest: As much of a manifest as they say, with `arms`, and in `unmatched` for each run
-            that is compared what it was trained with otherwise than its baseline.
-    """
-
-    runs: list[ComparedRun]
-    manifest: dict[str, Any]
-
-
-def read_gathered(paths: Sequence[Path], baseline: Path | None = None) -> Gathered:
+def read_gathered(
+    paths: Sequence[Path], baseline: Path | None = None
+) -> tuple[list[ComparedRun], dict[str, Any]]:
     """The SAEs in folders that are no one comparison, as one; see `gathered`.
 
     Raises:
@@ -164,7 +152,9 @@ def read_gathered(paths: Sequence[Path], baseline: Path | None = None) -> Gather
     return gathered(saes, ordinary[0])
 
 
-def gathered(saes: Sequence[Described], baseline: Described | None = None) -> Gathered:
+def gathered(
+    saes: Sequence[Described], baseline: Described | None = None
+) -> tuple[list[ComparedRun], dict[str, Any]]:
     """SAEs that were trained in one way, at whatever hooks and seeds, are an arm.
 
     Each pairs with the ordinary SAE beside it, if there is one.
@@ -172,6 +162,11 @@ def gathered(saes: Sequence[Described], baseline: Described | None = None) -> Ga
     Args:
         saes: The SAEs.
         baseline: The ordinary SAE for those that have none beside them.
+
+    Returns:
+        The runs with arms and pairs, and as much of a manifest as they say, with `arms`, and in
+        `unmatched` for each run that is compared what it was trained with otherwise than its
+        baseline.
 
     Raises:
         BadInputError: Two SAEs have one name.
@@ -216,7 +211,7 @@ def gathered(saes: Sequence[Described], baseline: Described | None = None) -> Ga
             if (other := ordinary[sae.run.run]) and (differing := _differing(sae, other))
         },
     }
-    return Gathered(runs, manifest)
+    return runs, manifest
 
 
 _FACTS = ("model_name", "dataset_path", "context_size")

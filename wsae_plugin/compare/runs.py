@@ -114,10 +114,11 @@ def _with_facts(run: ComparedRun) -> ComparedRun:
 def _export(checkpoint: Path) -> None:
     from wsae_plugin.saes.from_checkpoint import export  # SAELens takes seconds to import
 
-    sources = ("cfg.json", "activation_scaler.json", "*.safetensors")
+    # Not the store's state, which may hold gigabytes of activations.
+    sources = ("cfg.json", "sae_weights.safetensors", "activation_[sw]*")
     now, exported = fingerprint_of_files(checkpoint, sources), checkpoint / "sae"
-    before = exported / "cfg.json"
-    if not (before.is_file() and read_cfg(exported)["metadata"].get("checkpoint") == now):
+    before = read_cfg(exported) if (exported / "cfg.json").is_file() else {}
+    if (before.get("metadata") or {}).get("checkpoint") != now:
         export(checkpoint, exported, now)
 
 

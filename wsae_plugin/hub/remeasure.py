@@ -11,11 +11,13 @@ from pathlib import Path
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.hub.agreement import disagreements
 from wsae_plugin.hub.markdown import few
 from wsae_plugin.hub.records import MeasuredSAE, SAERecord
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
+from wsae_plugin.measures.agreement import disagreements
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+from wsae_plugin.measures.evaluated_run import config_for_here
+from wsae_plugin.remote_code import harmless
 from wsae_plugin.saved_run import CONFIG, TRAINING
 from wsae_plugin.sources.opening import cached_config
 from wsae_plugin.yaml_file import to_yaml
@@ -134,7 +136,10 @@ def compare(
 def _against_training(sae: MeasuredSAE) -> list[Difference]:
     """What is measured is what cfg.json says, so the training's config must not say otherwise."""
     try:
-        unlike = disagreements(sae.cfg, sae.config)
+        training = config_for_here(sae.config, "the config of the training")
+        kwargs, loaded_as = "model_from_pretrained_kwargs", "model_class_name"
+        harmless(sae.config.get(kwargs), training.values[loaded_as])
+        unlike = disagreements(sae.cfg, training)
     except BadInputError as error:
         return [Difference(sae.sae_id, f"{TRAINING} can be read", "yes", str(error))]
     return [

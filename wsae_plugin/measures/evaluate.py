@@ -16,13 +16,12 @@ from typing import Any
 import torch
 
 from wsae_plugin.compare.gathered import read_gathered
-from wsae_plugin.compare.runs import runs_of
+from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import write_text_atomic
-from wsae_plugin.fingerprint import fingerprint_of, fingerprint_of_sae, fingerprint_of_weights
+from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
-from wsae_plugin.measures.evaluated_run import EvaluatedRun, config_for_here
+from wsae_plugin.measures.evaluated_run import EvaluatedRun
 from wsae_plugin.measures.explained_variance import (
     explained_variance_per_dimension,
     is_constant,
@@ -31,13 +30,8 @@ from wsae_plugin.measures.explained_variance import (
 from wsae_plugin.measures.held_out import EvalSettings, open_held_out
 from wsae_plugin.measures.identifiability import Seeds
 from wsae_plugin.measures.measure import EVAL, Evidence
-from wsae_plugin.messages import nearest
 from wsae_plugin.provenance import versions
-from wsae_plugin.saved_run import CONFIG, read_training, stated_training
 from wsae_plugin.scores import ScoreFile, read_scores
-from wsae_plugin.sources import runner_config_of
-from wsae_plugin.validation import hints_of
-from wsae_plugin.yaml_file import to_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +64,15 @@ def evaluate_runs(
             text.
     """
     settings = settings or EvalSettings()
-    found = runs_of(paths) if baseline is None else read_gathered(paths, baseline).runs
-    runs = [EvaluatedRun.load(compared, settings.dataset) for compared in found]
-    asked = {run.name: _asked(run, runs, settings) for run in runs}
+    if baseline is None:
+        comparisons = [runs_of([path]) for path in paths]
+        refuse_repeated_runs([run for found in comparisons for run in found])
+    else:
+        comparisons = [read_gathered(paths, baseline)[0]]
+    loaded = [[EvaluatedRun.load(run, settings.dataset) for run in found] for found in comparisons]
+    runs = [run for comparison in loaded for run in comparison]
+    beside = {run.name: comparison for comparison in loaded for run in comparison}
+    asked = {run.name: _asked(run, beside[run.name], settings) for run in runs}
     documents = {
         run.name: found
         for run in runs
@@ -84,41 +84,18 @@ def evaluate_runs(
     seeds: dict[str, Seeds] = {}
     for _, group in groupby(sorted(left, key=lambda run: run.text), key=lambda run: run.text):
         for run, about, evidence in _evidence(list(group), settings):
-            others = run.other_seeds(runs)
+            others = run.other_seeds(beside[run.name])
+            weighted = run.weighted_in_pair(beside[run.name])
             evidence = replace(
                 evidence,
                 gamma=run.gamma,
-                weighted={arm: o.gamma for arm, o in run.weighted_in_pair(runs).items()},
+                weighted={arm: o.gamma for arm, o in weighted.items()},
                 # One for all of them, so that their agreement is computed once.
                 seeds=seeds.setdefault(others[0].name, _seeds(others)),
             )
             scores = _scores(run, evidence, about, asked[run.name])
             documents[run.name] = scores.write(run.compared.path, EVAL)
     return [documents[run.name] for run in runs]
-
-
-def state_trainings(paths: Sequence[Path], overrides: Sequence[str]) -> None:
-    """Keep what a person says of SAEs whose files do not, in config.yaml beside each, or nothing.
-
-    Args:
-        paths: See `runs_of`.
-        overrides: As `--set` gives them, such as `hook_name=blocks.3.hook_resid_post`.
-
-    Raises:
-        BadInputError: A field is none, its value is of another kind, or a file says otherwise.
-    """
-    files: dict[Path, str] = {}
-    for run in runs_of(paths):
-        stated = stated_training(run.path, run.sae, overrides)
-        known = read_training(run.path, run.sae)
-        fields = hints_of(runner_config_of(known | stated))
-        for name in (override.partition("=")[0] for override in overrides):
-            if name not in fields:
-                raise BadInputError(f"--set {name}: unknown field; {nearest(name, fields)}")
-        config_for_here(known | stated, f"{run.path} (--set)")
-        files[run.path / CONFIG] = to_yaml(stated)
-    for file, text in files.items():
-        write_text_atomic(file, text)
 
 
 def passes(runs: Sequence[EvaluatedRun], most_bytes: int) -> Iterator[list[EvaluatedRun]]:
@@ -133,21 +110,20 @@ def passes(runs: Sequence[EvaluatedRun], most_bytes: int) -> Iterator[list[Evalu
 
 
 def _asked(
-    run: EvaluatedRun, runs: Sequence[EvaluatedRun], settings: EvalSettings
+    run: EvaluatedRun, beside: Sequence[EvaluatedRun], settings: EvalSettings
 ) -> dict[str, Any]:
-    """What the scores depend on beside the run itself: equal means nothing is left to measure."""
+    """What the scores depend on: equal means nothing is left to measure."""
     return asdict(settings) | {
         "dataset": str(run.source),
-        "sae": fingerprint_of_sae(run.compared.sae),
-        "weights": fingerprint_of_weights(run.compared.sae),
+        **run.fingerprints,
         "read": fingerprint_of([run.text, run.compared.hook_name, run.head]),
-        "weighted_runs": _named(run.weighted_in_pair(runs).values()),
-        "seed_runs": _named(run.other_seeds(runs)),
+        "weighted_runs": _named(run.weighted_in_pair(beside).values()),
+        "seed_runs": _named(run.other_seeds(beside)),
     }
 
 
 def _named(runs: Iterable[EvaluatedRun]) -> list[list[str]]:
-    return [[run.name, fingerprint_of_sae(run.compared.sae)] for run in runs]
+    return [[run.name, *run.fingerprints.values()] for run in runs]
 
 
 def _measured(run: EvaluatedRun, asked: dict[str, Any]) -> dict[str, Any] | None:

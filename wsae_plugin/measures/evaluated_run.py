@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.fingerprint import fingerprint_of_files, fingerprint_of_weights
+from wsae_plugin.measures.agreement import SAYS_NOTHING, disagreements
 from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_source
 from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saes import GAMMA_FILENAME
-from wsae_plugin.saved_run import RECORDED, read_cfg, read_training
+from wsae_plugin.saved_run import read_cfg, read_training
 from wsae_plugin.sources import runner_config_of, source_of
 from wsae_plugin.training.config import RunConfig, config_as_found
 
@@ -114,6 +117,12 @@ class EvaluatedRun:
         """Size of the SAE."""
         return sum(file.stat().st_size for file in self.compared.sae.glob("*.safetensors"))
 
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Of what decides what is measured of the SAE: its weights, and its config and Γ."""
+        config_and_gamma = fingerprint_of_files(self.compared.sae, ("cfg.json", GAMMA_FILENAME))
+        return {"sae": config_and_gamma, "weights": fingerprint_of_weights(self.compared.sae)}
+
     @property
     def text(self) -> str:
         """Equal for runs whose SAEs can be measured on the same samples of the same model."""
@@ -130,23 +139,24 @@ class EvaluatedRun:
         return sae
 
     def weighted_in_pair(self, runs: Sequence[EvaluatedRun]) -> dict[str, EvaluatedRun]:
-        """Arm → the weighted run of `runs` that saw the same data, the strongest |α| first."""
-        ours = self.compared
+        """Arm → the weighted run of `runs` that saw the same data, the strongest |α| first.
+
+        Args:
+            runs: Its comparison.
+        """
         weighted = [
             run
             for run in runs
-            if run.compared.role == "weighted"
-            and run.compared.pair == ours.pair
-            and run.compared.path.parent == ours.path.parent
+            if run.compared.role == "weighted" and run.compared.pair == self.compared.pair
         ]
         weighted.sort(key=lambda run: -abs(run.config.values["sae"].get("alpha", 0.0)))
         return {run.compared.arm: run for run in weighted}
 
     def other_seeds(self, runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
-        """The runs that differ in their seed alone, this one among them, by seed."""
+        """The runs of a comparison that differ in their seed alone, this one among them."""
 
         def kind(run: ComparedRun) -> tuple[Any, ...]:
-            return run.arm, run.hook_name, run.sparsity, run.path.parent
+            return run.arm, run.hook_name, run.sparsity
 
         same = [run for run in runs if kind(run.compared) == kind(self.compared)]
         if len({run.compared.seed for run in same}) < len(same):
@@ -156,18 +166,16 @@ class EvaluatedRun:
 
 def _check_against_sae(compared: ComparedRun, config: RunConfig) -> None:
     """Refuse an SAE that says it read otherwise than its training says, whose place it has."""
-    file, said = compared.sae / "cfg.json", read_cfg(compared.sae).get("metadata") or {}
-    if said.get("hook_name_out"):
+    file, cfg = compared.sae / "cfg.json", read_cfg(compared.sae)
+    metadata = cfg.get("metadata") or {}
+    if metadata.get("hook_name_out"):
         raise BadInputError(f"{file}: is a transcoder, and only SAEs are measured")
-    runner = config.runner_config()
-    trained = {name: getattr(runner, name) for name in RECORDED}
-    trained["hook_name"] = compared.hook_name
-    for name, value in trained.items():
-        # As JSON has it, which knows no tuples.
-        if said.get(name) is not None and json.dumps(said[name]) != json.dumps(value, default=str):
+    trained = replace(config, values=config.values | {"hook_name": compared.hook_name})
+    for name, (said, value) in disagreements({**cfg, "metadata": metadata}, trained).items():
+        if said != SAYS_NOTHING:
             raise BadInputError(
-                f"{file}: metadata.{name} = {said[name]!r}: must be {value!r}, as the training "
-                "says; the two are not of one run"
+                f"{file}: {name} = {said}: must be {value}, as the training says; the two are not "
+                "of one run"
             )
 
 

@@ -79,11 +79,12 @@ class Inputs:
         """What has to be equal within a pair; None where it is not known."""
         cfg = self.cfgs.get(run.run, {})
         metadata = cfg.get("metadata") or {}
+        head = metadata.get("hook_head_index")
         texts = [scores.held_out for scores in self.scores[run.run].values() if scores.held_out]
         return {
             "model": metadata.get("model_name"),
             "hook": run.hook_name,
-            "head": metadata.get("hook_head_index", "all") if metadata else None,
+            "head": ("all" if head is None else head) if metadata else None,
             "d_sae": cfg.get("d_sae"),
             "sparsity": dict(run.sparsity),
             "held-out text": texts[0] if texts else None,
@@ -124,10 +125,9 @@ def read_inputs(*paths: Path, baseline: Path | None = None) -> Inputs:
         comparison = Comparison.load(paths[0])
         manifest, runs = dict(comparison.manifest), comparison.runs
     else:
-        found = read_gathered(paths, baseline)
-        runs = found.runs
+        runs, gathered = read_gathered(paths, baseline)
         known = _record(runs[0].path) if len(runs) == 1 else {}
-        manifest = found.manifest | {n: known.get(n) for n in _OF_A_RUN}
+        manifest = gathered | {n: known.get(n) for n in _OF_A_RUN}
     refuse_credentials(manifest.get("config"), str(folder / MANIFEST_FILENAME))
     with naming(str(folder / MANIFEST_FILENAME)):
         convert(manifest.get("versions") or {}, Mapping[str, Any], "versions")

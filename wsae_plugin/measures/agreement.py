@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from wsae_plugin.measures.evaluated_run import config_for_here
-from wsae_plugin.remote_code import harmless
+from wsae_plugin.training.config import RunConfig
 
 # What decides which numbers are measured; cfg.json must not leave them to the other.
 _NEEDED = (
@@ -19,29 +18,23 @@ _NEEDED = (
 )
 # A publication has another name for it.
 _RENAMED = "gamma_file"
+SAYS_NOTHING = json.dumps(None)
+"""What `disagreements` has for a field that cfg.json lacks."""
 
 
-def disagreements(
-    cfg: Mapping[str, Any], training: Mapping[str, Any]
-) -> dict[str, tuple[str, str]]:
-    """What both say, and say otherwise; of model, hook and data set both must say something.
+def disagreements(cfg: Mapping[str, Any], training: RunConfig) -> dict[str, tuple[str, str]]:
+    """What cfg.json says otherwise than the training, of what it says and of what it should say.
 
     Args:
         cfg: cfg.json, with its metadata.
-        training: The config of the training, as far as it is known.
+        training: The config of the training.
 
     Returns:
         Field → what cfg.json says and what the training's config says, as JSON.
-
-    Raises:
-        BadInputError: The training's config is broken, is none of one SAE on a language model, or
-            asks for code.
     """
-    config = config_for_here(training, "the config of the training")
-    harmless(training.get("model_from_pretrained_kwargs"), config.values["model_class_name"])
-    runner, section, metadata = config.runner_config(), config.values["sae"], cfg["metadata"]
+    runner, section, metadata = training.runner_config(), training.values["sae"], cfg["metadata"]
     details = metadata.get("training_architecture_details") or {}
-    recorded = [name for name in config.values if name in metadata or name in _NEEDED]
+    recorded = [name for name in training.values if name in metadata or name in _NEEDED]
     both = (
         {name: (metadata.get(name), getattr(runner, name)) for name in recorded}
         | {name: (cfg.get(name), section[name]) for name in ("d_in", "d_sae")}
