@@ -130,7 +130,9 @@ def read_training(run: Path, sae: Path) -> dict[str, Any]:
     values = _said_by_sae(sae) if (sae / "cfg.json").is_file() else {}
     is_one_of_ours = run.parent.name == "saes"
     above = run.parent.parent / CONFIG if is_one_of_ours else run.parent / _OF_RUNNERS[0]
-    for file in (above, *(run / name for name in (*_OF_RUNNERS, TRAINING, CONFIG))):
+    folders = dict.fromkeys((sae, run))
+    beside = [folder / name for folder in folders for name in (*_OF_RUNNERS, TRAINING, CONFIG)]
+    for file in (above, *beside):
         if file.is_file() and not (file == above and file.is_symlink()):
             is_json = file.suffix == ".json"
             found = read_json(file, "SAELens's runner") if is_json else read_yaml(file)

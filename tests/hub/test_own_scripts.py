@@ -252,6 +252,16 @@ def test_the_export_of_a_checkpoint_follows_it(wsae: Wsae, scripts: Path) -> Non
         assert (code, "scaling_factor = " in output) == (2, True), output
 
 
+def test_a_script_that_saved_into_a_folder_called_sae(wsae: Wsae, scripts: Path) -> None:
+    (before,) = measure(wsae, scripts / "plain")
+    inside = scripts / "mine" / "sae"
+    shutil.copytree(scripts / "plain", inside, ignore=shutil.ignore_patterns("scores"))
+    for given, name in ((scripts / "mine", "mine"), (inside, "mine-sae")):
+        (found,) = measure(wsae, given)
+        assert found["run"] == name
+        assert values(found) == values(before)
+
+
 def test_what_an_sae_is_decides_what_is_measured_again(wsae: Wsae, scripts: Path) -> None:
     plain = scripts / "plain"
     (before,) = measure(wsae, plain)

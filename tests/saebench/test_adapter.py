@@ -8,11 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from sae_lens import SAE
+from transformer_lens import HookedTransformerConfig
 
 from tests.saebench.conftest import make_run
+from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.saebench.adapter import describe, load, transformer_lens_hook
+from wsae_plugin.saebench.adapter import (
+    BenchSAE,
+    describe,
+    load,
+    refuse_another_place,
+    transformer_lens_hook,
+)
 
 NAME = "bundled/python-neox"
 
@@ -66,6 +74,24 @@ def test_blocks_of_hugging_face_have_transformer_lens_names() -> None:
         assert transformer_lens_hook(name) == "blocks.12.hook_attn_out"
     with pytest.raises(BadInputError, match="hook_name = 'gpt_neox.embed_in': has no name in Tran"):
         transformer_lens_hook("gpt_neox.embed_in")
+
+
+@pytest.mark.parametrize("name", ["model.layers.2.mlp", "model.layers.2.self_attn.o_proj"])
+def test_what_a_model_normalises_afterwards_has_no_name(name: str) -> None:
+    def sae(hook_name: str) -> BenchSAE:
+        run = ComparedRun.alone("a", Path("a"), hook_name)
+        return BenchSAE(run, "gemma-2", transformer_lens_hook(hook_name), 8, 16, "")
+
+    def model(has_post_norms: bool) -> HookedTransformerConfig:
+        sizes = {"n_layers": 3, "d_model": 8, "n_ctx": 16, "d_head": 4, "act_fn": "gelu"}
+        post_norms = {"use_normalization_before_and_after": has_post_norms}
+        return HookedTransformerConfig.from_dict(sizes | post_norms)
+
+    with pytest.raises(BadInputError, match=f"hook_name = '{name}': gemma-2 normalises it before"):
+        refuse_another_place(sae(name), model(True))
+    refuse_another_place(sae(name), model(False))
+    refuse_another_place(sae("model.layers.2"), model(True))
+    refuse_another_place(sae("blocks.2.hook_mlp_out"), model(True))
 
 
 @pytest.mark.parametrize("field", ["model_name", "hook_name"])

@@ -93,10 +93,10 @@ def _runs_in(path: Path) -> list[ComparedRun]:
 
 
 def _name_of(folder: Path) -> str:
-    """A folder's name; checkpoints are named after their run, since all are called by numbers."""
-    is_numbered = re.fullmatch(r"(final_)?\d+", folder.name)
+    """A folder's name, after that of its run where all runs have one of this name."""
+    is_of_run = re.fullmatch(r"(final_)?\d+|sae", folder.name)
     run = folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
-    return f"{run.name}-{folder.name}" if is_numbered else folder.name
+    return f"{run.name}-{folder.name}" if is_of_run else folder.name
 
 
 def _with_facts(run: ComparedRun) -> ComparedRun:

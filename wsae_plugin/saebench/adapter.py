@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from sae_lens import SAE
+from transformer_lens import HookedTransformerConfig
 
 import wsae_plugin
 from wsae_plugin.compare.manifest import ComparedRun
@@ -102,6 +103,24 @@ def transformer_lens_hook(hook_name: str) -> str:
     is_block = hook_name.endswith(found["block"])
     part = "resid_post" if is_block else "mlp_out" if found["mlp"] else "attn_out"
     return f"blocks.{found['block']}.hook_{part}"
+
+
+def refuse_another_place(sae: BenchSAE, model_config: HookedTransformerConfig) -> None:
+    """Refuse a module of Hugging Face whose output TransformerLens has under no name.
+
+    Where a model normalises what its MLPs and attentions put out (Gemma 2, OLMo 2),
+    TransformerLens's hooks lie behind that.
+
+    Raises:
+        BadInputError: The SAE reads one of these.
+    """
+    is_translated = sae.hook_name != sae.run.hook_name
+    is_block = sae.hook_name.endswith("hook_resid_post")
+    if is_translated and not is_block and model_config.use_normalization_before_and_after:
+        raise BadInputError(
+            f"{sae.name}: hook_name = {sae.run.hook_name!r}: {sae.model_name} normalises it before "
+            f"TransformerLens's {sae.hook_name}, and SAEBench runs TransformerLens's models"
+        )
 
 
 def load(sae: BenchSAE, model_name: str, device: str) -> tuple[SAE[Any], list[str]]:

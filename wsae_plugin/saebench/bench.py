@@ -14,7 +14,7 @@ from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.saebench import library
-from wsae_plugin.saebench.adapter import BenchSAE, describe
+from wsae_plugin.saebench.adapter import BenchSAE, describe, refuse_another_place
 from wsae_plugin.saebench.data import labelled_sources, registered, text_source
 from wsae_plugin.saebench.evals.base import Eval, Measurement, Setting
 from wsae_plugin.saebench.evals.table import evals_named
@@ -74,6 +74,8 @@ def bench(paths: Sequence[Path], output: Path, request: Request) -> dict[str, An
             failed: set[str] = set()
             with _setting(model_name, request, output, judge) as setting:
                 measurements = [Measurement(*item, setting) for item in of_model]
+                for measurement in measurements:
+                    refuse_another_place(measurement.sae, setting.model.cfg)
                 # All protocols first: what cannot be asked is refused before anything is measured.
                 for measurement, protocol in [(m, m.protocol) for m in measurements]:
                     name = measurement.eval.name
