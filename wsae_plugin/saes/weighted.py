@@ -106,6 +106,8 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
     gamma_scheduler: GammaScheduler
     run_name: str = ""
     """What it is called in a run of several."""
+    is_tied: bool = False
+    """Whether encoder and decoder are one, so that latents have the units of the input."""
 
     def __init__(self, cfg: WeightedTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cfg, use_error_term)
@@ -163,6 +165,10 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
     @property
     def _acts_are_rescaled(self) -> bool:
         return getattr(self.cfg, "rescale_acts_by_decoder_norm", False)
+
+    @property
+    def _latents_have_units(self) -> bool:
+        return self.is_tied or self._acts_are_rescaled
 
     @override
     def get_coefficients(self) -> dict[str, float | TrainCoefficientConfig]:
@@ -239,14 +245,14 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
         super().fold_activation_norm_scaling_factor(scaling_factor)
         self.gamma_scheduler.fold(
             input_factor=1 / scaling_factor,
-            latent_factor=1 / scaling_factor if self._acts_are_rescaled else 1.0,
+            latent_factor=1 / scaling_factor if self._latents_have_units else 1.0,
         )
 
     @override
     @torch.no_grad()
     def fold_and_get_W_dec_norm(self) -> Tensor:
         norms = super().fold_and_get_W_dec_norm()
-        if not self._acts_are_rescaled:
+        if not self._latents_have_units:
             self.gamma_scheduler.fold(latent_factor=norms.to(torch.float64))
         return norms
 
