@@ -27,7 +27,10 @@ _LONGEST_STEP = math.log(4)
 # And where nothing is active any more, how far off it is says little.
 _LARGEST_MISS = math.log(2)
 _LEAST_L0 = 0.01
-_SCHEDULED = ("lr_warm_up_steps", "lr_decay_steps", "l1_warm_up_steps", "l0_warm_up_steps")
+_SCHEDULED = (
+    *("lr_warm_up_steps", "lr_decay_steps", "alpha_warm_up_steps"),
+    *("l1_warm_up_steps", "l0_warm_up_steps"),
+)
 
 _Train = Callable[[RunConfig, Path], TrainedRun]
 
@@ -76,8 +79,10 @@ def next_coefficient(trials: list[tuple[float, float]]) -> float:
     slope = -1.0
     for at, other in (across or others)[:1]:
         slope = (other - miss) / (at - x)
-    # L0 that does not fall with the coefficient says nothing of where to look.
-    step = -miss / slope if slope < 0 else miss
+    if slope < 0:
+        step = -miss / slope
+    else:  # L0 that does not fall with the coefficient: on, from the outermost trial
+        x, step = (max if miss > 0 else min)([x, *(at for at, _ in others)]), miss
     return math.exp(x + max(-_LONGEST_STEP, min(_LONGEST_STEP, step)))
 
 
