@@ -118,6 +118,19 @@ def test_without_a_search_the_log_warns(
     assert comparison.l0_matching == []
     (record,) = [record for record in caplog.records if "follow sparsity" in record.message]
     assert record.message.startswith("layer-1-other-seed-0: L0 is ")
+    assert "; another l0_coefficient for other brings them together, and match_l0" in record.message
+
+
+def test_where_no_coefficient_sets_l0_none_is_spoken_of(
+    world: TinyWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arms = {"sae": {"alpha": 0}, "denser": {"alpha": 0, "k": 8}}
+    with caplog.at_level(logging.WARNING, "wsae_plugin.compare"):
+        run(tmp_path, small(world, seeds=[0], arms=arms, sparsity=None, sae=sae(alpha=None)))
+    (record,) = [record for record in caplog.records if "follow sparsity" in record.message]
+    assert record.message == (
+        "layer-1-denser-seed-0: L0 is 8.0, and 4.0 of its baseline: most measures follow sparsity"
+    )
 
 
 def test_a_search_is_not_made_twice(

@@ -19,7 +19,7 @@ from wsae_plugin.training.train import TrainedRun
 
 logger = logging.getLogger(__name__)
 
-COEFFICIENTS = ("l1_coefficient", "l0_coefficient")
+_COEFFICIENTS = ("l1_coefficient", "l0_coefficient")
 _CLOSE = math.log(1.05)
 _TRIALS = 6
 # A step from one coefficient to the next: where L0 hardly answers, a secant leads anywhere.
@@ -61,6 +61,11 @@ def match_l0(config: ComparisonConfig, folder: ComparisonFolder, train: _Train) 
     return found
 
 
+def coefficient_of(section: Mapping[str, Any]) -> str | None:
+    """The field that sets how sparse an SAE becomes by a penalty; None in Top-k, say."""
+    return next((name for name in _COEFFICIENTS if section.get(name, 0) > 0), None)
+
+
 def next_coefficient(trials: list[tuple[float, float]]) -> float:
     """Where to look next: log-linear between or beyond the two trials that are nearest.
 
@@ -94,8 +99,7 @@ def _match_group(
     fields = {
         sae: field
         for sae, run in runs.items()
-        for field in COEFFICIENTS
-        if run.role != "baseline" and sections[sae].get(field, 0) > 0
+        if run.role != "baseline" and (field := coefficient_of(sections[sae])) is not None
     }
     trials: dict[str, list[tuple[float, float]]] = {sae: [] for sae in fields}
     wanted: dict[str, float] = {}

@@ -264,7 +264,7 @@ class GammaScheduler(nn.Module):
         self, now: GammaStatistics, name: Callable[[], str], n_steps: int
     ) -> None:
         effective = float(effective_dimensions(as_float64(self.gamma), now.activations.variance))
-        if now.alpha != 0 and effective < _CONCENTRATED * self.d_in:
+        if effective < _CONCENTRATED * self.d_in:
             logger.warning(
                 "%s: with alpha = %g and gamma_proxy %r the weighted variance is on %.1f of %d "
                 "dimensions after %d steps (max γ is %.3g × the median). On the bundled model, "
