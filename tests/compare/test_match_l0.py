@@ -179,12 +179,12 @@ def test_the_trainings_are_short_and_only_of_what_is_left(
     config = load_comparison_config(write_config(tmp_path / "compare.yaml", values))
     trained: list[dict[str, Any]] = []
 
-    def train(run: RunConfig, path: Path) -> TrainedRun:
+    def train(short: RunConfig, path: Path) -> TrainedRun:
         path.mkdir(parents=True)
-        trained.append(run.values)
+        trained.append(short.values)
         l0 = {
             name: 10.0 if name.endswith("fixed") else 40 / section["l0_coefficient"]
-            for name, section in run.values["saes"].items()
+            for name, section in short.values["saes"].items()
         }
         metrics: Any = {name: {"metrics/l0": value} for name, value in l0.items()}
         return TrainedRun(path, {}, metrics, {})
@@ -194,13 +194,13 @@ def test_the_trainings_are_short_and_only_of_what_is_left(
     assert (moved.l0, moved.baseline_l0) == pytest.approx((40 / moved.found, 40))
     assert (moved.written, fixed.written, fixed.found) == (5.0, 1.0, 1.0)
     assert (moved.trainings, fixed.trainings, len(trained)) == (3, 6, 6)
-    names = [sorted(name.removeprefix("layer-1-") for name in run["saes"]) for run in trained]
+    names = [sorted(name.removeprefix("layer-1-") for name in of["saes"]) for of in trained]
     assert names == [["fixed", "moved", "sae"], *[["fixed", "moved"]] * 2, *[["fixed"]] * 3]
     assert [r.levelname for r in caplog.records if "short trainings" in r.message] == ["WARNING"]
-    for run in trained:
-        lengths = [run[n] for n in ("training_tokens", "lr_warm_up_steps", "lr_decay_steps")]
+    for values in trained:
+        lengths = [values[n] for n in ("training_tokens", "lr_warm_up_steps", "lr_decay_steps")]
         assert lengths == [20 * 128, 2, 5]
-        assert (run["n_checkpoints"], run["logger"]["log_to_wandb"]) == (0, False)
-        for section in run["saes"].values():
+        assert (values["n_checkpoints"], values["logger"]["log_to_wandb"]) == (0, False)
+        for section in values["saes"].values():
             assert (section["alpha_warm_up_steps"], section["l0_warm_up_steps"]) == (4, 10)
     assert not (tmp_path / "out" / "groups" / "match-l0").exists()
