@@ -14,7 +14,7 @@ from tests.architectures import ARCHITECTURES, activations, trainer
 from tests.test_documentation import table
 from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, write_config
 from wsae_plugin.training import load_run_config
-from wsae_plugin.training.loop import _scores
+from wsae_plugin.training.loop import mean_scores
 from wsae_plugin.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
@@ -141,8 +141,8 @@ def test_an_export_is_scored_over_all_batches() -> None:
     (topk,) = [arch for arch in ARCHITECTURES if arch.name == "topk"]
     part: Any = trainer(topk.weighted())
     batches = [activations(seed=0), 3 * activations(seed=1)]
-    together = _scores(part, part.sae, batches)
-    alone = [_scores(part, part.sae, [batch]) for batch in batches]
+    together = mean_scores(part, part.sae, batches)
+    alone = [mean_scores(part, part.sae, [batch]) for batch in batches]
     evs = [scores["explained_variance"] or 0.0 for scores in alone]
     assert evs[0] != evs[1]
     assert together["explained_variance"] == pytest.approx(sum(evs) / 2)
