@@ -30,6 +30,7 @@ def checked(exported: Any, trained: Any, of: dict[str, Any] = TOPK) -> dict[str,
         (scores(0.60, 8.0), scores(0.60, 8.0)),
         (scores(0.56, 11.9), scores(0.60, 8.0)),
         (scores(0.60, 5.5), scores(0.60, 8.0)),
+        (scores(0.70, 8.0), scores(0.60, 8.0)),
         (scores(-0.40, 8.0), scores(-0.38, 8.0)),  # a control that was trained to be of no use
         (scores(0.0, 0.04), scores(0.0, 0.0)),
         (scores(0.60, 8.0), scores(None, 8.0)),

@@ -45,7 +45,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class ExportCheck:
-    """An export and the SAE that was trained, on the same samples, which no step was trained on.
+    """An export and the SAE that was trained, on the same samples, drawn after the last step.
 
     Args:
         samples: How many.

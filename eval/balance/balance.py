@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
+import torch
 import typer
 from rich.console import Console
 
 from wsae_plugin.files import write_json_atomic
+from wsae_plugin.gamma.weights import effective_dimensions
 from wsae_plugin.measures.evaluate import evaluate_runs
 from wsae_plugin.measures.held_out import EvalSettings
 from wsae_plugin.provenance import versions
@@ -54,9 +56,8 @@ def row(section: dict[str, Any], seed: int, found: dict[str, Any]) -> dict[str, 
     """One SAE in numbers, from its scores/held_out.json."""
     scores = {score["metric"]: score["value"] for score in found["scores"]}
     per_dimension = pd.DataFrame(found["per_dimension"])
-    variance = per_dimension["variance"]
+    variance, gamma = per_dimension["variance"], torch.tensor(per_dimension["gamma"])
     explained = variance * per_dimension["explained_variance"]
-    share = per_dimension["gamma"] ** 2 * variance
     others = variance.sort_values().index[:-N_OUTLIERS]
     return {
         "architecture": section["architecture"],
@@ -68,7 +69,7 @@ def row(section: dict[str, Any], seed: int, found: dict[str, Any]) -> dict[str, 
         "explained_variance": scores["explained_variance"],
         "explained_variance_of_the_others": float(explained[others].sum() / variance[others].sum()),
         "variance_share_of_the_others": float(variance[others].sum() / variance.sum()),
-        "effective_dimensions": float(share.sum() ** 2 / (share**2).sum()),
+        "effective_dimensions": float(effective_dimensions(gamma, torch.tensor(variance))),
         "dead_share": scores["dead_share"],
     }
 

@@ -12,13 +12,15 @@ import pytest
 import yaml
 
 from tests.compare.comparisons import run, small
-from tests.training.tiny import TinyWorld, sae
-from wsae_plugin.compare.folder import last_l0
+from tests.training.tiny import TinyWorld, sae, write_config
+from wsae_plugin.compare.folder import ComparisonFolder, last_l0
 from wsae_plugin.compare.manifest import Comparison
-from wsae_plugin.compare.match_l0 import next_coefficient
+from wsae_plugin.compare.match_l0 import match_l0, next_coefficient
 from wsae_plugin.compare.plan import load_comparison_config
 from wsae_plugin.compare.run import run_comparison
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.training.config import RunConfig
+from wsae_plugin.training.train import TrainedRun
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
 
@@ -72,7 +74,16 @@ def test_it_gets_over_an_edge() -> None:
 
 
 def test_what_does_not_fall_is_no_reason_to_turn_round() -> None:
-    assert next_coefficient([(1.0, 0.3), (2.0, 0.5)]) == pytest.approx(math.exp(0.3))
+    assert next_coefficient([(1.0, 0.3), (2.0, 0.5)]) == pytest.approx(2 * math.exp(0.3))
+    assert next_coefficient([(1.0, -0.3), (0.5, -0.5)]) == pytest.approx(0.5 * math.exp(-0.3))
+
+
+def test_it_gets_out_of_silence() -> None:
+    """Where no latent is active, one coefficient is as bad as the next."""
+    trials = [(20.0, -5.0)]
+    for _ in range(3):
+        trials.append((next_coefficient(trials), -5.0))
+    assert [c for c, _ in trials] == pytest.approx([20, 5, 1.25, 0.3125])
 
 
 def test_arms_are_matched_and_it_is_told(
@@ -107,6 +118,19 @@ def test_without_a_search_the_log_warns(
     assert comparison.l0_matching == []
     (record,) = [record for record in caplog.records if "follow sparsity" in record.message]
     assert record.message.startswith("layer-1-other-seed-0: L0 is ")
+    assert "; another l0_coefficient for other brings them together, and match_l0" in record.message
+
+
+def test_where_no_coefficient_sets_l0_none_is_spoken_of(
+    world: TinyWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arms = {"sae": {"alpha": 0}, "denser": {"alpha": 0, "k": 8}}
+    with caplog.at_level(logging.WARNING, "wsae_plugin.compare"):
+        run(tmp_path, small(world, seeds=[0], arms=arms, sparsity=None, sae=sae(alpha=None)))
+    (record,) = [record for record in caplog.records if "follow sparsity" in record.message]
+    assert record.message == (
+        "layer-1-denser-seed-0: L0 is 8.0, and 4.0 of its baseline: most measures follow sparsity"
+    )
 
 
 def test_a_search_is_not_made_twice(
@@ -133,3 +157,50 @@ def test_top_k_needs_no_search(world: TinyWorld, tmp_path: Path) -> None:
     comparison = run(tmp_path, small(world, seeds=[0], match_l0=0.5))
     assert comparison.l0_matching == []
     assert Comparison.read(comparison.folder).status == "finished"
+
+
+def test_the_trainings_are_short_and_only_of_what_is_left(
+    world: TinyWorld, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With L0 = 40 / coefficient for one arm, and one that the coefficient does not move."""
+    values = matching(
+        world,
+        match_l0=0.5,
+        sae=sae(alpha=None, k=None, alpha_warm_up_steps=9, l0_warm_up_steps=20, **JUMPRELU),
+        arms={
+            "sae": {"alpha": 0},
+            "moved": {"alpha": 0.5, "l0_coefficient": 5.0},
+            "fixed": {"alpha": 1},
+        },
+        lr_warm_up_steps=4,
+        lr_decay_steps=10,
+        n_checkpoints=3,
+    )
+    config = load_comparison_config(write_config(tmp_path / "compare.yaml", values))
+    trained: list[dict[str, Any]] = []
+
+    def train(short: RunConfig, path: Path) -> TrainedRun:
+        path.mkdir(parents=True)
+        trained.append(short.values)
+        l0 = {
+            name: 10.0 if name.endswith("fixed") else 40 / section["l0_coefficient"]
+            for name, section in short.values["saes"].items()
+        }
+        metrics: Any = {name: {"metrics/l0": value} for name, value in l0.items()}
+        return TrainedRun(path, {}, metrics, {})
+
+    moved, fixed = match_l0(config, ComparisonFolder(tmp_path / "out"), train)
+    assert moved.found == pytest.approx(1, rel=0.06)
+    assert (moved.l0, moved.baseline_l0) == pytest.approx((40 / moved.found, 40))
+    assert (moved.written, fixed.written, fixed.found) == (5.0, 1.0, 1.0)
+    assert (moved.trainings, fixed.trainings, len(trained)) == (3, 6, 6)
+    names = [sorted(name.removeprefix("layer-1-") for name in of["saes"]) for of in trained]
+    assert names == [["fixed", "moved", "sae"], *[["fixed", "moved"]] * 2, *[["fixed"]] * 3]
+    assert [r.levelname for r in caplog.records if "short trainings" in r.message] == ["WARNING"]
+    for values in trained:
+        lengths = [values[n] for n in ("training_tokens", "lr_warm_up_steps", "lr_decay_steps")]
+        assert lengths == [20 * 128, 2, 5]
+        assert (values["n_checkpoints"], values["logger"]["log_to_wandb"]) == (0, False)
+        for section in values["saes"].values():
+            assert (section["alpha_warm_up_steps"], section["l0_warm_up_steps"]) == (4, 10)
+    assert not (tmp_path / "out" / "groups" / "match-l0").exists()

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from tests import own_scripts
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
+from wsae_plugin import register_proxy
+from wsae_plugin.gamma import PROXIES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*dataset contains fewer samples:UserWarning"),
@@ -132,6 +134,31 @@ def test_the_whole_road(
     code, output = wsae("eval", "hf://me/mine/none")
     assert code == 2
     assert "has no SAE that SAELens saved" in output
+
+
+def test_a_proxy_that_is_registered_in_the_script_alone(
+    wsae: Wsae, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as script:
+        script.setattr("wsae_plugin.gamma.proxies.PROXIES", dict(PROXIES))
+        register_proxy(
+            "mine",
+            lambda seen: seen.latents.variance.sum() + seen.activations.variance,
+            needs=("latents",),
+        )
+        sae, model = own_scripts.topk(gamma_proxy="mine"), own_scripts.bundled_hugging_face_model()
+        out = own_scripts.train_one(tmp_path, sae, model, n_checkpoints=1)
+    (checkpoint,) = (tmp_path / "checkpoints").glob("*/*")
+    for found in measure(wsae, out, checkpoint):
+        gamma = found["per_dimension"]["gamma"]
+        assert len(set(gamma)) > 100
+    for command in (("report", out), ("push", out, "--repo", "me/mine"), ("verify", "me/mine")):
+        code, output = wsae(*command)
+        assert code == 0, output
+    assert b"`mine`" in hub.repositories["me/mine"].files["README.md"]
+    code, output = wsae("gamma", out)
+    assert code == 0, output
+    assert "variance" in output and "mine, " not in output
 
 
 def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path) -> None:

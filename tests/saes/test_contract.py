@@ -437,6 +437,11 @@ def test_folding_the_activation_scale_carries_gamma_into_the_new_units(
     s, trained = PROXIES[proxy].compute(evidence), before.gamma_scheduler.read().proxy
     torch.testing.assert_close(s / s.sum(), trained / trained.sum(), rtol=1e-8, atol=1e-12)
     assert torch.equal(sae.gamma, before.gamma)
+    if proxy == "latent_variance":
+        # As many times larger as the latents of what is published.
+        ratio = sae.encode(x).square().sum() / before.encode(x * scale).square().sum()
+        seen = before.gamma_scheduler.read().latents.variance
+        torch.testing.assert_close(folded.latents.variance, seen * ratio)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.architectures import ARCHITECTURES
+from tests.architectures import ARCHITECTURES, trainer
 from wsae_plugin.errors import BadInputError
 
 
@@ -17,7 +17,6 @@ from wsae_plugin.errors import BadInputError
         ({"alpha": True}, "alpha = True: must be a number"),
         ({"alpha_warm_up_steps": -1}, "alpha_warm_up_steps = -1: must be at least 0"),
         ({"alpha_warm_up_steps": 1.5}, "alpha_warm_up_steps = 1.5: must be a whole number"),
-        ({"gamma_proxy": "varience"}, "gamma_proxy = 'varience': the proxies are .*variance"),
         ({"gamma_normalization": "mean"}, "gamma_normalization = 'mean': .* 'mean_square', 'max'"),
         ({"gamma_clip": 0.9}, "gamma_clip = 0.9: must be at least 1 or null"),
         ({"gamma_freeze_step": 0}, "gamma_freeze_step = 0: must be at least 1 or null"),
@@ -35,6 +34,14 @@ def test_a_bad_field_is_named_with_its_value_and_what_is_allowed(
 ) -> None:
     with pytest.raises(BadInputError, match=message):
         arch.weighted(**{"alpha": 1.0, **fields})
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda a: a.name)
+def test_training_refuses_a_proxy_that_nobody_registered(arch: Any) -> None:
+    """Before its first step; whoever reads what another trained with it need not know it."""
+    sae = arch.weighted(alpha=1.0, gamma_proxy="varience")
+    with pytest.raises(BadInputError, match="gamma_proxy = 'varience': the proxies are .*variance"):
+        trainer(sae)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda a: a.name)

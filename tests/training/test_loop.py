@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import wandb
 
+from tests.architectures import ARCHITECTURES, activations, trainer
 from tests.test_documentation import table
 from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, write_config
 from wsae_plugin.training import load_run_config
+from wsae_plugin.training.loop import mean_scores
 from wsae_plugin.training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
@@ -133,3 +135,14 @@ def test_nothing_goes_to_wandb_unless_asked(world: TinyWorld, tmp_path: Path, ca
     values = world.language_model(sae=sae(), n_checkpoints=1)
     train(load_run_config(write_config(tmp_path / "config.yaml", values)), tmp_path / "run")
     assert calls == []
+
+
+def test_an_export_is_scored_over_all_batches() -> None:
+    (topk,) = [arch for arch in ARCHITECTURES if arch.name == "topk"]
+    part: Any = trainer(topk.weighted())
+    batches = [activations(seed=0), 3 * activations(seed=1)]
+    together = mean_scores(part, part.sae, batches)
+    alone = [mean_scores(part, part.sae, [batch]) for batch in batches]
+    evs = [scores["explained_variance"] or 0.0 for scores in alone]
+    assert evs[0] != evs[1]
+    assert together["explained_variance"] == pytest.approx(sum(evs) / 2)

@@ -120,7 +120,7 @@ def _write(result: dict[str, Any], output: Path) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from wsae_plugin.gamma.proxies import proxy_named
+    from wsae_plugin.gamma.proxies import needs_of
     from wsae_plugin.plots.gamma import label
 
     title = f"Γ at {result['hook_name']} of {result['model']}, {result['tokens']:,} tokens"
@@ -140,7 +140,7 @@ def _show(result: dict[str, Any]) -> None:
         largest.append(f"{label(entry)}: most of the weighted variance in dimensions {shares}")
         if entry["spectrum"]["concentrated"]:
             notes.append(f"WARNING {label(entry)}: {_warning(entry)}")
-    if proxy_named(result["config"]["gamma_proxy"]).needs:
+    if needs_of(result["config"]["gamma_proxy"]):
         notes.append(
             f"The config's own proxy, {result['config']['gamma_proxy']}, is made from the SAE's "
             "decoder while it trains, so it cannot be known before."

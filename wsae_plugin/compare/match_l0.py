@@ -19,7 +19,7 @@ from wsae_plugin.training.train import TrainedRun
 
 logger = logging.getLogger(__name__)
 
-COEFFICIENTS = ("l1_coefficient", "l0_coefficient")
+_COEFFICIENTS = ("l1_coefficient", "l0_coefficient")
 _CLOSE = math.log(1.05)
 _TRIALS = 6
 # A step from one coefficient to the next: where L0 hardly answers, a secant leads anywhere.
@@ -27,7 +27,10 @@ _LONGEST_STEP = math.log(4)
 # And where nothing is active any more, how far off it is says little.
 _LARGEST_MISS = math.log(2)
 _LEAST_L0 = 0.01
-_SCHEDULED = ("lr_warm_up_steps", "lr_decay_steps", "l1_warm_up_steps", "l0_warm_up_steps")
+_SCHEDULED = (
+    *("lr_warm_up_steps", "lr_decay_steps", "alpha_warm_up_steps"),
+    *("l1_warm_up_steps", "l0_warm_up_steps"),
+)
 
 _Train = Callable[[RunConfig, Path], TrainedRun]
 
@@ -58,6 +61,11 @@ def match_l0(config: ComparisonConfig, folder: ComparisonFolder, train: _Train) 
     return found
 
 
+def coefficient_of(section: Mapping[str, Any]) -> str | None:
+    """The field that sets how sparse an SAE becomes by a penalty; None in Top-k, say."""
+    return next((name for name in _COEFFICIENTS if section.get(name, 0) > 0), None)
+
+
 def next_coefficient(trials: list[tuple[float, float]]) -> float:
     """Where to look next: log-linear between or beyond the two trials that are nearest.
 
@@ -76,8 +84,10 @@ def next_coefficient(trials: list[tuple[float, float]]) -> float:
     slope = -1.0
     for at, other in (across or others)[:1]:
         slope = (other - miss) / (at - x)
-    # L0 that does not fall with the coefficient says nothing of where to look.
-    step = -miss / slope if slope < 0 else miss
+    if slope < 0:
+        step = -miss / slope
+    else:  # L0 that does not fall with the coefficient: on, from the outermost trial
+        x, step = (max if miss > 0 else min)([x, *(at for at, _ in others)]), miss
     return math.exp(x + max(-_LONGEST_STEP, min(_LONGEST_STEP, step)))
 
 
@@ -89,8 +99,7 @@ def _match_group(
     fields = {
         sae: field
         for sae, run in runs.items()
-        for field in COEFFICIENTS
-        if run.role != "baseline" and sections[sae].get(field, 0) > 0
+        if run.role != "baseline" and (field := coefficient_of(sections[sae])) is not None
     }
     trials: dict[str, list[tuple[float, float]]] = {sae: [] for sae in fields}
     wanted: dict[str, float] = {}

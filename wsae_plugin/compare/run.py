@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from wsae_plugin.compare.config import ComparisonConfig
 from wsae_plugin.compare.folder import ComparisonFolder, last_l0
 from wsae_plugin.compare.manifest import Comparison
-from wsae_plugin.compare.match_l0 import match_l0
+from wsae_plugin.compare.match_l0 import coefficient_of, match_l0
 from wsae_plugin.compare.plan import Group, group_config, plan
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.messages import naming, one_line
@@ -115,17 +115,20 @@ def _matched(
 
 def _warn_of_l0(folder: ComparisonFolder, group: Group) -> None:
     """Log which arms were not as sparse as their baseline at the last step."""
-    runs = group.runs.values()
-    l0 = {run.run: last_l0(folder.path / run.path) for run in runs}
-    baselines = {run.pair: l0[run.run] for run in runs if run.role == "baseline"}
-    for run in runs:
-        mine, theirs = l0[run.run], baselines[run.pair]
+    runs = group.runs
+    l0 = {sae: last_l0(folder.path / run.path) for sae, run in runs.items()}
+    baselines = {run.pair: l0[sae] for sae, run in runs.items() if run.role == "baseline"}
+    for sae, run in runs.items():
+        mine, theirs = l0[sae], baselines[run.pair]
         if theirs and abs(mine / theirs - 1) > _L0_TOLERANCE:
+            field = coefficient_of(group.sections[sae])
             logger.warning(
-                "%s: L0 is %.1f, and %.1f of its baseline: most measures follow sparsity; "
-                "another sparsity coefficient for %s brings them together, and match_l0 in the "
-                "config searches for it",
-                *(run.run, mine, theirs, run.arm),
+                "%s: L0 is %.1f, and %.1f of its baseline: most measures follow sparsity%s",
+                *(run.run, mine, theirs),
+                f"; another {field} for {run.arm} brings them together, and match_l0 in the config "
+                "searches for it"
+                if field
+                else "",
             )
 
 

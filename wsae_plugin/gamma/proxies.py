@@ -24,7 +24,7 @@ from torch import Tensor
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.moments import Moments
 from wsae_plugin.gamma.weights import check_proxy, shuffled
-from wsae_plugin.messages import one_line
+from wsae_plugin.messages import naming, one_line
 from wsae_plugin.remote_code import FLAG, is_trusted
 
 
@@ -278,13 +278,25 @@ def proxy_named(name: str) -> Proxy:
     return PROXIES[name]
 
 
+def needs_of(name: str) -> tuple[Need, ...] | None:
+    """What of an SAE a proxy looks at; None for a name that nobody has registered here.
+
+    An SAE may have been trained where somebody had: reading it takes its Γ, and not the proxy.
+    """
+    try:
+        return proxy_named(name).needs
+    except BadInputError:
+        return None
+
+
 def load_proxy(name: str) -> None:
     """Import what a config's `gamma_proxy` needs, before anything is trained.
 
     Raises:
-        BadInputError: see `ImportedProxy.load`.
+        BadInputError: there is no such proxy, or see `ImportedProxy.load`.
     """
-    compute = proxy_named(name.removeprefix(SHUFFLED)).compute
+    with naming(f"gamma_proxy = {name!r}"):
+        compute = proxy_named(name.removeprefix(SHUFFLED)).compute
     if isinstance(compute, ImportedProxy):
         compute.load()
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.gamma.moments import as_float64, merge, moments_of
-from wsae_plugin.gamma.proxies import Proxy, ProxyEvidence, proxy_named
+from wsae_plugin.gamma.proxies import Proxy, ProxyEvidence, needs_of, proxy_named
 from wsae_plugin.gamma.statistics import GammaStatistics
 from wsae_plugin.gamma.weights import (
     Normalization,
@@ -86,7 +86,8 @@ class GammaScheduler(nn.Module):
         super().__init__()
         self.d_in = d_in
         self.proxy_name = proxy
-        self.d_latents = d_sae if "latents" in self.proxy.needs else 0
+        self.d_sae = d_sae
+        self.d_latents = d_sae if "latents" in (needs_of(proxy) or ()) else 0
         self.normalization: Normalization = normalization
         self.clip = clip
         self.freeze_step = freeze_step
@@ -263,7 +264,7 @@ class GammaScheduler(nn.Module):
         self, now: GammaStatistics, name: Callable[[], str], n_steps: int
     ) -> None:
         effective = float(effective_dimensions(as_float64(self.gamma), now.activations.variance))
-        if now.alpha != 0 and effective < _CONCENTRATED * self.d_in:
+        if effective < _CONCENTRATED * self.d_in:
             logger.warning(
                 "%s: with alpha = %g and gamma_proxy %r the weighted variance is on %.1f of %d "
                 "dimensions after %d steps (max γ is %.3g × the median). On the bundled model, "
@@ -291,6 +292,11 @@ class GammaScheduler(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         packed = state_dict.get(f"{prefix}statistics")
+        if packed is not None and needs_of(self.proxy_name) is None:
+            # Registered where the SAE was trained: the checkpoint says whether it needed latents.
+            has_latents = packed.numel() > self.initial_statistics("meta").numel()
+            self.d_latents = self.d_sae if has_latents else 0
+            self.statistics = self.initial_statistics(self.statistics.device)
         if packed is not None and packed.shape != self.statistics.shape:
             told: list[str] = args[-1]  # torch's error_msgs
             told.append(

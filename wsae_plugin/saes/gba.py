@@ -105,16 +105,7 @@ class GBATrainingSAE(WeightedTrainingSAE, BiasAdaptedSAE):
     """
 
     cfg: GBATrainingSAEConfig  # type: ignore[assignment]
-
-    @property
-    @override
-    def _acts_are_rescaled(self) -> bool:
-        """True: latents are measured along unit directions, in units of the input."""
-        return True
-
-    @override
-    def effective_decoder(self) -> torch.Tensor:
-        return self.W_dec
+    is_tied = True
 
     @override
     def calculate_aux_loss(self, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from sae_lens import MatchingPursuitTrainingSAE, MatchingPursuitTrainingSAEConfig
-from typing_extensions import override
 
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
@@ -34,13 +32,4 @@ class WeightedMatchingPursuitTrainingSAE(WeightedTrainingSAE, MatchingPursuitTra
     """
 
     cfg: WeightedMatchingPursuitTrainingSAEConfig  # type: ignore[assignment]
-
-    @property
-    @override
-    def _acts_are_rescaled(self) -> bool:
-        """True: encoder and decoder are one, so latents keep the units of the input."""
-        return True
-
-    @override
-    def effective_decoder(self) -> torch.Tensor:
-        return self.W_dec
+    is_tied = True

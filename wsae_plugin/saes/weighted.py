@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
-from pydantic import AfterValidator
 from sae_lens import SAEConfig, TrainingSAE, TrainingSAEConfig
 from sae_lens.registry import SAE_CLASS_REGISTRY
 from sae_lens.saes.sae import (
@@ -27,7 +26,7 @@ from typing_extensions import override
 from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import GammaScheduler, max_over_median
-from wsae_plugin.gamma.proxies import SHUFFLED, proxy_named
+from wsae_plugin.gamma.proxies import SHUFFLED, load_proxy, needs_of
 from wsae_plugin.gamma.weights import Normalization
 from wsae_plugin.saes.weighted_squares import AUXILIARY_LOSS, WeightedSquares
 from wsae_plugin.validation import check_fields
@@ -35,11 +34,6 @@ from wsae_plugin.validation import check_fields
 GAMMA_FILENAME = "gamma.safetensors"
 _SCHEDULER = "gamma_scheduler"
 _PREFIX = "weighted_"
-
-
-def _known_proxy(name: str) -> str:
-    proxy_named(name)
-    return name
 
 
 @dataclass(kw_only=True)
@@ -61,7 +55,7 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
 
     alpha: float = 0.5
     alpha_warm_up_steps: Annotated[int, Ge(0)] = 0
-    gamma_proxy: Annotated[str, AfterValidator(_known_proxy)] = "variance"
+    gamma_proxy: str = "variance"
     gamma_normalization: Normalization = "total_variance"
     gamma_clip: Annotated[float, Ge(1)] | None = None
     gamma_freeze_step: Annotated[int, Ge(1)] | None = 100
@@ -106,6 +100,8 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
     gamma_scheduler: GammaScheduler
     run_name: str = ""
     """What it is called in a run of several."""
+    is_tied: bool = False
+    """Whether encoder and decoder are one, so that latents have the units of the input."""
 
     def __init__(self, cfg: WeightedTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cfg, use_error_term)
@@ -164,8 +160,15 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
     def _acts_are_rescaled(self) -> bool:
         return getattr(self.cfg, "rescale_acts_by_decoder_norm", False)
 
+    @property
+    def _latents_have_units(self) -> bool:
+        return self.is_tied or self._acts_are_rescaled
+
     @override
     def get_coefficients(self) -> dict[str, float | TrainCoefficientConfig]:
+        # The first that a trainer asks of an SAE, and nobody who only reads one: that the proxy can
+        # be computed matters to training alone.
+        load_proxy(self.cfg.gamma_proxy)
         alpha = TrainCoefficientConfig(self.cfg.alpha, self.cfg.alpha_warm_up_steps)
         parent: Any = super().get_coefficients
         return {**parent(), "alpha": alpha}
@@ -239,14 +242,14 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
         super().fold_activation_norm_scaling_factor(scaling_factor)
         self.gamma_scheduler.fold(
             input_factor=1 / scaling_factor,
-            latent_factor=1 / scaling_factor if self._acts_are_rescaled else 1.0,
+            latent_factor=1 / scaling_factor if self._latents_have_units else 1.0,
         )
 
     @override
     @torch.no_grad()
     def fold_and_get_W_dec_norm(self) -> Tensor:
         norms = super().fold_and_get_W_dec_norm()
-        if not self._acts_are_rescaled:
+        if not self._latents_have_units:
             self.gamma_scheduler.fold(latent_factor=norms.to(torch.float64))
         return norms
 
@@ -273,7 +276,7 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
 
 def _check_together(cfg: WeightedTrainingSAEConfig) -> None:
     """Refuse fields that are impossible together."""
-    if cfg.gamma_freeze_step == 1 and "latents" in proxy_named(cfg.gamma_proxy).needs:
+    if cfg.gamma_freeze_step == 1 and "latents" in (needs_of(cfg.gamma_proxy) or ()):
         raise BadInputError(
             f"gamma_freeze_step = 1: gamma_proxy {cfg.gamma_proxy!r} is made from latents, of "
             "which none has been seen at the first step: 2 or more is needed, or None to never "

@@ -13,6 +13,8 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
+from wsae_plugin.gamma.proxies import proxy_named
+from wsae_plugin.messages import naming
 from wsae_plugin.training.checkpoints import is_complete
 
 if TYPE_CHECKING:
@@ -76,6 +78,9 @@ def _problems(config: RunConfig) -> Iterator[str]:
 def _problems_of_sae(path: str, section: Mapping[str, Any], device: str) -> Iterator[str]:
     if not _NAME.fullmatch(path.removeprefix("saes.")):
         yield f"{path}: the name becomes a folder and a part of --set; use letters, digits, - and _"
+    if (proxy := section.get("gamma_proxy")) is not None:
+        with naming(f"{path}.gamma_proxy = {proxy!r}"):
+            proxy_named(proxy)
     k, d_sae = section.get("k"), section["d_sae"]
     if k is not None and k > d_sae:
         yield f"{path}.k = {k}: must not exceed {path}.d_sae = {d_sae}"

@@ -351,8 +351,8 @@ class TrainingLoop:
         exported.turn_off_forward_pass_hook_z_reshaping()
         check = {
             "samples": sum(map(len, batches)),
-            "trained": _scores(part, part.sae.eval(), batches),
-            "exported": _scores(part, exported.eval(), batches),
+            "trained": mean_scores(part, part.sae.eval(), batches),
+            "exported": mean_scores(part, exported.eval(), batches),
         }
         part.sae.cfg.metadata[FIELD] = check
         cfg = read_json(file, made_by="wsae train")
@@ -362,7 +362,7 @@ class TrainingLoop:
             logger.warning("%s: %s", name, problem)
 
 
-def _scores(
+def mean_scores(
     trainer: WeightedSAETrainer, sae: SAE[Any], batches: Sequence[Tensor]
 ) -> dict[str, float | None]:
     """Means over batches of what SAELens says of a training step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from itertools import islice
@@ -12,10 +13,12 @@ from jinja2 import TemplateError
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma.proxies import proxy_named
+from wsae_plugin.gamma.proxies import needs_of
 from wsae_plugin.gamma.spectrum import check_needs_no_sae, halves_of, survey
 from wsae_plugin.sources import activations_of
 from wsae_plugin.training.config import RunConfig
+
+logger = logging.getLogger(__name__)
 
 _FREEZE_STEP = 100
 """Batches that Γ is estimated over where a config does not say."""
@@ -70,10 +73,18 @@ def survey_config(
         raise BadInputError(
             f"model_name = {runner_config.model_name!r}: its tokenizer's chat template: {error}"
         ) from error
+    needs = needs_of(own_proxy)
+    if not proxies and needs is None:
+        logger.warning(
+            "gamma_proxy %r: was registered where the SAE was trained, and is not here: its Γ is "
+            "not shown; the SAE's gamma.safetensors has it",
+            own_proxy,
+        )
+    own = [own_proxy] if needs == () else []
     result = survey(
         halves,
         alphas or [0.5, 1.0, *([] if own_alpha is None else [own_alpha])],
-        proxies or ["variance", "kurtosis", *([] if proxy_named(own_proxy).needs else [own_proxy])],
+        proxies or ["variance", "kurtosis", *own],
         normalization=sae.get("gamma_normalization", "total_variance"),
         clip=sae.get("gamma_clip"),
         file=sae.get("gamma_file"),
