@@ -172,6 +172,17 @@ def test_no_line_joins_hooks_of_two_kinds(tmp_path: Path) -> None:
     assert "Hook by hook" in render(other)
 
 
+def test_layers_stand_in_their_order_however_their_runs_were_given(tmp_path: Path) -> None:
+    # As folders are sorted by name: layer 10 before layer 2.
+    plan = Plan({"alpha-1": {"explained_variance": -0.01}}, layers=(10, 2))
+    report = summarize(read_inputs(write_comparison(tmp_path / "c", plan)))
+    figure = FIGURES["levels"](report).axes[0]
+    assert [tick.get_text() for tick in figure.get_xticklabels()] == ["2", "10"]
+    baseline = {row["layer"]: row["mean"] for row in report["metrics"][0]["baseline"]["per_layer"]}
+    shown = list(figure.containers[0].lines[0].get_ydata())
+    assert shown == [baseline[2], baseline[10]]
+
+
 def test_a_band_is_named_where_it_is_drawn(report: dict[str, Any]) -> None:
     def legend() -> list[str]:
         return [text.get_text() for text in FIGURES["differences"](report).legends[0].get_texts()]
