@@ -34,6 +34,10 @@ def test_the_files_lie_in_the_comparison(tmp_path: Path) -> None:
         assert (folder / name).is_file()
         assert str(folder / name) in stdout
     assert "WSAE, α = 1: of 3 metrics, clearly better in 1 (CE loss score +0.02" in stdout
+    assert stdout.startswith("Weighting by the variance made reconstruction better")
+    # What the verdict means by its words: the test and its correction.
+    said = " ".join(stdout.split())
+    assert "below 0.05 after Holm's correction (3 tests of weighted arms, 3 tests of cont" in said
     before = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     run(folder)
     assert {file: file.read_bytes() for file in before} == before
