@@ -78,6 +78,65 @@ def test_the_first_sentence_is_plain(plan: Plan, expected: str, tmp_path: Path) 
     assert verdict(tmp_path, plan)[0] == f"Weighting by the variance {expected}"
 
 
+def relabelled(folder: Path, plan: Plan, **fields: str) -> str:
+    """The first sentence where absorption is another metric."""
+    write_comparison(folder, plan)
+    for file in folder.glob("runs/*/scores/saebench.json"):
+        change_json(file, lambda document: document["scores"][0].update(fields))
+    return summarize(read_inputs(folder))["verdict"][0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "effect", "expected"),
+    [
+        ({"label": "dead latents"}, 0.05, "left more latents dead, with"),
+        ({"label": "dead latents"}, -0.05, "left fewer latents dead, with"),
+        ({"eval": "saebench/sae_probes"}, 0.05, "made probing scores worse, with"),
+        ({"eval": "corrected/sparse_probing"}, -0.05, "made probing scores better, with"),
+    ],
+)
+def test_topics_have_words_of_their_own(
+    fields: dict[str, str], effect: float, expected: str, tmp_path: Path
+) -> None:
+    plan = Plan({"alpha-1": {"absorption": effect}}, layers=(1,))
+    assert expected in relabelled(tmp_path / "c", plan, **fields)
+
+
+def test_a_note_on_all_changes_is_said_once_and_how_far_it_holds(tmp_path: Path) -> None:
+    moved = {**WORSE, **MORE_ABSORPTION}
+    plan = Plan({"alpha-1": moved, "shuffled": moved}, layers=(1,))
+    note = "not clearly beyond what shuffled weights did"
+    said = f"worse and made absorption <fraction> worse, each {note}."
+    assert verdict(tmp_path / "each", plan)[0].endswith(said)
+    arms = (BASELINE, HALF, WEIGHTED, SHUFFLED)
+    plan = Plan(dict.fromkeys(("half", "alpha-1", "shuffled"), WORSE), arms=arms, layers=(1,))
+    assert f"worse ({note} where they were tried), with" in verdict(tmp_path / "some", plan)[0]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "expected"),
+    [
+        ("latent_variance", "Weighting by the latent variance changed"),
+        ("file", "Weighting changed"),
+        ("own.proxies:mean", "Weighting changed"),
+    ],
+)
+def test_a_proxy_is_named_if_its_name_is_a_word(proxy: str, expected: str, tmp_path: Path) -> None:
+    plan = Plan({}, arms=(BASELINE, {**WEIGHTED, "proxy": proxy}), layers=(1,))
+    assert verdict(tmp_path, plan)[0].startswith(expected)
+
+
+def test_a_searched_coefficient_is_told(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, layers=(1,)))
+    match = {"sae": "layer-1-alpha-1", "field": "l1_coefficient", "found": 7.5, "written": 5.0}
+    match |= {"arm": "alpha-1", "l0": 31.9, "baseline_l0": 32.0, "trainings": 6}
+    change_json(folder / "manifest.json", lambda manifest: manifest.update(l0_matching=[match]))
+    assert (
+        "layer-1-alpha-1: l1_coefficient 7.5 in place of 5, searched for as what gives its "
+        "baseline's L0 in short trainings (31.9, and 32.0)."
+    ) in summarize(read_inputs(folder))["verdict"]
+
+
 def test_a_change_beyond_the_shuffled_one_has_no_such_note(tmp_path: Path) -> None:
     plan = Plan({"alpha-1": {"absorption": 0.1}, "shuffled": {"absorption": 0.05}})
     assert "shuffled" not in verdict(tmp_path, plan)[0]
