@@ -179,12 +179,14 @@ def test_the_first_sentence_says_that_trainings_differ(tmp_path: Path) -> None:
     folder = write_comparison(tmp_path / "c", Plan({"alpha-1": WORSE}))
 
     def differ(manifest: dict[str, Any]) -> None:
-        manifest["unmatched"] = {manifest["runs"][1]["run"]: {"lr": [1e-3, 1e-4]}}
+        weighted = [run["run"] for run in manifest["runs"] if run["arm"] == "alpha-1"]
+        manifest["unmatched"] = dict.fromkeys(weighted[:5], {"lr": [1e-3, 1e-4]})
 
     change_json(folder / "manifest.json", differ)
     first, second, *_ = summarize(read_inputs(folder))["verdict"]
     assert first.endswith("<fraction>; but the trainings are not matched.")
-    assert second.startswith("Not matched: ") and "lr (0.001 and 0.0001)" in second
+    assert second.startswith("Not matched: layer-1-k-32-alpha-1-seed-0, layer-3-")
+    assert "-seed-1, 2 more and what it is compared with differ in lr (0.001 and 0.0001)" in second
 
 
 def test_an_arm_that_was_not_measured_is_not_counted(tmp_path: Path) -> None:

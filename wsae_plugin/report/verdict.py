@@ -58,7 +58,7 @@ def _unmatched(summary: Summary) -> list[str]:
         )
         told.setdefault(", ".join(said), []).append(run)
     return [
-        f"Not matched: {', '.join(runs)} and what it is compared with differ in {what}, so "
+        f"Not matched: {_some(runs)} and what it is compared with differ in {what}, so "
         "weighting need not be what makes a difference."
         for what, runs in told.items()
     ]
@@ -124,11 +124,10 @@ def _subject(summary: Summary, arms: list[Summary]) -> str:
     if not all(arm["alpha"] for arm in arms):
         baseline = _label(summary, summary["compared"]["baseline"])
         return arms[0]["label"] if len(arms) == 1 else f"the {len(arms)} arms beside {baseline}"
-    proxies = {arm["proxy"] for arm in arms}
-    (proxy, *others) = proxies
-    is_word = not others and proxy and proxy != "file" and proxy.replace("_", "").isalpha()
+    (proxy, *others) = {arm["proxy"] for arm in arms}
+    is_word = proxy and proxy != "file" and proxy.replace("_", "").isalpha()
     # A negative exponent weights by the inverse.
-    is_word = is_word and all(arm["alpha"] > 0 for arm in arms)
+    is_word = is_word and not others and all(arm["alpha"] > 0 for arm in arms)
     return f"weighting by the {proxy.replace('_', ' ')}" if is_word else "weighting"
 
 
@@ -340,8 +339,17 @@ def _list(summary: Summary, cells: list[tuple[Summary, Summary]]) -> str:
         f"{signed(entry['difference']['mean'], entry['difference']['mean'])}"
         for metric, entry in ordered[:_NAMED]
     ]
-    more = len(cells) - len(named)
-    return "; ".join(named) + (f"; {more} more" if more > 0 else "")
+    return "; ".join([*named, *_more(cells)])
+
+
+def _some(names: list[str]) -> str:
+    """`a, b, c, 7 more`."""
+    return ", ".join([*names[:_NAMED], *_more(names)])
+
+
+def _more(all_of_them: list[Any]) -> list[str]:
+    n = len(all_of_them) - _NAMED
+    return [f"{n} more"] if n > 0 else []
 
 
 def _label(summary: Summary, arm: str) -> str:
