@@ -144,6 +144,18 @@ def test_ten_arms_beside_the_baseline_have_ten_colours(report: dict[str, Any]) -
     assert styles[1]["color"] == "#000000"
 
 
+def test_many_arms_stand_within_the_place_of_their_layer(report: dict[str, Any]) -> None:
+    baseline, weighted, _ = report["arms"]
+    names = list(map(str, range(13)))
+    report["arms"] = [baseline, *({**weighted, "name": name} for name in names)]
+    for metric in report["metrics"]:
+        metric["arms"] = dict.fromkeys(names, metric["arms"]["alpha-1"])
+    panel = FIGURES["differences"](report).axes[0]
+    places = [bars.lines[0].get_xdata() for bars in panel.containers[:13]]
+    assert all(abs(x - layer) < 0.5 for found in places for layer, x in enumerate(found))
+    assert len({tuple(found) for found in places}) == 13
+
+
 def of_hooks(folder: Path, *hooks: str) -> dict[str, Any]:
     """The report of the same scores at other hooks: the first is what was layer 1."""
     (folder / "manifest.json").write_text(
