@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.report.made_up import Plan, write_comparison
+from tests.report.made_up import Plan, change_json, write_comparison
 from wsae_plugin.cli.report import report
 from wsae_plugin.errors import BadInputError
 
@@ -41,6 +42,19 @@ def test_the_files_lie_in_the_comparison(tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     run(folder)
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_rows_of_one_label_are_told_apart(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+
+    def rename(document: dict[str, Any]) -> None:
+        document["scores"][1]["label"] = "explained variance"
+
+    for file in folder.glob("runs/*/scores/saebench.json"):
+        change_json(file, rename)
+    stdout = run(folder)
+    assert "explained variance (held-out text) ↑ " in stdout
+    assert "explained variance (SAEBench core) ↑ " in stdout
 
 
 def test_json_goes_elsewhere_and_is_the_file(tmp_path: Path) -> None:
