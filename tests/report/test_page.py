@@ -206,6 +206,17 @@ def test_a_band_is_named_where_it_is_drawn(report: dict[str, Any]) -> None:
     assert "noise floor" not in render(report)
 
 
+def test_chance_is_named_where_it_is_drawn(report: dict[str, Any]) -> None:
+    def named() -> list[list[str]]:
+        axes = [panel for panel in FIGURES["levels"](report).axes if panel.axison]
+        return [[text.get_text() for text in panel.texts] for panel in axes]
+
+    # 0.5, far from a score of 0.95
+    assert not any(named())
+    report["metrics"][0]["chance"] = report["metrics"][0]["baseline"]["mean"]
+    assert named() == [["chance"], *[[]] * (len(named()) - 1)]
+
+
 def test_panels_of_one_label_are_told_apart(report: dict[str, Any]) -> None:
     for metric in report["metrics"]:
         if metric["metric"] == "ce_loss_score":
