@@ -27,6 +27,11 @@ def test_the_table_says_why() -> None:
     stdout = run("--only", "v1-theorem-3", "--only", "v1-example-1")
     assert "refuted as printed" in stdout
     assert "needed ≤ 1e-12" in stdout
+    ledger = json.loads(run("--only", "v1-theorem-3", "--only", "v1-example-1", "--json"))
+    told = " ".join(stdout.split())
+    for claim in ledger["claims"]:
+        said = f"{claim['id']}: {claim['verdict']} States: {claim['statement']} Found: "
+        assert " ".join(said.split()) in told
     assert "2 claims: 1 holds, 0 holds under a stated extra condition, 1 refuted" in stdout
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.report.made_up import Plan, write_comparison
+from tests.report.made_up import Plan, change_json, write_comparison
 from wsae_plugin.cli.report import report
 from wsae_plugin.errors import BadInputError
 
@@ -34,9 +35,26 @@ def test_the_files_lie_in_the_comparison(tmp_path: Path) -> None:
         assert (folder / name).is_file()
         assert str(folder / name) in stdout
     assert "WSAE, α = 1: of 3 metrics, clearly better in 1 (CE loss score +0.02" in stdout
+    assert stdout.startswith("Weighting by the variance made reconstruction better")
+    # What the verdict means by its words: the test and its correction.
+    said = " ".join(stdout.split())
+    assert "below 0.05 after Holm's correction (3 tests of weighted arms, 3 tests of cont" in said
     before = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     run(folder)
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_rows_of_one_label_are_told_apart(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", PLAN)
+
+    def rename(document: dict[str, Any]) -> None:
+        document["scores"][1]["label"] = "explained variance"
+
+    for file in folder.glob("runs/*/scores/saebench.json"):
+        change_json(file, rename)
+    stdout = run(folder)
+    assert "explained variance (held-out text) ↑ " in stdout
+    assert "explained variance (SAEBench core) ↑ " in stdout
 
 
 def test_json_goes_elsewhere_and_is_the_file(tmp_path: Path) -> None:

@@ -75,3 +75,26 @@ def test_text_beside_text_is_wrapped_between_words(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 60
     assert any("a-name-that-is-rather-long-for-the-place" in line for line in lines)
+
+
+def test_the_way_round_that_shows_more_numbers_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    # As it is, five columns of four numbers have no room; turned, three of eight.
+    lines = shown(capsys, n_runs=2)
+    for seed in range(2):
+        (row,) = [line for line in lines if name(seed) in line]
+        assert row.count("0.1235") == 3
+
+
+def test_a_table_of_text_is_not_turned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "55")
+    table = _shared.plain_table("", "arm", "role", "label")
+    table.add_row("a-name-that-is-rather-long-for-the-place", "weighted", "incomprehensible")
+    _shared.print_table(table)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[0].split() == ["arm", "role"]
+    assert "No room at 55 columns for: label;" in " ".join(lines)

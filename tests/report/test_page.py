@@ -144,6 +144,18 @@ def test_ten_arms_beside_the_baseline_have_ten_colours(report: dict[str, Any]) -
     assert styles[1]["color"] == "#000000"
 
 
+def test_many_arms_stand_within_the_place_of_their_layer(report: dict[str, Any]) -> None:
+    baseline, weighted, _ = report["arms"]
+    names = list(map(str, range(13)))
+    report["arms"] = [baseline, *({**weighted, "name": name} for name in names)]
+    for metric in report["metrics"]:
+        metric["arms"] = dict.fromkeys(names, metric["arms"]["alpha-1"])
+    panel = FIGURES["differences"](report).axes[0]
+    places = [bars.lines[0].get_xdata() for bars in panel.containers[:13]]
+    assert all(abs(x - layer) < 0.5 for found in places for layer, x in enumerate(found))
+    assert len({tuple(found) for found in places}) == 13
+
+
 def of_hooks(folder: Path, *hooks: str) -> dict[str, Any]:
     """The report of the same scores at other hooks: the first is what was layer 1."""
     (folder / "manifest.json").write_text(
@@ -172,6 +184,17 @@ def test_no_line_joins_hooks_of_two_kinds(tmp_path: Path) -> None:
     assert "Hook by hook" in render(other)
 
 
+def test_layers_stand_in_their_order_however_their_runs_were_given(tmp_path: Path) -> None:
+    # As folders are sorted by name: layer 10 before layer 2.
+    plan = Plan({"alpha-1": {"explained_variance": -0.01}}, layers=(10, 2))
+    report = summarize(read_inputs(write_comparison(tmp_path / "c", plan)))
+    figure = FIGURES["levels"](report).axes[0]
+    assert [tick.get_text() for tick in figure.get_xticklabels()] == ["2", "10"]
+    baseline = {row["layer"]: row["mean"] for row in report["metrics"][0]["baseline"]["per_layer"]}
+    shown = list(figure.containers[0].lines[0].get_ydata())
+    assert shown == [baseline[2], baseline[10]]
+
+
 def test_a_band_is_named_where_it_is_drawn(report: dict[str, Any]) -> None:
     def legend() -> list[str]:
         return [text.get_text() for text in FIGURES["differences"](report).legends[0].get_texts()]
@@ -181,6 +204,17 @@ def test_a_band_is_named_where_it_is_drawn(report: dict[str, Any]) -> None:
         metric["noise"] = None
     assert "noise floor" not in legend()
     assert "noise floor" not in render(report)
+
+
+def test_chance_is_named_where_it_is_drawn(report: dict[str, Any]) -> None:
+    def named() -> list[list[str]]:
+        axes = [panel for panel in FIGURES["levels"](report).axes if panel.axison]
+        return [[text.get_text() for text in panel.texts] for panel in axes]
+
+    # 0.5, far from a score of 0.95
+    assert not any(named())
+    report["metrics"][0]["chance"] = report["metrics"][0]["baseline"]["mean"]
+    assert named() == [["chance"], *[[]] * (len(named()) - 1)]
 
 
 def test_panels_of_one_label_are_told_apart(report: dict[str, Any]) -> None:

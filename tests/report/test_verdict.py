@@ -60,7 +60,7 @@ WORSE, MORE_ABSORPTION = {"explained_variance": -0.03}, {"absorption": 0.05}
         ),
         (
             Plan({"alpha-1": WORSE, "shuffled": WORSE}),
-            "made reconstruction worse (as shuffled weights did), "
+            "made reconstruction worse (not clearly beyond what shuffled weights did), "
             "with no clear change in absorption <fraction>.",
         ),
         (
@@ -76,6 +76,117 @@ WORSE, MORE_ABSORPTION = {"explained_variance": -0.03}, {"absorption": 0.05}
 )
 def test_the_first_sentence_is_plain(plan: Plan, expected: str, tmp_path: Path) -> None:
     assert verdict(tmp_path, plan)[0] == f"Weighting by the variance {expected}"
+
+
+def relabelled(folder: Path, plan: Plan, **fields: str) -> str:
+    """The first sentence where absorption is another metric."""
+    write_comparison(folder, plan)
+    for file in folder.glob("runs/*/scores/saebench.json"):
+        change_json(file, lambda document: document["scores"][0].update(fields))
+    return summarize(read_inputs(folder))["verdict"][0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "effect", "expected"),
+    [
+        ({"label": "dead latents"}, 0.05, "left more latents dead, with"),
+        ({"label": "dead latents"}, -0.05, "left fewer latents dead, with"),
+        ({"eval": "saebench/sae_probes"}, 0.05, "made probing scores worse, with"),
+        ({"eval": "corrected/sparse_probing"}, -0.05, "made probing scores better, with"),
+    ],
+)
+def test_topics_have_words_of_their_own(
+    fields: dict[str, str], effect: float, expected: str, tmp_path: Path
+) -> None:
+    plan = Plan({"alpha-1": {"absorption": effect}}, layers=(1,))
+    assert expected in relabelled(tmp_path / "c", plan, **fields)
+
+
+def test_a_note_on_all_changes_is_said_once_and_how_far_it_holds(tmp_path: Path) -> None:
+    moved = {**WORSE, **MORE_ABSORPTION}
+    plan = Plan({"alpha-1": moved, "shuffled": moved}, layers=(1,))
+    note = "not clearly beyond what shuffled weights did"
+    said = f"worse and made absorption <fraction> worse, each {note}."
+    assert verdict(tmp_path / "each", plan)[0].endswith(said)
+    arms = (BASELINE, HALF, WEIGHTED, SHUFFLED)
+    plan = Plan(dict.fromkeys(("half", "alpha-1", "shuffled"), WORSE), arms=arms, layers=(1,))
+    assert f"worse ({note} where they were tried), with" in verdict(tmp_path / "some", plan)[0]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "expected"),
+    [
+        ("latent_variance", "Weighting by the latent variance changed"),
+        ("file", "Weighting changed"),
+        ("own.proxies:mean", "Weighting changed"),
+    ],
+)
+def test_a_proxy_is_named_if_its_name_is_a_word(proxy: str, expected: str, tmp_path: Path) -> None:
+    plan = Plan({}, arms=(BASELINE, {**WEIGHTED, "proxy": proxy}), layers=(1,))
+    assert verdict(tmp_path, plan)[0].startswith(expected)
+
+
+def test_a_searched_coefficient_is_told(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}, layers=(1,)))
+    match = {"sae": "layer-1-alpha-1", "field": "l1_coefficient", "found": 7.5, "written": 5.0}
+    match |= {"arm": "alpha-1", "l0": 31.9, "baseline_l0": 32.0, "trainings": 6}
+    change_json(folder / "manifest.json", lambda manifest: manifest.update(l0_matching=[match]))
+    assert (
+        "layer-1-alpha-1: l1_coefficient 7.5 in place of 5, searched for as what gives its "
+        "baseline's L0 in short trainings (31.9, and 32.0)."
+    ) in summarize(read_inputs(folder))["verdict"]
+
+
+def test_a_change_beyond_the_shuffled_one_has_no_such_note(tmp_path: Path) -> None:
+    plan = Plan({"alpha-1": {"absorption": 0.1}, "shuffled": {"absorption": 0.05}})
+    assert "shuffled" not in verdict(tmp_path, plan)[0]
+    # one of two clear metrics of a topic is enough
+    both = {"explained_variance": -0.03, "ce_loss_score": -0.02}
+    plan = Plan({"alpha-1": both, "shuffled": {**both, "ce_loss_score": 0.0}})
+    assert "shuffled" not in verdict(tmp_path / "topic", plan)[0]
+
+
+def test_a_change_is_not_beyond_a_control_that_moves_less_and_is_not_told_apart(
+    tmp_path: Path,
+) -> None:
+    plan = Plan({"alpha-1": {"explained_variance": -0.03}}, arms=(BASELINE, WEIGHTED, SHUFFLED))
+    folder = write_comparison(tmp_path / "c", plan)
+
+    def scatter(document: dict[str, Any]) -> None:
+        document["scores"][0]["value"] += 0.05 if "seed-0" in document["run"] else -0.02
+
+    for file in folder.glob("runs/*shuffled*/scores/held_out.json"):
+        change_json(file, scatter)
+    summary = summarize(read_inputs(folder))
+    (metric,) = [m for m in summary["metrics"] if m["metric"] == "explained_variance"]
+    assert metric["arms"]["alpha-1"]["against_controls"]["shuffled"]["outcome"] == "undecided"
+    assert "worse (not clearly beyond what shuffled weights did), with" in summary["verdict"][0]
+
+
+def test_the_first_sentence_counts_the_seeds_of_its_own_tests(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({"alpha-1": MORE_ABSORPTION}))
+    for seed in (2, 3, 4):
+        for file in folder.glob(f"runs/*alpha-1-seed-{seed}/scores/saebench.json"):
+            file.unlink()
+    first, *others = summarize(read_inputs(folder))["verdict"]
+    assert first.endswith(", as far as 2 seeds can tell.")
+    said = "Not every score was measured in all 5 seeds: WSAE, α = 1 in as few as 2."
+    assert said in others
+    assert said not in verdict(tmp_path / "all", Plan({"alpha-1": MORE_ABSORPTION}))
+
+
+def test_the_first_sentence_says_that_trainings_differ(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({"alpha-1": WORSE}))
+
+    def differ(manifest: dict[str, Any]) -> None:
+        weighted = [run["run"] for run in manifest["runs"] if run["arm"] == "alpha-1"]
+        manifest["unmatched"] = dict.fromkeys(weighted[:5], {"lr": [1e-3, 1e-4]})
+
+    change_json(folder / "manifest.json", differ)
+    first, second, *_ = summarize(read_inputs(folder))["verdict"]
+    assert first.endswith("<fraction>; but the trainings are not matched.")
+    assert second.startswith("Not matched: layer-1-k-32-alpha-1-seed-0, layer-3-")
+    assert "-seed-1, 2 more and what it is compared with differ in lr (0.001 and 0.0001)" in second
 
 
 def test_an_arm_that_was_not_measured_is_not_counted(tmp_path: Path) -> None:
@@ -96,6 +207,9 @@ def test_the_first_sentence_names_what_is_not_weighted_or_not_by_one_proxy(tmp_p
     assert first.startswith("The 2 arms beside SAE, α = 0 made reconstruction worse")
     kurtosis = {**HALF, "proxy": "kurtosis"}
     (first, *_) = verdict(tmp_path / "two", Plan({}, arms=(BASELINE, kurtosis, WEIGHTED)))
+    assert first == "Weighting changed none of 3 tested scores clearly."
+    inverse = {**HALF, "alpha": -0.5}
+    (first, *_) = verdict(tmp_path / "inverse", Plan({}, arms=(BASELINE, inverse)))
     assert first == "Weighting changed none of 3 tested scores clearly."
     (first, *_) = verdict(tmp_path / "none", Plan({}, arms=(BASELINE, SHUFFLED)))
     assert first == "No weighted arm has a headline metric that was measured in two seeds or more."
@@ -175,6 +289,17 @@ def test_sparsity_that_is_not_matched_comes_first(tmp_path: Path) -> None:
     assert found[0].startswith("Caution: WSAE, α = 1 is not matched in sparsity: its L0 is 35.2")
     assert "10.0 %, over 5 %" in found[0]
     assert not any("L0 is matched" in sentence for sentence in found)
+
+
+def test_an_arm_without_pairs_has_no_sparsity_that_is_matched(tmp_path: Path) -> None:
+    folder = write_comparison(tmp_path / "c", Plan({}))
+    for file in folder.glob("runs/*alpha-1*/sae/cfg.json"):
+        change_json(file, lambda cfg: cfg.update(d_sae=128))
+    found = summarize(read_inputs(folder))["verdict"]
+    assert found[0].startswith("No weighted arm has a headline metric")
+    assert "No pair has an L0, so it is not known to be matched, for WSAE, α = 1." in found
+    assert "L0 is matched: within 0.0 % of the baseline's in every other arm." in found
+    assert not any("in every arm" in sentence for sentence in found)
 
 
 def test_few_seeds_are_called_few(tmp_path: Path) -> None:

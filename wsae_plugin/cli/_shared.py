@@ -136,9 +136,9 @@ def print_config(values: Mapping[str, Any], cls: type[Any], verbose: bool) -> No
 
     shown = values if verbose else beside_defaults(cls, values)
     print_plain(to_yaml(dict(shown)).rstrip())
-    n = len(values) - len(shown)
-    if n:
-        print_text(f"{n} more fields have their defaults; --verbose shows them.", style="dim")
+    if shown != values:
+        said = "All other fields, also of the sections, have their defaults; --verbose shows them."
+        print_text(said, style="dim")
 
 
 def print_table(table: Table) -> None:

@@ -96,6 +96,8 @@ def show(summary: dict[str, Any], files: list[Path]) -> None:
         legend = "Others: mean paired difference, ± half its 95 % interval over held-out batches."
         print_text(legend, style="dim")
     print_text(*(f"• {sentence}" for sentence in evidence))
+    if how := text.how_tests_are_made(summary):
+        print_text(how, style="dim")
     for name, entries in (("not paired", "refused_pairs"), ("missing", "missing")):
         for entry in summary[entries]:
             what = entry.get("run") or entry["what"]

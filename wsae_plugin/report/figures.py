@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from math import nan
 from textwrap import fill
@@ -201,10 +202,14 @@ def _by_layer(
 
 
 def _places(report: Report) -> list[str]:
-    """The hooks, those of one kind beside each other, in the order in which they were given."""
+    """The hooks, those of one kind beside each other from layer to layer."""
     hooks: list[str] = report["compared"]["hook_names"]
     kinds = list(map(kind_of_hook, hooks))
-    return sorted(hooks, key=lambda hook: kinds.index(kind_of_hook(hook)))
+
+    def place(hook: str) -> tuple[int, list[int]]:
+        return kinds.index(kind_of_hook(hook)), [int(n) for n in re.findall(r"\d+", hook)]
+
+    return sorted(hooks, key=place)
 
 
 def _grid(n: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Any]]:

@@ -201,9 +201,19 @@ def how_intervals_are_made(report: Report) -> str:
         "and size also start from the same weights) and averaged over layers and sparsities within "
         "each seed, because runs of one seed share their data. Brackets hold Student's 95 % "
         f"interval of the mean over the {n} seeds, whose standard deviation is taken to be no "
-        "smaller than the smallest step between two paired runs' values of the metric. Better or "
-        "worse is said only if Student's paired test over seeds stays below 0.05 after Holm's "
-        f"correction ({_tests(found['n_tests'])}) and the difference is larger than the "
+        "smaller than the smallest step between two paired runs' values of the metric. "
+        + how_tests_are_made(report)
+    )
+
+
+def how_tests_are_made(report: Report) -> str:
+    """What has to be so for better, worse or clear to be said; empty for one seed."""
+    found = report["statistics"]
+    if found["n_seeds"] < 2:
+        return ""
+    return (
+        "Better or worse is said only if Student's paired test over seeds stays below 0.05 after "
+        f"Holm's correction ({_tests(found['n_tests'])}) and the difference is larger than the "
         "measurement's noise; “leans” drops the correction." + _needed(found["sds_to_be_clear"])
     )
 

@@ -58,7 +58,7 @@ def _unmatched(summary: Summary) -> list[str]:
         )
         told.setdefault(", ".join(said), []).append(run)
     return [
-        f"Not matched: {', '.join(runs)} and what it is compared with differ in {what}, so "
+        f"Not matched: {_some(runs)} and what it is compared with differ in {what}, so "
         "weighting need not be what makes a difference."
         for what, runs in told.items()
     ]
@@ -82,8 +82,8 @@ def _in_one_sentence(summary: Summary, weighted: list[Summary]) -> str:
     arms = [arm for arm in weighted if tested(summary, arm["name"])]
     if not arms:
         return "No weighted arm has a headline metric that was measured in two seeds or more."
-    n_seeds = summary["statistics"]["n_seeds"]
     cells = [(arm["name"], *cell) for arm in arms for cell in tested(summary, arm["name"])]
+    n_seeds = min(len(entry["seeds"]) for *_, entry in cells)
     clear = {(_topic(summary, metric), e["difference"]["outcome"]) for _, metric, e in cells}
     found: dict[str, dict[str, list[tuple[str, Summary]]]] = {}
     for arm, metric, entry in cells:
@@ -98,7 +98,7 @@ def _in_one_sentence(summary: Summary, weighted: list[Summary]) -> str:
             if moved := moves.get(outcome):
                 n = len({arm for arm, _ in moved})
                 share = "" if n == n_measured else f" in {n} of {n_measured} arms"
-                changes[f"{text.format(topic)}{share}"] = _as_shuffled(summary, moved)
+                changes[f"{text.format(topic)}{share}"] = _not_beyond_shuffled(summary, moved)
     (note, *others) = set(changes.values()) or {""}
     if note and not others and len(changes) > 1:
         told = f"{_and([*changes])}, each {note}"
@@ -115,6 +115,8 @@ def _in_one_sentence(summary: Summary, weighted: list[Summary]) -> str:
         sentence = f"{sentence}, as far as {n_seeds} seeds can tell"
     if any(arm["l0"] and arm["l0"]["mismatch"] for arm in arms):
         sentence = f"{sentence}; but L0 is not matched"
+    if summary["unmatched"]:
+        sentence = f"{sentence}; but the trainings are not matched"
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
@@ -122,9 +124,10 @@ def _subject(summary: Summary, arms: list[Summary]) -> str:
     if not all(arm["alpha"] for arm in arms):
         baseline = _label(summary, summary["compared"]["baseline"])
         return arms[0]["label"] if len(arms) == 1 else f"the {len(arms)} arms beside {baseline}"
-    proxies = {arm["proxy"] for arm in arms}
-    (proxy, *others) = proxies
-    is_word = not others and proxy and proxy != "file" and proxy.replace("_", "").isalpha()
+    (proxy, *others) = {arm["proxy"] for arm in arms}
+    is_word = proxy and proxy != "file" and proxy.replace("_", "").isalpha()
+    # A negative exponent weights by the inverse.
+    is_word = is_word and not others and all(arm["alpha"] > 0 for arm in arms)
     return f"weighting by the {proxy.replace('_', ' ')}" if is_word else "weighting"
 
 
@@ -133,8 +136,8 @@ def _topic(summary: Summary, metric: Summary) -> str:
     return _TOPICS.get(metric["metric"]) or _TOPICS.get(metric["eval"].split("/")[-1]) or whole
 
 
-def _as_shuffled(summary: Summary, cells: list[tuple[str, Summary]]) -> str:
-    """What stands against a change: that wherever there is a shuffled control, it moves so too."""
+def _not_beyond_shuffled(summary: Summary, cells: list[tuple[str, Summary]]) -> str:
+    """What stands against a change: that nowhere is it clearly more than a shuffled control's."""
     shuffled = {arm["name"] for arm in summary["arms"] if arm["control"] == "shuffled"}
     outcomes = {
         (arm, against["outcome"])
@@ -142,10 +145,11 @@ def _as_shuffled(summary: Summary, cells: list[tuple[str, Summary]]) -> str:
         for control, against in entry["against_controls"].items()
         if control in shuffled
     }
-    if not outcomes or {outcome for _, outcome in outcomes} - {"as much", "more"}:
+    if not outcomes or "beyond" in {outcome for _, outcome in outcomes}:
         return ""
     everywhere = {arm for arm, _ in outcomes} == {arm for arm, _ in cells}
-    return f"as shuffled weights did{'' if everywhere else ' where they were tried'}"
+    where = "" if everywhere else " where they were tried"
+    return f"not clearly beyond what shuffled weights did{where}"
 
 
 def _arm(summary: Summary, arm: Summary) -> list[str]:
@@ -230,13 +234,20 @@ def _controls_alone(summary: Summary) -> list[str]:
 
 def _power(summary: Summary) -> list[str]:
     n_seeds, sds = (summary["statistics"][n] for n in ("n_seeds", "sds_to_be_clear"))
-    if n_seeds >= _ENOUGH_SEEDS or sds is None:
-        return []
-    return [
-        f"{n_seeds} seeds are few: a difference is called clear only from about {sds:.0f} of its "
-        "standard deviations over seeds on, so “no clear difference” does not mean that there is "
-        "none."
-    ]
+    fewest = {
+        arm["label"]: min(len(entry["seeds"]) for _, entry in cells)
+        for arm in summary["arms"]
+        if (cells := tested(summary, arm["name"]))
+    }
+    fewer = [f"{label} in as few as {n}" for label, n in fewest.items() if n < n_seeds]
+    told = [f"Not every score was measured in all {n_seeds} seeds: {'; '.join(fewer)}."]
+    if n_seeds < _ENOUGH_SEEDS and sds is not None:
+        told.append(
+            f"{n_seeds} seeds are few: a difference is called clear only from about {sds:.0f} of "
+            "its standard deviations over seeds on, so “no clear difference” does not mean that "
+            "there is none."
+        )
+    return told if fewer else told[1:]
 
 
 def _over_batches(summary: Summary) -> list[str]:
@@ -279,20 +290,22 @@ def _mismatches(summary: Summary) -> list[str]:
 def _sparsity(summary: Summary) -> list[str]:
     others = [arm for arm in summary["arms"] if arm["role"] != "baseline"]
     relative = [arm["l0"]["relative_difference"] for arm in others if arm["l0"] is not None]
+    unmeasured = [arm["label"] for arm in others if arm["l0"] is None]
     sentences: list[str] = []
     if relative and max(relative) <= summary["statistics"]["l0_tolerance"]:
         sentences.append(
-            f"L0 is matched: within {_percent(max(relative))} of the baseline's in every arm."
+            f"L0 is matched: within {_percent(max(relative))} of the baseline's in every "
+            f"{'other ' if unmeasured else ''}arm."
         )
+    if unmeasured:
+        which = "; ".join(unmeasured)
+        sentences.insert(0, f"No pair has an L0, so it is not known to be matched, for {which}.")
     for match in summary["l0_matching"]:
         sentences.append(
             f"{match['sae']}: {match['field']} {match['found']:.4g} in place of "
             f"{match['written']:.4g}, searched for as what gives its baseline's L0 in short "
             f"trainings ({match['l0']:.1f}, and {match['baseline_l0']:.1f})."
         )
-    unmeasured = [arm["label"] for arm in others if arm["l0"] is None]
-    if unmeasured:
-        sentences.append(f"L0 was not measured, so not matched, for {'; '.join(unmeasured)}.")
     return sentences
 
 
@@ -326,8 +339,17 @@ def _list(summary: Summary, cells: list[tuple[Summary, Summary]]) -> str:
         f"{signed(entry['difference']['mean'], entry['difference']['mean'])}"
         for metric, entry in ordered[:_NAMED]
     ]
-    more = len(cells) - len(named)
-    return "; ".join(named) + (f"; {more} more" if more > 0 else "")
+    return "; ".join([*named, *_more(cells)])
+
+
+def _some(names: list[str]) -> str:
+    """`a, b, c, 7 more`."""
+    return ", ".join([*names[:_NAMED], *_more(names)])
+
+
+def _more(all_of_them: list[Any]) -> list[str]:
+    n = len(all_of_them) - _NAMED
+    return [f"{n} more"] if n > 0 else []
 
 
 def _label(summary: Summary, arm: str) -> str:

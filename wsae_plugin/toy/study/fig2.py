@@ -96,6 +96,9 @@ def evidence(result: Result) -> list[str]:
     pairs = list(ends.values())
     trained, untrained = (_changes(result, pairs, arm) for arm in ("sae", "untrained"))
     return [
+        "In brackets Student's 95 % interval over seeds. A change is clear if p < 0.05 in his "
+        f"paired test after Holm's correction over the {len(ends)} panels, of the trained SAE or "
+        "of the untrained one.",
         *(
             f"{'Tied' if tied else 'Untied'}, {name} ({_condition(result, name, worst)} to "
             f"{_condition(result, name, best)}): average activated features go {after}; before "

@@ -181,9 +181,9 @@ def run_study(
 
 def page_of(study: Study, result: Result) -> str:
     """The page of a study in Markdown: the verdict, the figures, what they rest on."""
+    everywhere = range(len(result["cells"]))
     tallies = {
-        (arm["label"], measure): tally(rows_of(result, arm["name"], measure, cells))
-        for cells in [range(len(result["cells"]))]
+        (arm["label"], measure): tally(rows_of(result, arm["name"], measure, everywhere))
         for arm in result["arms"][1:]
         for measure in study.measures
     }
