@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ import pytest
 import torch
 import yaml
 from sae_lens import SAE
+from sae_lens.synthetic import SyntheticModel, SyntheticModelConfig
 from safetensors.torch import load_file, save_file
 
 from tests import own_scripts
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.report.text import number
+from wsae_plugin.saebench.bench import planned
+from wsae_plugin.saebench.request import Request
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*dataset contains fewer samples:UserWarning"),
@@ -157,13 +163,84 @@ def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path)
     assert "is no ordinary SAE" in output
 
 
-def test_a_synthetic_one(wsae: Wsae, scripts: Path) -> None:
-    (found,) = measure(wsae, scripts / "synthetic")
+def test_the_road_of_a_synthetic_one(
+    wsae: Wsae, hub: FakeHub, scripts: Path, tmp_path: Path
+) -> None:
+    mine = scripts / "synthetic"
+    (found,) = measure(wsae, mine)
     assert 0 < values(found)["mcc"] <= 1
-    assert wsae("report", scripts / "synthetic")[0] == 0
-    code, output = wsae("card", scripts / "synthetic", "--output", scripts / "README.md")
-    assert code == 2
-    assert "give SAEs of a language model" in output
+    assert wsae("report", mine)[0] == 0
+    with pytest.raises(BadInputError, match=r"on a synthetic model; give SAEs of a language model"):
+        planned([mine], Request(evals=["core"]))
+    code, output = wsae("push", mine, "--repo", "me/mine")
+    assert code == 0, output
+    assert "scores not measured again" not in output
+    code, output = wsae("verify", "me/mine")
+    assert (code, "1 SAEs are as recorded" in output) == (0, True), output
+
+    published = tmp_path / "published"
+    hub.repositories["me/mine"].write_to(published)
+    text = (published / "README.md").read_text()
+    front_matter = yaml.safe_load(text.split("---\n")[1])
+    assert front_matter["library_name"] == "saelens"
+    assert not {"base_model", "datasets", "language"} & set(front_matter)
+    assert "nothing here says anything of language models" in text
+    row = next(line for line in text.splitlines() if line.startswith("| `synthetic` | 0."))
+    for metric in ("mcc", "feature_f1", "uniqueness", "true_l0"):
+        assert f" {number(values(found)[metric], None)} |" in row
+    assert "wsae bench" not in text
+
+    # Plain SAELens loads it, and the card's synthetic model is the one that it was trained on.
+    ran: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], ran)
+    lost = (ran["activations"] - ran["reconstruction"]).var(dim=0).sum()
+    explained = 1 - lost / ran["activations"].var(dim=0).sum()
+    assert "wsae_plugin" not in type(ran["sae"]).__module__
+    assert explained.item() == pytest.approx(values(found)["explained_variance"], abs=0.05)
+    code, output = wsae("train", published / "synthetic" / "training.yaml", "--dry-run")
+    assert code == 0, output
+
+    # What is published is one of the two, and says so in both of its files.
+    file = published / "synthetic" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    cfg["metadata"]["model_name"] = "gpt2"
+    file.write_text(json.dumps(cfg))
+    code, output = wsae("verify", published, "--json")
+    assert (code, "the two are not of one run" in output) == (1, True), output
+
+
+def test_a_synthetic_model_in_a_folder_has_a_name_on_the_hub(
+    wsae: Wsae, hub: FakeHub, scripts: Path
+) -> None:
+    mine, world = scripts / "synthetic", scripts / "world"
+    file = mine / "runner_config.json"
+    config = json.loads(file.read_text())
+    SyntheticModel.load_from_source(SyntheticModelConfig.from_dict(config["synthetic_model"])).save(
+        world
+    )
+    (drawn,) = measure(wsae, mine)
+    file.write_text(json.dumps(config | {"synthetic_model": str(world)}))
+    (loaded,) = measure(wsae, mine)
+    assert values(loaded) == values(drawn)
+    push = ("push", mine, "--repo", "me/mine")
+    code, output = wsae(*push)
+    assert (code, "a folder of this machine" in output and "--base-model" in output) == (2, True)
+    code, output = wsae(*push, "--base-model", "me/worlds:small", "--dataset-name", "me/text")
+    assert (code, "has no data set; leave it out" in output) == (2, True)
+    code, output = wsae(*push, "--base-model", "me/worlds:small")
+    assert code == 0, output
+    assert "scores not measured again" not in output
+    files = hub.repositories["me/mine"].files
+    assert not [name for name, content in files.items() if str(scripts).encode() in content]
+    assert b"(https://huggingface.co/me/worlds)" in files["README.md"]
+    code, output = wsae("verify", "me/mine")
+    assert code == 0
+    assert "scores not measured again: me/worlds:small is not on this machine" in output
+    # One that nobody can draw again is not measured on another one.
+    config["synthetic_model"]["seed"] = None
+    file.write_text(json.dumps(config))
+    code, output = wsae("eval", mine)
+    assert (code, "cannot be drawn again" in output) == (2, True)
 
 
 def test_what_no_file_says_is_asked_for_and_kept(wsae: Wsae, scripts: Path) -> None:
@@ -213,7 +290,7 @@ def test_folders_here_have_names_on_the_hub(wsae: Wsae, hub: FakeHub, scripts: P
     assert code == 2
     assert "--dataset-name" in output
     code, output = wsae(*push, "--base-model", "ann/neox\n", "--dataset-name", "ann/texts")
-    assert (code, "must be a name on the Hub" in output) == (2, True)
+    assert (code, "--base-model ann/neox" in output and "alphanumeric" in output) == (2, True)
     measure(wsae, scripts / "plain")
     known = ("push", scripts / "plain", "--repo", "me/mine", "--base-model", "ann/neox")
     code, output = wsae(*known)
