@@ -36,7 +36,8 @@ NAMES = ("weighted", "plain", "several", "dense", "jumprelu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SAEs from scripts: those of NAMES, synthetic, and checkpoints/3072 of `weighted`."""
+    """SAEs from scripts: those of NAMES, `synthetic`, and in checkpoints/ the one of `weighted`,
+    whose folder is called after the tokens that it has seen."""
     folder, threads = tmp_path_factory.mktemp("scripts"), torch.get_num_threads()
     torch.set_num_threads(1)
     model = own_scripts.bundled_hugging_face_model()
@@ -131,13 +132,34 @@ def test_the_whole_road(
     assert training["training_tokens"] == int(checkpoint.name) < 120 * 256
     assert "wsae_plugin" not in SAE.load_from_disk(published / "weighted").__module__
 
-    # What is on the Hub is welcome too.
+    # What is on the Hub is welcome too, of a pull request as well, and as a baseline.
     monkeypatch.chdir(tmp_path)
+    repository = hub.repositories["me/mine"]
+    repository.branches["refs/pr/1"] = repository.branches["mine/draft"] = repository.branches[
+        "main"
+    ]
     (of_hub,) = measure(wsae, "hf://me/mine/several-b")
     assert values(of_hub) == found["several-b"]
-    code, output = wsae("eval", "hf://me/mine/none")
-    assert code == 2
-    assert "has no SAE that SAELens saved" in output
+    for revision in ("refs/pr/1", "mine%2Fdraft"):
+        code, output = wsae(
+            *("report", f"hf://me/mine@{revision}/several-b", "--output", report),
+            *("--baseline", f"hf://me/mine@{revision}/several-a"),
+        )
+        assert code == 0, output
+        arms = json.loads((report / "report.json").read_text())["arms"]
+        assert [arm["role"] for arm in arms] == ["baseline", "weighted"]
+        code, output = wsae("verify", f"hf://me/mine@{revision}", "--json")
+        assert code == 0, output
+    for address, said in (
+        ("hf://me/mine/none", "has no SAE that SAELens saved"),
+        ("hf://me/my mine/several-b", "hf://me/my mine/several-b: Repo id must use alphanumeric"),
+        ("hf://datasets/me/mine", "is a dataset; SAEs are in repositories of models"),
+        ("hf://mine", "give hf://USER/NAME"),
+    ):
+        code, output = wsae("eval", address)
+        assert (code, said in output) == (2, True), output
+    code, output = wsae("eval", "hf://me/mine@mine/draft/several-b")
+    assert (code, "a slash of its name is %2F" in output) == (1, True), output
 
 
 def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path) -> None:
@@ -347,7 +369,9 @@ def test_what_an_sae_is_decides_what_is_measured_again(wsae: Wsae, scripts: Path
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("context_size", 32), ("prepend_bos", True), ("hook_head_index", 1)]
+    ("field", "value"),
+    # Of heads SAELens's runner says None, that is all of them, and one head is not all of them.
+    [("context_size", 32), ("prepend_bos", True), ("hook_head_index", 1)],
 )
 def test_files_that_contradict_each_other(
     wsae: Wsae, scripts: Path, field: str, value: Any
@@ -356,9 +380,6 @@ def test_files_that_contradict_each_other(
     cfg = json.loads(file.read_text())
     cfg["metadata"][field] = value
     file.write_text(json.dumps(cfg))
-    if field == "hook_head_index":
-        # SAELens repeats what its runner's config says, also that it is all heads.
-        assert json.loads((scripts / "plain" / "runner_cfg.json").read_text())[field] is None
     code, output = wsae("eval", scripts / "plain")
     assert code == 2
     assert f"metadata.{field} = {value!r}: must be" in output
