@@ -222,7 +222,22 @@ def test_the_road_of_a_synthetic_one(
     code, output = wsae("train", published / "synthetic" / "training.yaml", "--dry-run")
     assert code == 0, output
 
-    # What is published is one of the two, and says so in both of its files.
+    # What is published may come from anybody.
+    training = published / "synthetic" / "training.yaml"
+    said, here = yaml.safe_load(training.read_text()), str(scripts / "synthetic")
+    for changed, why in (
+        ({"synthetic_model": 5}, "synthetic_model"),
+        ({"synthetic_model": None}, "metadata.model_name: missing"),
+        ({"synthetic_model": {"num_features": 32, "seed": 0}}, "hidden_dim: missing"),
+        ({"synthetic_model": here}, "was a folder of the machine that made it"),
+        ({"device": "cuda:1"}, "was drawn on cuda"),
+    ):
+        training.write_text(yaml.safe_dump(said | changed))
+        code, output = wsae("verify", published, "--json")
+        assert (code, "Traceback" in output, why in output) == (1, False, True), output
+    training.write_text(yaml.safe_dump(said))
+
+    # It is of one of the two, and says so in both of its files.
     file = published / "synthetic" / "cfg.json"
     cfg = json.loads(file.read_text())
     cfg["metadata"]["model_name"] = "gpt2"

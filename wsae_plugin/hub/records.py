@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import transformer_lens.loading_from_pretrained as transformer_lens_names
+from sae_lens.synthetic import SyntheticModelConfig
 
 from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.gathered import SPARSITIES, Described, arms_of
@@ -51,6 +52,7 @@ class _TrainingOnSamples(_Training):
 
     training_samples: int
     batch_size: int
+    synthetic_model: SyntheticModelConfig | str
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any]) -> MeasuredSAE:
         BadInputError: see `read_records`.
     """
     convert(run.run, FileName, f"{run.path}: run")
-    is_synthetic = "synthetic_model" in config
+    is_synthetic = config.get("synthetic_model") is not None
     cfg = read_cfg(run.sae, _CFG if is_synthetic else (*_CFG, *_OF_LANGUAGE_MODEL))
     if is_synthetic and (name := cfg["metadata"].get("model_name")) is not None:
         raise BadInputError(

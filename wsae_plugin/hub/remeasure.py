@@ -20,6 +20,7 @@ from wsae_plugin.hub.markdown import few
 from wsae_plugin.hub.records import MeasuredSAE, SAERecord
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+from wsae_plugin.measures.evaluated_run import config_for_here
 from wsae_plugin.measures.held_out import best_device
 from wsae_plugin.saved_run import CONFIG, TRAINING
 from wsae_plugin.sources.opening import cached_config
@@ -143,10 +144,13 @@ def compare(
     reasons: dict[str, str] = {}
     groups: dict[EvalSettings, list[MeasuredSAE]] = {}
     for sae in saes:
-        differences += (unlike := _against_training(sae))
+        reason = why_not_at_hand(sae, dataset)
+        # The config of a synthetic model that cannot be drawn here cannot be opened either.
+        is_closed = reason is not None and sae.synthetic_model is not None
+        differences += (unlike := [] if is_closed else _against_training(sae))
         if unlike:
             reasons[sae.sae_id] = f"its {TRAINING} and its cfg.json do not agree"
-        elif reason := why_not_at_hand(sae, dataset):
+        elif reason is not None:
             reasons[sae.sae_id] = reason
         else:
             groups.setdefault(_settings(sae, dataset), []).append(sae)
@@ -165,10 +169,12 @@ def compare(
 
 def _against_training(sae: MeasuredSAE) -> list[Difference]:
     """What is measured is what cfg.json says, so the training's config must not say otherwise."""
-    if sae.synthetic_model is not None:
-        return []  # cfg.json says nothing of what it was trained on
+    unlike: dict[str, tuple[str, str]] = {}
     try:
-        unlike = disagreements(sae.cfg, sae.config)
+        if sae.synthetic_model is None:
+            unlike = disagreements(sae.cfg, sae.config)
+        else:  # cfg.json says nothing of what it was trained on
+            config_for_here(sae.config, "the config of the training")
     except BadInputError as error:
         return [Difference(sae.sae_id, f"{TRAINING} can be read", "yes", str(error))]
     return [
