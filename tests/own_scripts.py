@@ -79,6 +79,7 @@ def train_synthetic(folder: Path) -> Path:
         sae=WeightedTopKTrainingSAEConfig(d_in=16, d_sae=32, k=4),
         training_samples=120 * 256,
         batch_size=256,
+        lr=1e-2,
         eval_samples=512,
         output_path=str(folder / "out"),
         device="cpu",

@@ -84,8 +84,11 @@ def test_what_cannot_be_verified(tmp_path: Path) -> None:
     for arguments, message in (
         ([str(tmp_path), "--revision", "v1"], "is a folder and has none"),
         ([str(tmp_path)], "`wsae push` makes it"),
-        ([str(tmp_path / "no" / "such")], "--repo"),
+        ([str(tmp_path / "no" / "such")], "REPO_OR_FOLDER"),
         (["mine"], "must be user/name"),
+        (["hf://me/mine/sae"], "is compared as a whole; leave out /sae"),
+        (["hf://me/mine@v1", "--revision", "v2"], "names one too; leave one out"),
+        (["hf://spaces/me/mine"], "is a space"),
     ):
         with pytest.raises(BadInputError, match=message):
             CliRunner().invoke(app, arguments, catch_exceptions=False)

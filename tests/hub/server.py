@@ -201,8 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _get(self) -> None:
-        path = unquote(urlsplit(self.path).path)
-        parts = path.removeprefix("/api/models/").strip("/").split("/")
+        path = urlsplit(self.path).path
+        # A slash in a revision is quoted; one between names is not.
+        parts = [*map(unquote, path.removeprefix("/api/models/").strip("/").split("/"))]
         name = "/".join(parts[:2])
         repository = self.server.repositories.get(name)
         if repository is None or (repository.private and not self._has_token):

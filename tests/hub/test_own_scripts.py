@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,18 @@ import pytest
 import torch
 import yaml
 from sae_lens import SAE
+from sae_lens.synthetic import SyntheticModel, SyntheticModelConfig
 from safetensors.torch import load_file, save_file
 
 from tests import own_scripts
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
 from wsae_plugin import register_proxy
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES
+from wsae_plugin.report.text import number
+from wsae_plugin.saebench.bench import planned
+from wsae_plugin.saebench.request import Request
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*dataset contains fewer samples:UserWarning"),
@@ -32,7 +38,8 @@ NAMES = ("weighted", "plain", "several", "dense", "jumprelu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SAEs from scripts: those of NAMES, synthetic, and checkpoints/3072 of `weighted`."""
+    """SAEs from scripts: those of NAMES, `synthetic`, and in checkpoints/ the one of `weighted`,
+    whose folder is called after the tokens that it has seen."""
     folder, threads = tmp_path_factory.mktemp("scripts"), torch.get_num_threads()
     torch.set_num_threads(1)
     model = own_scripts.bundled_hugging_face_model()
@@ -127,13 +134,34 @@ def test_the_whole_road(
     assert training["training_tokens"] == int(checkpoint.name) < 120 * 256
     assert "wsae_plugin" not in SAE.load_from_disk(published / "weighted").__module__
 
-    # What is on the Hub is welcome too.
+    # What is on the Hub is welcome too, of a pull request as well, and as a baseline.
     monkeypatch.chdir(tmp_path)
+    repository = hub.repositories["me/mine"]
+    repository.branches["refs/pr/1"] = repository.branches["mine/draft"] = repository.branches[
+        "main"
+    ]
     (of_hub,) = measure(wsae, "hf://me/mine/several-b")
     assert values(of_hub) == found["several-b"]
-    code, output = wsae("eval", "hf://me/mine/none")
-    assert code == 2
-    assert "has no SAE that SAELens saved" in output
+    for revision in ("refs/pr/1", "mine%2Fdraft"):
+        code, output = wsae(
+            *("report", f"hf://me/mine@{revision}/several-b", "--output", report),
+            *("--baseline", f"hf://me/mine@{revision}/several-a"),
+        )
+        assert code == 0, output
+        arms = json.loads((report / "report.json").read_text())["arms"]
+        assert [arm["role"] for arm in arms] == ["baseline", "weighted"]
+        code, output = wsae("verify", f"hf://me/mine@{revision}", "--json")
+        assert code == 0, output
+    for address, said in (
+        ("hf://me/mine/none", "has no SAE that SAELens saved"),
+        ("hf://me/my mine/several-b", "hf://me/my mine/several-b: Repo id must use alphanumeric"),
+        ("hf://datasets/me/mine", "is a dataset; SAEs are in repositories of models"),
+        ("hf://mine", "give hf://USER/NAME"),
+    ):
+        code, output = wsae("eval", address)
+        assert (code, said in output) == (2, True), output
+    code, output = wsae("eval", "hf://me/mine@mine/draft/several-b")
+    assert (code, "a slash of its name is %2F" in output) == (1, True), output
 
 
 def test_a_proxy_that_is_registered_in_the_script_alone(
@@ -184,13 +212,99 @@ def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path)
     assert "is no ordinary SAE" in output
 
 
-def test_a_synthetic_one(wsae: Wsae, scripts: Path) -> None:
-    (found,) = measure(wsae, scripts / "synthetic")
+def test_the_road_of_a_synthetic_one(
+    wsae: Wsae, hub: FakeHub, scripts: Path, tmp_path: Path
+) -> None:
+    mine = scripts / "synthetic"
+    (found,) = measure(wsae, mine)
     assert 0 < values(found)["mcc"] <= 1
-    assert wsae("report", scripts / "synthetic")[0] == 0
-    code, output = wsae("card", scripts / "synthetic", "--output", scripts / "README.md")
-    assert code == 2
-    assert "give SAEs of a language model" in output
+    assert wsae("report", mine)[0] == 0
+    with pytest.raises(BadInputError, match=r"on a synthetic model; give SAEs of a language model"):
+        planned([mine], Request(evals=["core"]))
+    code, output = wsae("push", mine, "--repo", "me/mine")
+    assert code == 0, output
+    assert "scores not measured again" not in output
+    code, output = wsae("verify", "me/mine")
+    assert (code, "1 SAEs are as recorded" in output) == (0, True), output
+
+    published = tmp_path / "published"
+    hub.repositories["me/mine"].write_to(published)
+    text = (published / "README.md").read_text()
+    front_matter = yaml.safe_load(text.split("---\n")[1])
+    assert front_matter["library_name"] == "saelens"
+    assert not {"base_model", "datasets", "language"} & set(front_matter)
+    assert "nothing here says anything of language models" in text
+    row = next(line for line in text.splitlines() if line.startswith("| `synthetic` | 0."))
+    for metric in ("mcc", "feature_f1", "uniqueness", "true_l0"):
+        assert f" {number(values(found)[metric], None)} |" in row
+    assert "wsae bench" not in text
+
+    # Plain SAELens loads it, and the card's synthetic model is the one that it was trained on.
+    ran: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0], ran)
+    lost = (ran["activations"] - ran["reconstruction"]).var(dim=0).sum()
+    explained = 1 - lost / ran["activations"].var(dim=0).sum()
+    assert "wsae_plugin" not in type(ran["sae"]).__module__
+    assert explained.item() == pytest.approx(values(found)["explained_variance"], abs=0.05)
+    code, output = wsae("train", published / "synthetic" / "training.yaml", "--dry-run")
+    assert code == 0, output
+
+    # What is published may come from anybody.
+    training = published / "synthetic" / "training.yaml"
+    said, here = yaml.safe_load(training.read_text()), str(scripts / "synthetic")
+    for changed, why in (
+        ({"synthetic_model": 5}, "synthetic_model"),
+        ({"synthetic_model": None}, "metadata.model_name: missing"),
+        ({"synthetic_model": {"num_features": 32, "seed": 0}}, "hidden_dim: missing"),
+        ({"synthetic_model": here}, "was a folder of the machine that made it"),
+        ({"device": "cuda:1"}, "was drawn on cuda"),
+    ):
+        training.write_text(yaml.safe_dump(said | changed))
+        code, output = wsae("verify", published, "--json")
+        assert (code, "Traceback" in output, why in output) == (1, False, True), output
+    training.write_text(yaml.safe_dump(said))
+
+    # It is of one of the two, and says so in both of its files.
+    file = published / "synthetic" / "cfg.json"
+    cfg = json.loads(file.read_text())
+    cfg["metadata"]["model_name"] = "gpt2"
+    file.write_text(json.dumps(cfg))
+    code, output = wsae("verify", published, "--json")
+    assert (code, "the two are not of one run" in output) == (1, True), output
+
+
+def test_a_synthetic_model_in_a_folder_has_a_name_on_the_hub(
+    wsae: Wsae, hub: FakeHub, scripts: Path
+) -> None:
+    mine, world = scripts / "synthetic", scripts / "world"
+    file = mine / "runner_config.json"
+    config = json.loads(file.read_text())
+    SyntheticModel.load_from_source(SyntheticModelConfig.from_dict(config["synthetic_model"])).save(
+        world
+    )
+    (drawn,) = measure(wsae, mine)
+    file.write_text(json.dumps(config | {"synthetic_model": str(world)}))
+    (loaded,) = measure(wsae, mine)
+    assert values(loaded) == values(drawn)
+    push = ("push", mine, "--repo", "me/mine")
+    code, output = wsae(*push)
+    assert (code, "a folder of this machine" in output and "--base-model" in output) == (2, True)
+    code, output = wsae(*push, "--base-model", "me/worlds:small", "--dataset-name", "me/text")
+    assert (code, "has no data set; leave it out" in output) == (2, True)
+    code, output = wsae(*push, "--base-model", "me/worlds:small")
+    assert code == 0, output
+    assert "scores not measured again" not in output
+    files = hub.repositories["me/mine"].files
+    assert not [name for name, content in files.items() if str(scripts).encode() in content]
+    assert b"(https://huggingface.co/me/worlds)" in files["README.md"]
+    code, output = wsae("verify", "me/mine")
+    assert code == 0
+    assert "scores not measured again: me/worlds:small is not on this machine" in output
+    # One that nobody can draw again is not measured on another one.
+    config["synthetic_model"]["seed"] = None
+    file.write_text(json.dumps(config))
+    code, output = wsae("eval", mine)
+    assert (code, "cannot be drawn again" in output) == (2, True)
 
 
 def test_what_no_file_says_is_asked_for_and_kept(wsae: Wsae, scripts: Path) -> None:
@@ -240,7 +354,7 @@ def test_folders_here_have_names_on_the_hub(wsae: Wsae, hub: FakeHub, scripts: P
     assert code == 2
     assert "--dataset-name" in output
     code, output = wsae(*push, "--base-model", "ann/neox\n", "--dataset-name", "ann/texts")
-    assert (code, "must be a name on the Hub" in output) == (2, True)
+    assert (code, "--base-model ann/neox" in output and "alphanumeric" in output) == (2, True)
     measure(wsae, scripts / "plain")
     known = ("push", scripts / "plain", "--repo", "me/mine", "--base-model", "ann/neox")
     code, output = wsae(*known)
@@ -307,7 +421,9 @@ def test_what_an_sae_is_decides_what_is_measured_again(wsae: Wsae, scripts: Path
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("context_size", 32), ("prepend_bos", True), ("hook_head_index", 1)]
+    ("field", "value"),
+    # Of heads SAELens's runner says None, that is all of them, and one head is not all of them.
+    [("context_size", 32), ("prepend_bos", True), ("hook_head_index", 1)],
 )
 def test_files_that_contradict_each_other(
     wsae: Wsae, scripts: Path, field: str, value: Any
@@ -316,9 +432,6 @@ def test_files_that_contradict_each_other(
     cfg = json.loads(file.read_text())
     cfg["metadata"][field] = value
     file.write_text(json.dumps(cfg))
-    if field == "hook_head_index":
-        # SAELens repeats what its runner's config says, also that it is all heads.
-        assert json.loads((scripts / "plain" / "runner_cfg.json").read_text())[field] is None
     code, output = wsae("eval", scripts / "plain")
     assert code == 2
     assert f"cfg.json: {field} = {json.dumps(value)}: must be" in output

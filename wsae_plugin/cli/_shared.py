@@ -52,13 +52,21 @@ KEEP_CHECKPOINTS = Annotated[
 ]
 
 
-def _at_hand(runs: list[Path]) -> list[Path]:
-    if not any(run.parts[:1] == ("hf:",) for run in runs):
-        return runs
+def _at_hand(run: Path) -> Path:
+    if run.parts[:1] != ("hf:",):
+        return run
     from wsae_plugin.hub.download import download  # huggingface_hub takes a second to import
 
-    addresses = [run.as_posix().partition("hf:/")[2] for run in runs]
-    return [download(a) if a else run for a, run in zip(addresses, runs, strict=True)]
+    # A path has one slash where an address has two.
+    return download(run.as_posix().replace("hf:/", "hf://", 1))
+
+
+def _all_at_hand(runs: list[Path]) -> list[Path]:
+    return [_at_hand(run) for run in runs]
+
+
+def _one_at_hand(run: Path | None) -> Path | None:
+    return run and _at_hand(run)
 
 
 RUNS = Annotated[
@@ -67,7 +75,17 @@ RUNS = Annotated[
         metavar="RUN...",
         help="Folders of SAEs, runs or comparisons, or hf://USER/NAME@REVISION/SAE on the Hub, of "
         "which @REVISION and /SAE may be left out.",
-        callback=_at_hand,
+        callback=_all_at_hand,
+    ),
+]
+BASELINE = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline",
+        metavar="RUN",
+        help="The ordinary SAE, or hf://USER/NAME/SAE, beside which those are measured and shown "
+        "that no comparison pairs.",
+        callback=_one_at_hand,
     ),
 ]
 

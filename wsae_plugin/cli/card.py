@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wsae_plugin.cli._shared import RUNS, print_json, print_plain
+from wsae_plugin.cli._shared import BASELINE, RUNS, print_json, print_plain
 
 Author = Annotated[
     str | None, typer.Option("--author", help="Of the SAEs. By default the repository's owner.")
@@ -15,14 +15,6 @@ Author = Annotated[
 License = Annotated[str, typer.Option("--license", help="Of the weights, by its id on the Hub.")]
 Language = Annotated[
     str, typer.Option("--language", help="Of the text: ISO 639 codes or 'code', by commas.")
-]
-Baseline = Annotated[
-    Path | None,
-    typer.Option(
-        "--baseline",
-        metavar="RUN",
-        help="The ordinary SAE to show beside weighted ones; in a comparison the pair's own.",
-    ),
 ]
 BaseModel = Annotated[
     str | None,
@@ -50,7 +42,7 @@ def card(
         str | None,
         typer.Option("--repo", metavar="USER/NAME", help="Where it will be, for the snippet."),
     ] = None,
-    baseline: Baseline = None,
+    baseline: BASELINE = None,
     base_model: BaseModel = None,
     dataset_name: DatasetName = None,
     as_json: Annotated[
@@ -64,7 +56,8 @@ def card(
     and one of their scores, of weighted ones beside ordinary SAEs, what `wsae report` says of the
     difference, Γ with its spectrum, data, procedure, SAEBench's scores if there are any, limits and
     citation. Many SAEs are shown by variant, with the mean over hooks and seeds, and one by one
-    where the page is unfolded. A field that is missing is an error that names it.
+    where the page is unfolded. A field that is missing is an error that names it. Of SAEs on a
+    synthetic model the card says which, how to draw it, and their scores against its true features.
 
     \b
       wsae eval runs/topk runs/weighted

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from wsae_plugin.cli._shared import RUNS, print_json, print_table, print_text, score_table
+from wsae_plugin.cli._shared import BASELINE, RUNS, print_json, print_table, print_text, score_table
 from wsae_plugin.cli.trust import loads_models
 
 
@@ -30,14 +29,7 @@ def eval_(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the order of the text and the shuffled control.")
     ] = 0,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--baseline",
-            metavar="RUN",
-            help="The ordinary SAE beside which others are measured under their Γ.",
-        ),
-    ] = None,
+    baseline: BASELINE = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(

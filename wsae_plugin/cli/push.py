@@ -6,10 +6,17 @@ from typing import Annotated
 
 import typer
 
-from wsae_plugin.cli._shared import JSON, RUNS, plain_table, print_json, print_plain, print_table
+from wsae_plugin.cli._shared import (
+    BASELINE,
+    JSON,
+    RUNS,
+    plain_table,
+    print_json,
+    print_plain,
+    print_table,
+)
 from wsae_plugin.cli.card import (
     Author,
-    Baseline,
     BaseModel,
     DatasetName,
     Language,
@@ -38,7 +45,7 @@ def push(
     author: Author = None,
     license_: License = "mit",
     language: Language = "en",
-    baseline: Baseline = None,
+    baseline: BASELINE = None,
     base_model: BaseModel = None,
     dataset_name: DatasetName = None,
     as_json: JSON = False,
@@ -46,9 +53,9 @@ def push(
     """Publish trained and measured SAEs on the Hugging Face Hub, for SAELens alone to load.
 
     Before anything is sent, every SAE is loaded as SAE.from_pretrained(REPO, RUN) will load it, and
-    measured again if its language model is at hand; training checkpoints are refused. Weights, Γ,
-    scores, configs, figures, the card and a root config.json with all hashes go up in one commit:
-    all or nothing. An upload that broke off sends only the rest when run again.
+    measured again if its model is at hand; training checkpoints are refused. Weights, Γ, scores,
+    configs, figures, the card and a root config.json with all hashes go up in one commit: all or
+    nothing. An upload that broke off sends only the rest when run again.
 
     Each RUN is what `wsae eval` has measured; all of its SAEs are published. No path of this
     machine goes up: of a held-out text that is a file here, its name; of a model or a data set that

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from wsae_plugin.cli._shared import (
+    BASELINE,
     RUNS,
     plain_table,
     print_json,
@@ -26,12 +27,7 @@ def report(
             "--output", "-o", metavar="DIR", help="Where the report goes; default: into DIR."
         ),
     ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--baseline", metavar="DIR", help="The ordinary SAE that others are compared with."
-        ),
-    ] = None,
+    baseline: BASELINE = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
     ] = False,

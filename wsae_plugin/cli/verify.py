@@ -13,7 +13,10 @@ from wsae_plugin.cli.trust import loads_models
 @loads_models
 def verify(
     source: Annotated[
-        str, typer.Argument(metavar="REPO_OR_FOLDER", help="user/name, or a folder.")
+        str,
+        typer.Argument(
+            metavar="REPO_OR_FOLDER", help="user/name, hf://user/name@revision, or a folder."
+        ),
     ],
     revision: Annotated[
         str | None, typer.Option("--revision", help="A branch, tag or commit of the repository.")
@@ -31,14 +34,15 @@ def verify(
     """Download a publication of `wsae push` again, into a fresh cache, and compare.
 
     Every file is compared with the sha256 in the root config.json, every SAE is loaded as plain
-    SAELens does, and, where the language model is at hand, its explained variance and L0 are
-    measured again and compared with its record. What could not be measured, and why, is said. A
-    folder on this machine is compared in the same way. An SAE whose training.yaml says otherwise
-    than its cfg.json, of the model for one, is not measured.
+    SAELens does, and, where its model is at hand, its explained variance and L0 are measured again
+    and compared with its record. What could not be measured, and why, is said. A folder on this
+    machine is compared in the same way. An SAE whose training.yaml says otherwise than its
+    cfg.json, of the model for one, is not measured.
 
     \b
       wsae verify me/my-saes
       wsae verify me/my-saes --revision v1 --json
+      wsae verify hf://me/my-saes@v1
       wsae verify downloaded/ --dataset my-held-out.jsonl
 
     Where the SAEs were measured on a text of one's own, the publication has its name and no more:

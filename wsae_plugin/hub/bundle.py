@@ -219,7 +219,7 @@ def _public_config(record: SAERecord) -> dict[str, Any]:
 
 def _summary(record: SAERecord) -> dict[str, Any]:
     return {
-        "hook_name": record.run.hook_name,
+        "hook_name": record.metadata.get("hook_name"),
         "hook_head_index": record.metadata.get("hook_head_index"),
         "architecture": record.cfg["architecture"],
         "training_architecture": record.metadata["training_architecture"],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pprint import pformat
+from textwrap import indent
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, with
 from wsae_plugin.report.inputs import Frame, Inputs, read_inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import Report, how_intervals_are_made
+from wsae_plugin.scores import MADE_BY
 from wsae_plugin.templates import filled
 
 FIGURES = "figures"
@@ -53,7 +55,7 @@ class CardOptions:
         license: Of the weights, a licence id of the Hub.
         language: Of the text, ISO 639 or `code`.
         baseline: The run of the ordinary SAE for weighted ones that have none beside them.
-        base_model: The name on the Hub of a model that was a folder here.
+        base_model: The name on the Hub of a model, or synthetic model, that was a folder here.
         dataset: The name on the Hub of a data set that was a file or folder here.
     """
 
@@ -98,19 +100,25 @@ def published(records: Sequence[SAERecord], options: CardOptions) -> list[SAERec
         BadInputError: A name is none, the records do not share one folder, or what they name is on
             the Hub already.
     """
-    names = {"model_name": options.base_model, "dataset_path": options.dataset}
+    model = _model_field(records)
+    given = {model: options.base_model, "dataset_path": options.dataset}
+    names = {field: name for field, name in given.items() if name is not None}
+    if model == _SYNTHETIC and options.dataset is not None:
+        raise BadInputError(
+            f"--dataset-name {options.dataset}: an SAE on a synthetic model has no data set; leave "
+            "it out"
+        )
     for field, name in names.items():
-        if name is None:
-            continue
         recorded, option = _shared(field, records), _OPTIONS[field]
-        if recorded and not is_local(recorded):
+        if recorded and not (isinstance(recorded, str) and is_local(recorded)):
             raise BadInputError(
                 f"{option} {name}: the SAEs say {field} = {recorded!r}, which is no folder of this "
                 "machine; leave it out"
             )
-        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII):
-            raise BadInputError(f"{option} {name!r}: must be a name on the Hub, such as user/name")
-    return [record.published(options.base_model, options.dataset) for record in records]
+        # SAELens has the folder of a synthetic model in its repository after a colon.
+        repo = name.partition(":")[0] if field == _SYNTHETIC else name
+        check_repo_name(repo, option, needs_owner=False)
+    return [record.with_hub_names(names) for record in records]
 
 
 def make_card(
@@ -128,7 +136,10 @@ def make_card(
             one model, the baseline's run is broken, what the weights say is, or an SAE is not what
             was trained.
     """
-    model, dataset = _the_one("model_name", records), _the_one("dataset_path", records)
+    is_synthetic = _model_field(records) == _SYNTHETIC
+    synthetic_model = _synthetic_model(records) if is_synthetic else None
+    model = synthetic_model.name if synthetic_model else _the_one("model_name", records)
+    dataset = None if is_synthetic else _the_one("dataset_path", records)
     inputs = read_inputs(*paths, baseline=options.baseline)
     for record in (*records, *read_records([options.baseline] if options.baseline else [])):
         check_as_trained(record)
@@ -141,9 +152,12 @@ def make_card(
         library_name="saelens",
         license=options.license,
         base_model=first.base_model,
-        datasets=[dataset],
-        language=options.language.split(","),
-        tags=["sparse-autoencoder", "saelens", "weighted-sae", "mechanistic-interpretability"],
+        datasets=dataset and [dataset],
+        language=None if is_synthetic else options.language.split(","),
+        tags=[
+            *("sparse-autoencoder", "saelens", "weighted-sae", "mechanistic-interpretability"),
+            *(["synthetic-data"] if is_synthetic else []),
+        ],
     )
     weighted = [record for record in records if record.proxy is not None]
     class_name = first.metadata.get("model_class_name")
@@ -157,8 +171,11 @@ def make_card(
         author=options.author or (options.repo.split("/")[0] if options.repo else None),
         model=model,
         base_model=first.base_model,
+        synthetic_model=synthetic_model,
+        seed=first.config.get("seed"),
+        samples="samples" if is_synthetic else "tokens",
         dataset=dataset,
-        text=_held_out_text(records),
+        text="" if is_synthetic else _held_out_text(records),
         held_out=first.held_out,
         is_bundled=model == BUNDLED_MODEL_NAME,
         has_model_snippet=class_name == "HookedTransformer" and model != BUNDLED_MODEL_NAME,
@@ -166,7 +183,7 @@ def make_card(
         is_many=len(records) > MOST_ROWS,
         controls=list(dict.fromkeys(_CONTROLS[kind] for r in records if (kind := r.control))),
         report=report,
-        missing=_missing(report),
+        missing=_missing(report, needs_saebench=not is_synthetic),
         unmatched=few([code(name) for name in _unmatched(records, inputs, report)]),
         how_intervals_are_made=how_intervals_are_made(report),
         figures={hook: figure_path(hook) for hook in drawn},
@@ -249,8 +266,9 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
     return "; ".join(shown)
 
 
-def _missing(report: Report) -> list[str]:
-    """What was not measured, and pairs that were refused; a line a reason."""
+def _missing(report: Report, needs_saebench: bool) -> list[str]:
+    """What was not measured though it could be, and pairs that were refused; a line a reason."""
+    of_saebench = MADE_BY["saebench"]
     refused = (report["bench"] or {}).get("refused", {})
     unmeasured = [metric for metric in report["metrics"] if metric["headline"]]
     entries = [
@@ -261,25 +279,78 @@ def _missing(report: Report) -> list[str]:
     ]
     reasons: dict[str, list[str]] = {}
     for what, reason in entries:
+        if of_saebench in reason and not needs_saebench:
+            continue
         reasons.setdefault(reason, []).append(what)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
-def _shared(field: str, records: Sequence[SAERecord]) -> str:
-    found = dict.fromkeys(str(record.metadata.get(field) or "") for record in records)
+_SYNTHETIC = "synthetic_model"
+_OPTIONS = {
+    "model_name": "--base-model",
+    _SYNTHETIC: "--base-model",
+    "dataset_path": "--dataset-name",
+}
+
+
+def _model_field(records: Sequence[SAERecord]) -> str:
+    """The field that says what the activations are of."""
+    are_synthetic = any(record.synthetic_model is not None for record in records)
+    return _SYNTHETIC if are_synthetic else "model_name"
+
+
+def _shared(field: str, records: Sequence[SAERecord]) -> Any:
+    said = [record.config if field == _SYNTHETIC else record.metadata for record in records]
+    found = {str(value): value for value in (of.get(field) or "" for of in said)}
     if len(found) > 1:
         raise BadInputError(
             f"{field}: the runs have {', '.join(map(repr, found))}; publish one at a time"
         )
-    return next(iter(found))
+    return next(iter(found.values()))
 
 
-_OPTIONS = {"model_name": "--base-model", "dataset_path": "--dataset-name"}
+@dataclass(frozen=True)
+class _SyntheticModel:
+    """What the card says of a synthetic model.
+
+    Args:
+        name: What readers call it.
+        source: What SAELens loads it from, as Python.
+        repo: Where it is on the Hub; None for one that is drawn.
+        drawn_from: The seed of torch before it is drawn; None for one with a seed of its own.
+    """
+
+    name: str
+    source: str
+    repo: str | None = None
+    drawn_from: int | None = None
+
+
+def _synthetic_model(records: Sequence[SAERecord]) -> _SyntheticModel:
+    if isinstance(_shared(_SYNTHETIC, records), str):
+        name = _the_one(_SYNTHETIC, records)
+        return _SyntheticModel(name, repr(name), name.partition(":")[0])
+    config: Mapping[str, Any] = _shared(_SYNTHETIC, records)
+    seeds = {record.config.get("seed") for record in records}
+    if config.get("seed") is None and len(seeds) > 1:
+        raise BadInputError(
+            f"{_SYNTHETIC}.seed: missing, and each run drew another one; publish one at a time"
+        )
+    shown = indent(pformat(dict(config), sort_dicts=False), 8 * " ")
+    # The same seed draws another one on another kind of device.
+    device = str(records[0].config.get("device", "cpu"))
+    elsewhere = "" if device == "cpu" else f",\n    device={device!r},"
+    return _SyntheticModel(
+        f"a synthetic model of {config['num_features']} features in {config['hidden_dim']} "
+        "dimensions",
+        f"SyntheticModelConfig.from_dict(\n{shown}\n    ){elsewhere}",
+        drawn_from=seeds.pop() if config.get("seed") is None else None,
+    )
 
 
 def _the_one(field: str, records: Sequence[SAERecord]) -> str:
-    name = _shared(field, records)
-    parts = name.split("/")
+    name = str(_shared(field, records))
+    parts = name.partition(":")[0].split("/") if field == _SYNTHETIC else name.split("/")
     if is_local(name) or "\\" in name or len(parts) > 2 or not all(parts):
         what = "a folder of this machine, which no reader of the card has" if name else "missing"
         raise BadInputError(

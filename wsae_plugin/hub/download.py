@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.errors import hub_errors
-from wsae_plugin.hub.names import check_repo_name
+from wsae_plugin.hub.names import read_address
 
 FOLDER = Path("downloaded")
 _FILES = ("*.json", "*.safetensors", "*.yaml", "*.jsonl")
-_ADDRESS = re.compile(r"([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?")
 
 
 def download(address: str) -> Path:
@@ -22,7 +20,8 @@ def download(address: str) -> Path:
     What is there is not downloaded again: the folder is named after the commit.
 
     Args:
-        address: `user/name`, `user/name@revision`, either with `/SAE` for one of its folders.
+        address: `hf://user/name`, `hf://user/name@revision`, either with `/SAE` for one of its
+            folders.
 
     Returns:
         The folder of the SAE, or of all of them.
@@ -31,30 +30,24 @@ def download(address: str) -> Path:
         BadInputError: It is no address, or the repository has no SAE there.
         RunFailedError: The Hub refused or cannot be reached.
     """
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
-        raise BadInputError(
-            f"hf://{address}: must be hf://USER/NAME, hf://USER/NAME@REVISION, or either with /SAE"
-        )
-    repo, revision, sae = found.groups()
-    check_repo_name(repo)
+    found = read_address(address)
+    repo, sae = found.id, found.path_in_repo
     with hub_errors(f"download {repo}"):
         api = HfApi()
-        commit = str(api.repo_info(repo, revision=revision).sha)
+        commit = str(api.repo_info(repo, revision=found.revision).sha)
         saes = {
             Path(name).parent
             for name in api.list_repo_files(repo, revision=commit)
             if Path(name).name == "cfg.json"
         }
-        wanted = Path(sae or "")
+        wanted = Path(sae)
         if not any(folder.is_relative_to(wanted) for folder in saes):
             there = ", ".join(sorted(map(str, saes))) or "none"
             raise BadInputError(
-                f"hf://{address}: has no SAE that SAELens saved (a folder with cfg.json); there: "
-                f"{there}"
+                f"{address}: has no SAE that SAELens saved (a folder with cfg.json); there: {there}"
             )
         folder = FOLDER / f"{repo.replace('/', '--')}--{commit[:12]}"
-        inside = "" if sae is None else f"{sae}/"
+        inside = f"{sae}/" if sae else ""
         patterns = [f"{inside}{files}" for files in _FILES]
         api.snapshot_download(repo, revision=commit, local_dir=folder, allow_patterns=patterns)
         return folder / wanted

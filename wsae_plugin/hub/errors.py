@@ -19,7 +19,7 @@ from wsae_plugin.messages import one_line
 
 _REFUSED = (
     "there is no such repository for your token, or the token is wrong or may not do this; check "
-    "the name, `hf auth whoami`, and that the token has write permission"
+    "the name, `hf auth whoami`, and that the token has {} permission"
 )
 _COMMITTED = (
     "somebody else committed to the repository meanwhile; nothing was changed: look at their "
@@ -29,11 +29,12 @@ _HTTP_LOGGERS = ("httpx", "httpx2", "huggingface_hub")
 
 
 @contextmanager
-def hub_errors(what: str) -> Generator[None]:
+def hub_errors(what: str, writes: bool = False) -> Generator[None]:
     """Turn every failure of the Hub inside into a `RunFailedError`: no traceback, no token.
 
     Args:
         what: What was being done, such as "push to user/name".
+        writes: Whether it is a commit that failed, and not a download.
     """
     levels = {name: logging.getLogger(name).level for name in _HTTP_LOGGERS}
     for name in _HTTP_LOGGERS:  # a line a request, with signed addresses in it
@@ -46,7 +47,7 @@ def hub_errors(what: str) -> Generator[None]:
     except LocalTokenNotFoundError:
         message = "no token is at hand: `hf auth login`, or set HF_TOKEN"
     except Exception as error:  # the client raises its HTTP library's errors as they are
-        message = _reason(error)
+        message = _reason(error, writes)
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
@@ -55,7 +56,7 @@ def hub_errors(what: str) -> Generator[None]:
         raise RunFailedError(redacted(f"{what}: {message}"))
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, writes: bool) -> str:
     # Older clients raise this without a response where they had no connection.
     response = getattr(error, "response", None)
     if isinstance(error, HfHubHTTPError) and response is not None:
@@ -63,11 +64,15 @@ def _reason(error: BaseException) -> str:
         if status in (409, 412):
             return _COMMITTED
         if isinstance(error, RevisionNotFoundError):
-            return "no such revision; name a branch, tag or commit that is there"
+            return (
+                "no such revision; name a branch, tag or commit that is there (in hf://…@REVISION, "
+                "a slash of its name is %2F)"
+            )
         if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
-            return f"the Hub refused ({status}): {_REFUSED}"
+            return f"the Hub refused ({status}): {_REFUSED.format('write' if writes else 'read')}"
         return f"the Hub answered {status}: {said}"
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        return f"{one_line(error)} ({_reason(error.__cause__)})"
+        return f"{one_line(error)} ({_reason(error.__cause__, writes)})"
     line = one_line(error) or type(error).__name__
-    return f"{type(error).__name__}: {line}; nothing was committed, so run it again"
+    nothing = "nothing was committed, so " if writes else ""
+    return f"{type(error).__name__}: {line}; {nothing}run it again"

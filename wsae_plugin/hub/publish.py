@@ -46,7 +46,7 @@ def publish(
         RunFailedError: The Hub refused, or the connection broke; nothing was committed.
     """
     check_repo_name(repo)
-    with hub_errors(f"push to {repo}"):
+    with hub_errors(f"push to {repo}", writes=True):
         api = HfApi()
         head = _head(api, repo, private, revision)
         there = set(api.list_repo_files(repo, revision=head))

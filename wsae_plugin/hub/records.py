@@ -8,36 +8,51 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import transformer_lens.loading_from_pretrained as transformer_lens_names
+from sae_lens.synthetic import SyntheticModelConfig
 
 from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.gathered import SPARSITIES, Described, arms_of
 from wsae_plugin.compare.manifest import ComparedRun
-from wsae_plugin.compare.runs import runs_of
+from wsae_plugin.compare.runs import PLACES, runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming
-from wsae_plugin.saved_run import CONFIG, read_cfg, read_record, read_training
+from wsae_plugin.saved_run import CONFIG, RECORDED, read_cfg, read_record, read_training
 from wsae_plugin.scores import MADE_BY, HeldOut, ScoreFile, file_of, read_scores
 from wsae_plugin.validation import FileName, convert, resolve
 
 HELD_OUT = "held_out"
 EVAL_FILENAME = str(file_of(Path(), HELD_OUT))
-_REQUIRED_SCORES = ("explained_variance", "ce_loss_recovered", "l0", "dead_share")
+_REQUIRED_SCORES = ("explained_variance", "l0", "dead_share")
 _CFG = (
-    *("architecture", "d_in", "d_sae", "metadata", "metadata.model_name", "metadata.hook_name"),
+    *("architecture", "d_in", "d_sae", "metadata"),
     *("metadata.training_architecture", "metadata.training_architecture_details"),
 )
+_OF_LANGUAGE_MODEL = ("metadata.model_name", "metadata.hook_name")
 _Number = Annotated[int | float, "as it stands there: it is shown so"]
 
 
 @dataclass(frozen=True)
 class _Training:
+    lr: _Number
+    lr_scheduler_name: str
+    sae: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _TrainingOnText(_Training):
     training_tokens: int
     context_size: int
     train_batch_size_tokens: int
     seed: int
-    lr: _Number
-    lr_scheduler_name: str
-    sae: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _TrainingOnSamples(_Training):
+    """SAELens's runner has no seed."""
+
+    training_samples: int
+    batch_size: int
+    synthetic_model: SyntheticModelConfig | str
 
 
 @dataclass(frozen=True)
@@ -62,8 +77,16 @@ class MeasuredSAE(Described):
         return self.run.run
 
     @property
-    def base_model(self) -> str:
-        """The model's name on the Hub: TransformerLens has short names of its own."""
+    def synthetic_model(self) -> Mapping[str, Any] | str | None:
+        """The config, or the folder or the name on the Hub, of the synthetic model whose samples it
+        was trained on; None for an SAE of a language model."""
+        return self.config.get("synthetic_model")
+
+    @property
+    def base_model(self) -> str | None:
+        """The language model's name on the Hub: TransformerLens has short names of its own."""
+        if self.synthetic_model is not None:
+            return None
         name = self.metadata["model_name"]
         if self.metadata.get("model_class_name") == "HookedTransformer":
             return transformer_lens_names.make_model_alias_map().get(name.lower()) or name
@@ -98,11 +121,10 @@ class SAERecord(MeasuredSAE):
     record: Mapping[str, Any]
     arm: Arm | None
 
-    def published(self, base_model: str | None, dataset: str | None) -> SAERecord:
-        """With the names on the Hub of what lies in folders here, where they are given."""
-        names = {"model_name": base_model, "dataset_path": dataset}
-        known = {field: name for field, name in names.items() if name is not None}
-        cfg = {**self.cfg, "metadata": {**self.metadata, **known}}
+    def with_hub_names(self, known: Mapping[str, str]) -> SAERecord:
+        """With the names on the Hub of what lies in folders here, by the field that names it."""
+        of_cfg = {field: name for field, name in known.items() if field in RECORDED}
+        cfg = {**self.cfg, "metadata": {**self.metadata, **of_cfg}}
         return replace(self, cfg=cfg, config={**self.config, **known})
 
     @property
@@ -117,7 +139,13 @@ def read_records(paths: Sequence[Path]) -> list[SAERecord]:
         BadInputError: A folder or a file is missing or broken, a field is missing, or a name
             cannot be a folder's.
     """
-    runs, arms = runs_of(paths, needs_language_model=True), arms_of(paths)
+    runs, arms = runs_of(paths), arms_of(paths)
+    for run in runs:
+        if run.hook_name == PLACES[1]:
+            raise BadInputError(
+                f"{run.path}: is an SAE on a {run.hook_name}; give SAEs of a language model or of "
+                "a synthetic model"
+            )
     return [_read_record(run, arms.get(run.path)) for run in runs]
 
 
@@ -132,7 +160,13 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any]) -> MeasuredSAE:
         BadInputError: see `read_records`.
     """
     convert(run.run, FileName, f"{run.path}: run")
-    cfg = read_cfg(run.sae, _CFG)
+    is_synthetic = config.get("synthetic_model") is not None
+    cfg = read_cfg(run.sae, _CFG if is_synthetic else (*_CFG, *_OF_LANGUAGE_MODEL))
+    if is_synthetic and (name := cfg["metadata"].get("model_name")) is not None:
+        raise BadInputError(
+            f"{run.sae / 'cfg.json'}: metadata.model_name = {name!r}: the training was on a "
+            "synthetic model; the two are not of one run"
+        )
     details = cfg["metadata"]["training_architecture_details"]
     with naming(f"{run.sae / 'cfg.json'}: metadata.training_architecture_details"):
         if all({**cfg, **details}.get(name) is None for name in SPARSITIES):
@@ -146,7 +180,7 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any]) -> MeasuredSAE:
     if scores[HELD_OUT].held_out is None:
         raise BadInputError(f"{file}: held_out: missing")
     sae = MeasuredSAE(run, cfg, config, scores)
-    for metric in _REQUIRED_SCORES:
+    for metric in (*_REQUIRED_SCORES, "mcc" if is_synthetic else "ce_loss_recovered"):
         if metric not in sae.values:
             raise BadInputError(f"{file}: scores: {metric}: missing; run `wsae eval` again")
     return sae
@@ -161,5 +195,6 @@ def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
             f"{run.path / 'run.json'}: status = {status!r}: only a finished run can be published"
         )
     with naming(str(run.path / CONFIG)):
-        resolve(_Training, config, others_allowed=True)
+        kind = _TrainingOnText if sae.synthetic_model is None else _TrainingOnSamples
+        resolve(kind, config, others_allowed=True)
     return SAERecord(run, sae.cfg, config, sae.scores, record, arm)

@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from sae_lens.synthetic.synthetic_model import SYNTHETIC_MODEL_CONFIG_FILENAME
+
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.hub.markdown import few
@@ -17,6 +21,7 @@ from wsae_plugin.local_paths import dataset_and_split, is_local, last_name
 from wsae_plugin.measures.agreement import disagreements
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.measures.evaluated_run import config_for_here
+from wsae_plugin.measures.held_out import best_device
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saved_run import CONFIG, TRAINING
 from wsae_plugin.sources.opening import cached_config
@@ -47,6 +52,8 @@ class Difference:
 
 def needs_local_text(sae: MeasuredSAE) -> bool:
     """Whether the held-out text was a file or folder of the machine that measured."""
+    if sae.synthetic_model is not None:
+        return False
     recorded = dataset_and_split(sae.held_out["dataset"])[0]
     return bool(sae.held_out.get("dataset_is_local")) or is_local(recorded)
 
@@ -55,6 +62,8 @@ def local_paths_of(record: SAERecord) -> set[str | None]:
     """The files and folders that it was made from and measured on, as they were written down."""
     fields = ("from_pretrained_path", "cached_activations_path")
     paths = {record.details.get("gamma_file"), *(record.config.get(name) for name in fields)}
+    if isinstance(record.synthetic_model, str) and is_local(record.synthetic_model):
+        paths.add(record.synthetic_model)
     if needs_local_text(record):
         paths.add(dataset_and_split(record.held_out["dataset"])[0])
     return paths
@@ -67,12 +76,14 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
         sae: The SAE.
         dataset: Where the held-out text is, if it was a local one.
     """
-    model = sae.metadata["model_name"]
+    if sae.synthetic_model is not None:
+        return _why_not_drawn(sae)
+    model, on_hub = sae.metadata["model_name"], str(sae.base_model)
     # What was published elsewhere does not say which folder of this machine is read.
     is_folder_here = isinstance(sae, SAERecord) and Path(model).is_dir()
     is_here = model == BUNDLED_MODEL_NAME or is_folder_here
-    if not is_here and cached_config(sae.base_model) is None:
-        return f"{sae.base_model} is not on this machine"
+    if not is_here and cached_config(on_hub) is None:
+        return f"{on_hub} is not on this machine"
     here = platform.python_version()
     recorded = sae.evaluation.versions.get("python", here)
     if sae.metadata.get("dataset_path") == _BUNDLED and recorded != here:
@@ -86,6 +97,27 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
                 "(`wsae verify --dataset PATH` says where it is here)"
             )
     return None
+
+
+def _why_not_drawn(sae: MeasuredSAE) -> str | None:
+    """Why the synthetic model of an SAE cannot be drawn from here; None where it can."""
+    model, device = sae.synthetic_model, str(sae.config.get("device", "cpu")).split(":")[0]
+    if not isinstance(model, str):
+        if device not in ("cpu", best_device()):
+            return f"its synthetic model was drawn on {device}, which would draw another one here"
+        return None
+    if is_local(model):
+        # What was published elsewhere does not say which folder of this machine is read.
+        if isinstance(sae, SAERecord) and Path(model).is_dir():
+            return None
+        return f"its synthetic model, {last_name(model)}, was a folder of the machine that made it"
+    repo, _, folder = model.partition(":")
+    try:
+        file = str(Path(folder) / SYNTHETIC_MODEL_CONFIG_FILENAME)
+        found = try_to_load_from_cache(repo, file)
+    except HFValidationError:
+        found = None
+    return None if isinstance(found, str) else f"{model} is not on this machine"
 
 
 def not_measured(reasons: Mapping[str, str]) -> list[str]:
@@ -113,10 +145,13 @@ def compare(
     reasons: dict[str, str] = {}
     groups: dict[EvalSettings, list[MeasuredSAE]] = {}
     for sae in saes:
-        differences += (unlike := _against_training(sae))
+        reason = why_not_at_hand(sae, dataset)
+        # The config of a synthetic model that cannot be drawn here cannot be opened either.
+        is_closed = reason is not None and sae.synthetic_model is not None
+        differences += (unlike := [] if is_closed else _against_training(sae))
         if unlike:
             reasons[sae.sae_id] = f"its {TRAINING} and its cfg.json do not agree"
-        elif reason := why_not_at_hand(sae, dataset):
+        elif reason is not None:
             reasons[sae.sae_id] = reason
         else:
             groups.setdefault(_settings(sae, dataset), []).append(sae)
@@ -137,8 +172,9 @@ def _against_training(sae: MeasuredSAE) -> list[Difference]:
     """What is measured is what cfg.json says, so the training's config must not say otherwise."""
     try:
         training = config_for_here(sae.config, "the config of the training")
-        kwargs, loaded_as = "model_from_pretrained_kwargs", "model_class_name"
-        harmless(sae.config.get(kwargs), training.values[loaded_as])
+        if training.has_language_model:
+            kwargs, loaded_as = "model_from_pretrained_kwargs", "model_class_name"
+            harmless(sae.config.get(kwargs), training.values[loaded_as])
         unlike = disagreements(sae.cfg, training)
     except BadInputError as error:
         return [Difference(sae.sae_id, f"{TRAINING} can be read", "yes", str(error))]
@@ -157,8 +193,9 @@ def _text(value: float | None) -> str:
 
 def _settings(sae: MeasuredSAE, dataset: str | None) -> EvalSettings:
     local = dataset if needs_local_text(sae) else None
+    recorded = dataset_and_split(sae.held_out["dataset"])[0]
     return EvalSettings(
-        dataset=local or dataset_and_split(sae.held_out["dataset"])[0],
+        dataset=None if sae.synthetic_model is not None else local or recorded,
         batches=sae.held_out["batches"],
         batch_size_prompts=sae.held_out["batch_size_prompts"],
         seed=sae.held_out["seed"],

@@ -23,7 +23,8 @@ from wsae_plugin.report.text import (
     value_text,
 )
 
-OWN_WEIGHTED = "own_weighted_explained_variance"
+_ALSO_SHOWN = ("own_weighted_explained_variance", "uniqueness", "true_l0")
+"""What no other table shows, beside the headline: under an SAE's own Γ, and of known features."""
 SCORES, SAEBENCH = "Scores", "SAEBench"
 _HEADINGS = {HELD_OUT: SCORES, "saebench": SAEBENCH, "corrected": SAEBENCH}
 """First part of an eval's name → where the card has its scores; of others under their own name."""
@@ -74,7 +75,7 @@ def sections_of(report: Report) -> dict[str, list[Report]]:
     """Heading of the card → the metrics below it that were measured in some SAE."""
     found: dict[str, list[Report]] = {}
     for metric in report["metrics"]:
-        if (metric["headline"] or metric["metric"] == OWN_WEIGHTED) and metric["values"]:
+        if (metric["headline"] or metric["metric"] in _ALSO_SHOWN) and metric["values"]:
             kind = metric["eval"].partition("/")[0]
             own = plain(eval_label(kind))
             found.setdefault(_HEADINGS.get(kind, own[:1].upper() + own[1:]), []).append(metric)
@@ -185,13 +186,24 @@ def _kind(record: SAERecord) -> dict[str, str]:
         code(record.sparsity),
         number(record.alpha),
         "none (Γ = I)" if record.proxy is None else code(record.proxy),
-        str(record.run.seed),
+        str(record.config.get("seed", "not recorded")),
     )
     return dict(zip(_KIND, cells, strict=True))
 
 
 def _training(record: SAERecord) -> dict[str, str]:
     config, details = record.config, record.details
+    if record.synthetic_model is None:
+        size = {
+            "training tokens": f"{config['training_tokens']:,}",
+            "context size": f"{config['context_size']:,} tokens",
+            "batch": f"{config['train_batch_size_tokens']:,} tokens",
+        }
+    else:
+        size = {
+            "training samples": f"{config['training_samples']:,}",
+            "batch": f"{config['batch_size']:,} samples",
+        }
     steps = [f"{config.get(f'lr_{name}_steps', 0):,}" for name in ("warm_up", "decay")]
     weights = "none"
     if record.proxy is not None:
@@ -200,10 +212,7 @@ def _training(record: SAERecord) -> dict[str, str]:
             f"{details.get('gamma_clip') or 'none'}, frozen after "
             f"{details.get('gamma_freeze_step') or 'no'} steps"
         )
-    found = {
-        "training tokens": f"{config['training_tokens']:,}",
-        "context size": f"{config['context_size']:,} tokens",
-        "batch": f"{config['train_batch_size_tokens']:,} tokens",
+    found = size | {
         "learning rate": f"{config['lr']:g}, {config['lr_scheduler_name']}",
         "warm-up, decay": f"{' and '.join(steps)} steps",
         "loss weights": weights,

@@ -19,7 +19,7 @@ from wsae_plugin.files import refuse_links, sha256_of
 from wsae_plugin.hub.bundle import ROOT_CONFIG, VERSION
 from wsae_plugin.hub.errors import hub_errors
 from wsae_plugin.hub.exported import check_exported
-from wsae_plugin.hub.names import check_repo_name
+from wsae_plugin.hub.names import check_repo_name, read_address
 from wsae_plugin.hub.records import EVAL_FILENAME, MeasuredSAE, read_sae
 from wsae_plugin.hub.remeasure import Difference, compare, needs_local_text
 from wsae_plugin.messages import naming
@@ -74,7 +74,7 @@ def verify(source: str, revision: str | None = None, dataset: str | None = None)
     """Compare every file with its sha256 and every SAE with its scores.
 
     Args:
-        source: A folder on this machine, or `user/name` on the Hub.
+        source: A folder on this machine, `user/name` on the Hub, or `hf://user/name@revision`.
         revision: A branch, tag or commit; for the Hub only.
         dataset: Where the held-out text is here, of SAEs that were measured on a local one.
 
@@ -88,9 +88,20 @@ def verify(source: str, revision: str | None = None, dataset: str | None = None)
             raise BadInputError(f"--revision {revision}: {source} is a folder and has none")
         refuse_links(Path(source))
         return _verify_folder(source, Path(source), None, dataset)
-    check_repo_name(source)
+    repo = source
+    if source.startswith("hf://"):
+        address = read_address(source)
+        repo = address.id
+        if address.path_in_repo:
+            raise BadInputError(
+                f"{source}: a publication is compared as a whole; leave out /{address.path_in_repo}"
+            )
+        if None not in (revision, address.revision):
+            raise BadInputError(f"--revision {revision}: {source} names one too; leave one out")
+        revision = revision or address.revision
+    check_repo_name(repo, "REPO_OR_FOLDER")
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
-        commit = _download(source, revision, Path(scratch))
+        commit = _download(repo, revision, Path(scratch))
         return _verify_folder(source, Path(scratch) / "files", commit, dataset)
 
 

@@ -32,11 +32,12 @@ def disagreements(cfg: Mapping[str, Any], training: RunConfig) -> dict[str, tupl
     Returns:
         Field → what cfg.json says and what the training's config says, as JSON.
     """
-    runner, section, metadata = training.runner_config(), training.values["sae"], cfg["metadata"]
+    section, metadata = training.values["sae"], cfg["metadata"]
+    trained = training.values | vars(training.runner_config())
     details = metadata.get("training_architecture_details") or {}
     recorded = [name for name in training.values if name in metadata or name in _NEEDED]
     both = (
-        {name: (metadata.get(name), getattr(runner, name)) for name in recorded}
+        {name: (metadata.get(name), trained[name]) for name in recorded}
         | {name: (cfg.get(name), section[name]) for name in ("d_in", "d_sae")}
         | {name: (details[name], section[name]) for name in details if name in section}
         | {"architecture": (metadata.get("training_architecture"), section["architecture"])}

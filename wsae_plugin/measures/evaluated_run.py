@@ -210,7 +210,12 @@ def config_for_here(known: Mapping[str, Any], where: str) -> RunConfig:
     values, device = {**known}, best_device()
     if not isinstance(values.get("sae"), dict):
         raise BadInputError(f"{where}: sae: missing; the config of one SAE is needed")
-    if isinstance(values.get("synthetic_model"), dict):
+    if isinstance(world := values.get("synthetic_model"), dict):
+        if world.get("seed") is None and values.get("seed") is None:
+            raise BadInputError(
+                f"{where}: synthetic_model.seed: missing, so the synthetic model that the SAE was "
+                "trained on cannot be drawn again; train it again with one"
+            )
         # The same seed draws another one on another kind of device.
         device = str(values.get("device", device))
         if device.split(":")[0] not in ("cpu", best_device()):
