@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from wsae_plugin.compare.arms import Arm
-from wsae_plugin.compare.gathered import TrainedRun, gathered
+from wsae_plugin.compare.gathered import DescribedSAE, gathered
 from wsae_plugin.compare.manifest import ComparedRun
 
 
 def sae(
     name: str, architecture: str = "topk", arm: Arm | None = None, **changed: Any
-) -> TrainedRun:
+) -> DescribedSAE:
     metadata: dict[str, Any] = {
         "model_name": changed.pop("model_name", "m"),
         "hook_head_index": changed.pop("head", None),
@@ -26,10 +26,10 @@ def sae(
         }
     run = ComparedRun.alone(name, Path("runs", name), "blocks.1.hook_resid_post")
     config = {"seed": 0, "lr": 1e-3, "training_tokens": 9, "model_name": "m", **changed}
-    return TrainedRun(run, {"d_sae": 4, "metadata": metadata}, config, arm)
+    return DescribedSAE(run, {"d_sae": 4, "metadata": metadata}, config, arm)
 
 
-def pairs(*saes: TrainedRun, baseline: TrainedRun | None = None) -> dict[str, str]:
+def pairs(*saes: DescribedSAE, baseline: DescribedSAE | None = None) -> dict[str, str]:
     return {run.run: run.pair for run in gathered(saes, baseline)[0] if run.role != "baseline"}
 
 

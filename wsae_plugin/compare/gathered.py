@@ -44,8 +44,16 @@ _FREE = {
 """What a comparison may vary: the weights, and where and how fast it is carried out."""
 
 
-class Described:
-    """What is said of one trained SAE, from its cfg.json and the config of its training."""
+@dataclass(frozen=True)
+class DescribedSAE:
+    """One trained SAE, and what is said of it.
+
+    Args:
+        run: Its folder, and its place in a comparison.
+        cfg: SAELens's cfg.json.
+        config: How it was trained, see `read_training`.
+        arm: Its arm in manifest.json; None where it is in none.
+    """
 
     run: ComparedRun
     cfg: Mapping[str, Any]
@@ -113,23 +121,6 @@ class Described:
         return next((f"{name} = {self.details[name]:g}" for name in known), "")
 
 
-@dataclass(frozen=True)
-class TrainedRun(Described):
-    """One trained SAE.
-
-    Args:
-        run: Its folder, and its place in a comparison.
-        cfg: SAELens's cfg.json.
-        config: How it was trained, see `read_training`.
-        arm: Its arm in manifest.json; None where it is in none.
-    """
-
-    run: ComparedRun
-    cfg: Mapping[str, Any]
-    config: Mapping[str, Any]
-    arm: Arm | None
-
-
 def read_gathered(
     paths: Sequence[Path], baseline: Path | None = None
 ) -> tuple[list[ComparedRun], dict[str, Any]]:
@@ -153,7 +144,7 @@ def read_gathered(
 
 
 def gathered(
-    saes: Sequence[Described], baseline: Described | None = None
+    saes: Sequence[DescribedSAE], baseline: DescribedSAE | None = None
 ) -> tuple[list[ComparedRun], dict[str, Any]]:
     """SAEs that were trained in one way, at whatever hooks and seeds, are an arm.
 
@@ -218,21 +209,21 @@ _FACTS = ("model_name", "dataset_path", "context_size")
 
 
 def ordinary_beside(
-    sae: Described, saes: Sequence[Described], baseline: Described | None
-) -> Described | None:
+    sae: DescribedSAE, saes: Sequence[DescribedSAE], baseline: DescribedSAE | None
+) -> DescribedSAE | None:
     """The ordinary SAE to compare with: its pair's, the one given, or one of the same hook."""
     if sae.is_ordinary or sae is baseline:
         return None
     ordinary = [other for other in saes if other.is_ordinary]
 
-    def pair(sae: Described) -> tuple[object, ...]:
+    def pair(sae: DescribedSAE) -> tuple[object, ...]:
         return sae.run.pair, sae.run.path.parent
 
-    def hook(sae: Described) -> tuple[object, ...]:
+    def hook(sae: DescribedSAE) -> tuple[object, ...]:
         said = sae.metadata
         return said.get("model_name"), sae.run.hook_name, said.get("hook_head_index")
 
-    def place(sae: Described) -> tuple[object, ...]:
+    def place(sae: DescribedSAE) -> tuple[object, ...]:
         return *hook(sae), sae.cfg.get("d_sae"), sae.sparsity, sae.run.seed
 
     paired = [other for other in ordinary if pair(other) == pair(sae)]
@@ -246,10 +237,10 @@ def _parent(architecture: Any) -> str:
     return str(architecture).removeprefix("weighted_")
 
 
-def _trained(paths: Sequence[Path]) -> list[TrainedRun]:
+def _trained(paths: Sequence[Path]) -> list[DescribedSAE]:
     runs, arms = runs_of(paths), arms_of(paths)
     return [
-        TrainedRun(run, read_cfg(run.sae), read_training(run.path, run.sae), arms.get(run.path))
+        DescribedSAE(run, read_cfg(run.sae), read_training(run.path, run.sae), arms.get(run.path))
         for run in runs
     ]
 
@@ -263,7 +254,7 @@ def arms_of(paths: Sequence[Path]) -> dict[Path, Arm]:
     return arms
 
 
-def _differing(sae: Described, other: Described) -> dict[str, list[Any]]:
+def _differing(sae: DescribedSAE, other: DescribedSAE) -> dict[str, list[Any]]:
     """What both say of their training and say otherwise, and what one of them does not say."""
     mine, theirs = (
         {
@@ -291,11 +282,11 @@ def _without_folder(field: str, value: Any) -> Any:
     return last_name(value) if is_path else value
 
 
-def _role(sae: Described) -> Any:
+def _role(sae: DescribedSAE) -> Any:
     return "control" if sae.run.role == "control" else "weighted"
 
 
-def _arms(saes: Sequence[Described]) -> dict[str, str]:
+def _arms(saes: Sequence[DescribedSAE]) -> dict[str, str]:
     """SAE → what is said of all that were trained in the same way."""
     kinds = {
         sae.run.run: (sae.variant, sae.sparsity, f"{sae.cfg.get('d_sae') or 0:,} latents")

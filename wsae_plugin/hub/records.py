@@ -11,7 +11,7 @@ import transformer_lens.loading_from_pretrained as transformer_lens_names
 from sae_lens.synthetic import SyntheticModelConfig
 
 from wsae_plugin.compare.arms import Arm
-from wsae_plugin.compare.gathered import SPARSITIES, Described, arms_of
+from wsae_plugin.compare.gathered import SPARSITIES, DescribedSAE, arms_of
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.compare.runs import PLACES, runs_of
 from wsae_plugin.errors import BadInputError
@@ -56,19 +56,13 @@ class _TrainingOnSamples(_Training):
 
 
 @dataclass(frozen=True)
-class MeasuredSAE(Described):
+class MeasuredSAE(DescribedSAE):
     """One SAE with its scores, in a run folder or in a publication.
 
     Args:
-        run: Its folder, and its place in a comparison.
-        cfg: SAELens's cfg.json.
-        config: How it was trained, see `read_training`.
         scores: Name → file of scores, see `read_scores`.
     """
 
-    run: ComparedRun
-    cfg: Mapping[str, Any]
-    config: Mapping[str, Any]
     scores: Mapping[str, ScoreFile]
 
     @property
@@ -115,11 +109,9 @@ class SAERecord(MeasuredSAE):
 
     Args:
         record: run.json, or what there is of it.
-        arm: Its arm in manifest.json; None for an SAE that is in none.
     """
 
     record: Mapping[str, Any]
-    arm: Arm | None
 
     def with_hub_names(self, known: Mapping[str, str]) -> SAERecord:
         """With the names on the Hub of what lies in folders here, by the field that names it."""
@@ -149,12 +141,13 @@ def read_records(paths: Sequence[Path]) -> list[SAERecord]:
     return [_read_record(run, arms.get(run.path)) for run in runs]
 
 
-def read_sae(run: ComparedRun, config: Mapping[str, Any]) -> MeasuredSAE:
+def read_sae(run: ComparedRun, config: Mapping[str, Any], arm: Arm | None = None) -> MeasuredSAE:
     """One SAE and its scores.
 
     Args:
         run: Its folder, and its place in a comparison.
         config: How it was trained.
+        arm: Its arm in manifest.json; None where it is in none.
 
     Raises:
         BadInputError: see `read_records`.
@@ -179,7 +172,7 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any]) -> MeasuredSAE:
         raise BadInputError(f"{file}: no such file; `{MADE_BY[HELD_OUT]}` makes it")
     if scores[HELD_OUT].held_out is None:
         raise BadInputError(f"{file}: held_out: missing")
-    sae = MeasuredSAE(run, cfg, config, scores)
+    sae = MeasuredSAE(run, cfg, config, arm, scores)
     for metric in (*_REQUIRED_SCORES, "mcc" if is_synthetic else "ce_loss_recovered"):
         if metric not in sae.values:
             raise BadInputError(f"{file}: scores: {metric}: missing; run `wsae eval` again")
@@ -188,7 +181,7 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any]) -> MeasuredSAE:
 
 def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
     config = read_training(run.path, run.sae)
-    sae = read_sae(run, config)
+    sae = read_sae(run, config, arm)
     record = read_record(run.path, ("status", "versions", "ended"))
     if (status := record["status"]) != "finished":
         raise BadInputError(
@@ -197,4 +190,4 @@ def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
     with naming(str(run.path / CONFIG)):
         kind = _TrainingOnText if sae.synthetic_model is None else _TrainingOnSamples
         resolve(kind, config, others_allowed=True)
-    return SAERecord(run, sae.cfg, config, sae.scores, record, arm)
+    return SAERecord(**vars(sae), record=record)
