@@ -155,7 +155,7 @@ def print_config(values: Mapping[str, Any], cls: type[Any], verbose: bool) -> No
     shown = values if verbose else beside_defaults(cls, values)
     print_plain(to_yaml(dict(shown)).rstrip())
     if shown != values:
-        said = "All other fields, also of the sections, have their defaults; --verbose shows them."
+        said = "All other fields have their defaults, in sections too; --verbose shows them."
         print_text(said, style="dim")
 
 
