@@ -39,6 +39,18 @@ def test_what_was_trained_agrees(trained: Path, compared: Path) -> None:
         assert unlike(cfg_of(run), run) == {}
 
 
+def test_a_whole_number_is_what_saelens_says_of_a_float(trained: Path) -> None:
+    """`BatchTopKTrainingSAEConfig(k=8)` of a script says 8, and the field is a float."""
+    cfg = cfg_of(trained / "weighted")
+    details = cfg["metadata"]["training_architecture_details"]
+    details["k"] = 8
+    assert unlike(cfg, trained / "weighted") == {}
+    details["k"] = 9
+    assert unlike(cfg, trained / "weighted") == {"k": ("9", "8.0")}
+    details["k"], cfg["metadata"]["prepend_bos"] = 8.0, 1
+    assert unlike(cfg, trained / "weighted") == {"prepend_bos": ("1", "true")}
+
+
 CHANGES: list[tuple[str, Any]] = [
     ("model_name", "gpt2"),
     ("model_class_name", "AutoModelForCausalLM"),

@@ -15,6 +15,7 @@ from sae_lens import SAE
 from safetensors.torch import load_file
 from torch import Tensor
 
+from wsae_plugin.compare.gathered import FREE, synthetic_model_of
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.fingerprint import fingerprint_of_files, fingerprint_of_weights
@@ -155,10 +156,13 @@ class EvaluatedRun:
     def other_seeds(self, runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
         """The runs of a comparison that differ in their seed alone, this one among them."""
 
-        def kind(run: ComparedRun) -> tuple[Any, ...]:
-            return run.arm, run.hook_name, run.sparsity
+        def kind(run: EvaluatedRun) -> tuple[Any, ...]:
+            compared, values = run.compared, run.config.values
+            trained = {n: v for n, v in values.items() if n not in (*FREE, "seed")}
+            place = compared.arm, compared.hook_name, compared.sparsity
+            return *place, synthetic_model_of(values), json.dumps(trained, sort_keys=True)
 
-        same = [run for run in runs if kind(run.compared) == kind(self.compared)]
+        same = [run for run in runs if kind(run) == kind(self)]
         if len({run.compared.seed for run in same}) < len(same):
             return [self]  # copies and checkpoints of one training agree whatever it found
         return sorted(same, key=lambda run: run.compared.seed)
