@@ -47,8 +47,7 @@ def test_the_same_place_and_first_the_same_architecture() -> None:
 def test_synthetic_models_are_told_apart() -> None:
     def on(name: str, seed: int | None, width: int, run_seed: int = 0, **rest: Any) -> DescribedSAE:
         world = {"hidden_dim": width, "seed": seed}
-        found = sae(name, synthetic_model=world, model_name=None, seed=run_seed, **rest)
-        return found
+        return sae(name, synthetic_model=world, model_name=None, seed=run_seed, **rest)
 
     weighted = on("w", 0, 16, architecture="weighted_topk")
     assert pairs(weighted, on("t", 0, 16, run_seed=1), baseline=on("b", 0, 16)) == {"w": "b"}
