@@ -22,8 +22,8 @@ from wsae_plugin.report.inference import add_tests, against_control, lean, sds_t
 from wsae_plugin.report.inputs import Inputs, read_inputs
 from wsae_plugin.report.paired import metric_entry, pair_runs, seed_means
 from wsae_plugin.report.summary import summarize
-from wsae_plugin.scores import Score
 from wsae_plugin.report.text import how_tests_are_made
+from wsae_plugin.scores import Score
 from wsae_plugin.statistics import compare
 
 PLAN = Plan({"alpha-1": {"ce_loss_score": 0.02}})
