@@ -111,6 +111,10 @@ def test_a_publication_that_does_not_agree_is_not_measured(
     code, output = wsae("verify", folder, "--json")
     assert code == 1
     found = json.loads(output.partition("\nwsae: ")[0])
+    root = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(root | {"saes": {}}))
+    code, output = wsae("verify", folder)
+    assert (code, "names none" in output) == (2, True), output
     assert found["measured"] == []
     assert set(found["not_measured"]) == {"ordinary", "weighted"}
     assert [(d["sae_id"], d["what"]) for d in found["differences"]] == [

@@ -57,17 +57,29 @@ def _stated(run: ComparedRun, overrides: Sequence[str]) -> dict[str, Any]:
         )
     file, known = run.path / CONFIG, read_training(run.path, run.sae, stated=False)
     stated = with_overrides(read_yaml(file) if file.is_file() else {}, overrides)
+    names = {override.partition("=")[0].partition(".")[0] for override in overrides}
+    for name in names:
+        said = known.get(name)
+        if said is not None and said != _like(said, stated[name]):
+            raise BadInputError(
+                f"--set {name}={stated[name]}: the files of {run.path} say {said!r}"
+            )
     fields = hints_of(runner_config_of(known | stated))
     for name in (override.partition("=")[0] for override in overrides):
         if name not in fields:
             raise BadInputError(f"--set {name}: unknown field; {nearest(name, fields)}")
     config = config_for_here(known | stated, f"{run.path} (--set)")
-    for name in {override.partition("=")[0].partition(".")[0] for override in overrides}:
-        number = config.values.get(name)
-        if isinstance(stated[name], str) and isinstance(number, int | float):
-            stated[name] = number  # YAML reads 1e-3 as text
-        if known.get(name) not in (None, stated[name]):
-            raise BadInputError(
-                f"--set {name}={stated[name]}: the files of {run.path} say {known[name]!r}"
-            )
+    for name in names:
+        read = config.values.get(name)
+        if isinstance(stated[name], str) and isinstance(read, int | float):
+            stated[name] = read
     return stated
+
+
+def _like(other: Any, value: Any) -> Any:
+    """A number where YAML reads text, as of 1e-3, and the other is one."""
+    try:
+        is_number = isinstance(value, str) and isinstance(other, int | float)
+        return float(value) if is_number else value
+    except ValueError:
+        return value
