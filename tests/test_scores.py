@@ -70,6 +70,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         ({"scores": [score().model_dump() | {"direction": "sideways"}]}, "scores.0.direction: "),
         ({"scores": [1]}, "scores.0: "),
         ({"per_batch": 1}, "per_batch: "),
+        ({"scores": 2 * [score().model_dump()]}, ".*there more than once"),
     ],
 )
 def test_what_is_broken_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

@@ -113,7 +113,7 @@ def read_record(run: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def read_training(run: Path, sae: Path) -> dict[str, Any]:
+def read_training(run: Path, sae: Path, stated: bool = True) -> dict[str, Any]:
     """How an SAE was trained, as far as its files say: a config of one SAE as config.yaml has it.
 
     What `wsae train` or a person stated goes before what SAELens's runner wrote, and that
@@ -123,6 +123,7 @@ def read_training(run: Path, sae: Path) -> dict[str, Any]:
     Args:
         run: The run folder; of an SAE from elsewhere, or of one of several, its own folder.
         sae: The folder with its cfg.json.
+        stated: Whether config.yaml is read, too.
 
     Raises:
         BadInputError: A file is broken or holds a credential.
@@ -131,7 +132,8 @@ def read_training(run: Path, sae: Path) -> dict[str, Any]:
     is_one_of_ours = run.parent.name == "saes"
     above = run.parent.parent / CONFIG if is_one_of_ours else run.parent / _OF_RUNNERS[0]
     folders = dict.fromkeys((sae, run))
-    beside = [folder / name for folder in folders for name in (*_OF_RUNNERS, TRAINING, CONFIG)]
+    names = (*_OF_RUNNERS, TRAINING, *([CONFIG] if stated else []))
+    beside = [folder / name for folder in folders for name in names]
     for file in (above, *beside):
         if file.is_file() and not (file == above and file.is_symlink()):
             is_json = file.suffix == ".json"

@@ -8,10 +8,11 @@ measure needs no change in its readers.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Len
+from annotated_types import Ge, Len, Lt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from typing_extensions import NotRequired, Self, TypedDict
 
@@ -99,7 +100,7 @@ class HeldOut(TypedDict):
     batches: int
     batch_size_prompts: int
     context_size: int
-    seed: int
+    seed: Annotated[int, Ge(0), Lt(2**63)]
     dataset: str
     dataset_is_local: NotRequired[bool]
 
@@ -167,6 +168,14 @@ class ScoreFile(BaseModel):
     evals: dict[str, Carried] = {}
     refused: dict[str, str] = {}
     versions: dict[str, str | None] = {}
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        if repeated := [
+            n for n, k in Counter(f"{s.eval}/{s.metric}" for s in self.scores).items() if k > 1
+        ]:
+            raise ValueError(f"scores: {', '.join(repeated)}: there more than once")
+        return self
 
     @model_validator(mode="after")
     def _of_one_gamma(self) -> Self:

@@ -74,6 +74,19 @@ def test_quiet_silences_every_bar() -> None:
     assert done.stderr == "wsae: missing.yaml: no such file; give the path of a YAML config\n"
 
 
+def test_requests_to_the_hub_are_not_logged_line_by_line() -> None:
+    code = (
+        "import logging, sys; sys.argv = ['wsae', 'train', 'missing.yaml']\n"
+        "from wsae_plugin.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "logging.getLogger('httpx').info('HTTP Request: GET https://cdn/?signature=1')\n"
+        "logging.getLogger('wsae_plugin').info('shown')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "shown" and "signature" not in done.stderr
+
+
 def test_versions_are_told_without_anything_heavy() -> None:
     code = (
         "import sys; sys.argv = ['wsae', '--version']\n"

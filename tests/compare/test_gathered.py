@@ -44,6 +44,31 @@ def test_the_same_place_and_first_the_same_architecture() -> None:
     assert manifest["unmatched"] == {"w": {"sae.architecture": ["batchtopk", "topk"]}}
 
 
+def test_synthetic_models_are_told_apart() -> None:
+    def on(name: str, seed: int | None, width: int, run_seed: int = 0, **rest: Any) -> DescribedSAE:
+        world = {"hidden_dim": width, "seed": seed}
+        return sae(name, synthetic_model=world, model_name=None, seed=run_seed, **rest)
+
+    weighted = on("w", 0, 16, architecture="weighted_topk")
+    assert pairs(weighted, on("t", 0, 16, run_seed=1), baseline=on("b", 0, 16)) == {"w": "b"}
+    for other in (on("t", 1, 16), on("t", 0, 32)):
+        assert pairs(weighted, other) == {}
+        assert pairs(weighted, baseline=other) == {}
+    # One without a seed is another one in a training from another seed.
+    drawn = on("w", None, 16, architecture="weighted_topk")
+    assert pairs(drawn, baseline=on("t", None, 16)) == {"w": "t"}
+    assert pairs(drawn, baseline=on("t", None, 16, run_seed=1)) == {}
+
+
+def test_an_older_file_names_the_model_without_metadata() -> None:
+    weighted, older = sae("w", "weighted_topk"), sae("t")
+    older.cfg["metadata"].clear()
+    older.cfg["architecture"] = "topk"  # pyright: ignore[reportIndexIssue]
+    assert pairs(weighted, baseline=older) == {"w": "t"}
+    older.config["model_name"] = "n"  # pyright: ignore[reportIndexIssue]
+    assert pairs(weighted, baseline=older) == {}
+
+
 def test_what_is_not_matched_and_what_is_not_known() -> None:
     weighted = sae("w", "weighted_topk", prepend_bos=True, output_path="x", sae={"k": 8})
     plain = sae("t", prepend_bos=False, output_path="y", lr=2e-3, sae={"k": 4})

@@ -39,6 +39,18 @@ def test_what_was_trained_agrees(trained: Path, compared: Path) -> None:
         assert unlike(cfg_of(run), run) == {}
 
 
+def test_a_whole_number_is_what_saelens_says_of_a_float(trained: Path) -> None:
+    """`BatchTopKTrainingSAEConfig(k=8)` of a script says 8, and the field is a float."""
+    cfg = cfg_of(trained / "weighted")
+    details = cfg["metadata"]["training_architecture_details"]
+    details["k"] = 8
+    assert unlike(cfg, trained / "weighted") == {}
+    details["k"] = 9
+    assert unlike(cfg, trained / "weighted") == {"k": ("9", "8.0")}
+    details["k"], cfg["metadata"]["prepend_bos"] = 8.0, 1
+    assert unlike(cfg, trained / "weighted") == {"prepend_bos": ("1", "true")}
+
+
 CHANGES: list[tuple[str, Any]] = [
     ("model_name", "gpt2"),
     ("model_class_name", "AutoModelForCausalLM"),
@@ -99,6 +111,10 @@ def test_a_publication_that_does_not_agree_is_not_measured(
     code, output = wsae("verify", folder, "--json")
     assert code == 1
     found = json.loads(output.partition("\nwsae: ")[0])
+    root = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(root | {"saes": {}}))
+    code, output = wsae("verify", folder)
+    assert (code, "names none" in output) == (2, True), output
     assert found["measured"] == []
     assert set(found["not_measured"]) == {"ordinary", "weighted"}
     assert [(d["sae_id"], d["what"]) for d in found["differences"]] == [

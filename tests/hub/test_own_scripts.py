@@ -142,6 +142,8 @@ def test_the_whole_road(
     ]
     (of_hub,) = measure(wsae, "hf://me/mine/several-b")
     assert values(of_hub) == found["several-b"]
+    code, output = wsae("eval", "hf://me/mine", "hf://me/mine/several-b")
+    assert (code, "is given 2 times" in output) == (2, True), output
     for revision in ("refs/pr/1", "mine%2Fdraft"):
         code, output = wsae(
             *("report", f"hf://me/mine@{revision}/several-b", "--output", report),
@@ -184,8 +186,10 @@ def test_a_proxy_that_is_registered_in_the_script_alone(
         code, output = wsae(*command)
         assert code == 0, output
     assert b"`mine`" in hub.repositories["me/mine"].files["README.md"]
-    code, output = wsae("gamma", out)
-    assert code == 0, output
+    monkeypatch.chdir(tmp_path)
+    for given in (out, "hf://me/mine/out"):
+        code, output = wsae("gamma", given, "--tokens", 1024)
+        assert code == 0, output
     assert "variance" in output and "mine, " not in output
 
 
@@ -257,6 +261,8 @@ def test_the_road_of_a_synthetic_one(
         ({"synthetic_model": None}, "metadata.model_name: missing"),
         ({"synthetic_model": {"num_features": 32, "seed": 0}}, "hidden_dim: missing"),
         ({"synthetic_model": here}, "was a folder of the machine that made it"),
+        ({"synthetic_model": "me/worlds:../.."}, "me/worlds:../.. is not on this machine"),
+        ({"synthetic_model": "me/worlds:/etc"}, "me/worlds:/etc is not on this machine"),
         ({"device": "cuda:1"}, "was drawn on cuda"),
     ):
         training.write_text(yaml.safe_dump(said | changed))
@@ -322,6 +328,11 @@ def test_what_no_file_says_is_asked_for_and_kept(wsae: Wsae, scripts: Path) -> N
     code, output = wsae("eval", mine, "--set", "context_size=32")
     assert code == 2
     assert "context_size=32: the files of" in output and "say 64" in output
+    # What was asked for and then refused is not kept.
+    wrong = ("--set", "model_name=bundled/python-neox", "--set", "hook_name=layers.9")
+    code, output = wsae("eval", mine, *wrong)
+    assert (code, "the model has no such hook" in output) == (2, True), output
+    assert not (mine / "config.yaml").exists()
     for wrong, said in (
         ("prepend_boss=false", "--set prepend_boss: unknown field"),
         ("hook_name=5", "hook_name = 5: must be text"),
@@ -333,6 +344,31 @@ def test_what_no_file_says_is_asked_for_and_kept(wsae: Wsae, scripts: Path) -> N
     (found,) = measure(wsae, mine, *told)
     (kept,) = measure(wsae, mine, "--force")
     assert values(found) == values(kept)
+    code, output = wsae("push", mine, "--repo", "me/mine", "--dry-run")
+    assert (code, "metadata.model_name: missing" in output) == (2, True), output
+    # What was kept cannot be changed into what a file says otherwise.
+    measure(wsae, mine, "--set", "context_size=64")
+    code, output = wsae("eval", mine, "--set", "context_size=32")
+    assert (code, "context_size=32: the files of" in output) == (2, True), output
+
+
+def test_what_no_file_says_of_the_training_is_asked_for_before_it_is_published(
+    wsae: Wsae, scripts: Path
+) -> None:
+    mine = scripts / "plain"
+    (mine / "runner_cfg.json").unlink()
+    measure(wsae, mine)
+    push = ("push", mine, "--repo", "me/mine", "--dry-run")
+    code, output = wsae(*push)
+    assert (code, "lr: missing" in output, f"`wsae eval {mine} --set" in output) == (2, True, True)
+    told = ("lr=1e-3", "lr_scheduler_name=constant", "training_tokens=30720", "seed=0")
+    given = [part for text in (*told, "train_batch_size_tokens=256") for part in ("--set", text)]
+    measure(wsae, mine, *given)
+    assert yaml.safe_load((mine / "config.yaml").read_text())["lr"] == 1e-3
+    code, output = wsae(*push)
+    assert code == 0, output
+    # What the files say may be said again, however it is written.
+    measure(wsae, scripts / "weighted", "--set", "lr=1e-3")
 
 
 def test_folders_here_have_names_on_the_hub(wsae: Wsae, hub: FakeHub, scripts: Path) -> None:
@@ -410,6 +446,11 @@ def test_what_an_sae_is_decides_what_is_measured_again(wsae: Wsae, scripts: Path
     (plain / "cfg.json").write_text(json.dumps(cfg | {"k": 64}))
     (after,) = measure(wsae, plain)
     assert values(before)["l0"] == 8 and 63 < values(after)["l0"] <= 64
+    for k in (-1, 0, 129, "8"):
+        (plain / "cfg.json").write_text(json.dumps(cfg | {"k": k}))
+        code, output = wsae("eval", plain)
+        assert (code, "must be a whole number from 1 to 128" in output) == (2, True), output
+    (plain / "cfg.json").write_text(json.dumps(cfg | {"k": 64}))
     # The Γ that a weighted SAE left behind is not the plain one's.
     shutil.copy(scripts / "weighted" / "gamma.safetensors", plain)
     (again,) = measure(wsae, plain)

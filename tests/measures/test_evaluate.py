@@ -28,6 +28,7 @@ from wsae_plugin.measures.evaluated_run import EvaluatedRun
 from wsae_plugin.measures.held_out import HeldOutText, held_out_source, open_held_out
 from wsae_plugin.training.config import load_run_config
 from wsae_plugin.training.train import train
+from wsae_plugin.yaml_file import read_yaml, to_yaml
 
 ARMS = {
     "sae": ("baseline", 0.0, "variance"),
@@ -340,6 +341,16 @@ def test_a_comparison_that_nobody_planned_may_lie_in_several_folders(
         assert note == "under Γ of arm weighted_topk, s = variance, α = 1"
     first, second = (scores_of(document)["seed_consistency"] for document in weighted)
     assert first["value"] == second["value"] and "seeds 0, 1" in first["note"]
+    # Trained otherwise than in its seed alone, it is no other seed of the first.
+    config = read_yaml(folders[1] / "config.yaml")
+    (folders[1] / "config.yaml").write_text(to_yaml({**config, "lr": 0.5}))
+    for document in evaluate_runs(folders, settings, baseline=folders[-1])[:-1]:
+        assert scores_of(document)["seed_consistency"]["value"] is None
+    # A copy without its Γ has none that others could be judged under.
+    for file in folders[0].rglob("gamma.safetensors"):
+        file.unlink()
+    alone, _ = evaluate_runs(folders[::2], settings, baseline=folders[-1])
+    assert "weighted_explained_variance" not in scores_of(alone)
 
 
 def test_the_device_of_the_training_need_not_be_there(

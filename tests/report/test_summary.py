@@ -22,6 +22,7 @@ from wsae_plugin.report.inference import add_tests, against_control, lean, sds_t
 from wsae_plugin.report.inputs import Inputs, read_inputs
 from wsae_plugin.report.paired import metric_entry, pair_runs, seed_means
 from wsae_plugin.report.summary import summarize
+from wsae_plugin.report.text import how_tests_are_made
 from wsae_plugin.scores import Score
 from wsae_plugin.statistics import compare
 
@@ -413,6 +414,9 @@ def test_one_seed_has_no_intervals(tmp_path: Path) -> None:
         for arm in metric["arms"].values():
             assert set(arm["difference"]) == {"mean"}
     assert summary["statistics"]["n_tests"] == {"against controls": 0}
+    assert how_tests_are_made(summary) == ""
+    counted = summary["statistics"] | {"n_seeds": 2}
+    assert how_tests_are_made(summary | {"statistics": counted}) == ""
 
 
 @pytest.mark.parametrize(

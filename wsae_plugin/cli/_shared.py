@@ -65,7 +65,8 @@ def _all_at_hand(runs: list[Path]) -> list[Path]:
     return [_at_hand(run) for run in runs]
 
 
-def _one_at_hand(run: Path | None) -> Path | None:
+def one_at_hand(run: Path | None) -> Path | None:
+    """The folder of what was given: where it is an address of the Hub, downloaded."""
     return run and _at_hand(run)
 
 
@@ -85,7 +86,7 @@ BASELINE = Annotated[
         metavar="RUN",
         help="The ordinary SAE, or hf://USER/NAME/SAE, beside which those are measured and shown "
         "that no comparison pairs.",
-        callback=_one_at_hand,
+        callback=one_at_hand,
     ),
 ]
 

@@ -27,7 +27,10 @@ def eval_(
     ] = 32,
     batch_size_prompts: Annotated[int, typer.Option(min=1, help="Contexts in a batch.")] = 8,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the order of the text and the shuffled control.")
+        int,
+        typer.Option(
+            min=0, max=2**63 - 1, help="Of the order of the text and the shuffled control."
+        ),
     ] = 0,
     baseline: BASELINE = None,
     overrides: Annotated[
@@ -78,12 +81,11 @@ def eval_(
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
-    from wsae_plugin.measures.stated_training import state_trainings
+    from wsae_plugin.measures.stated_training import stated_trainings
 
     settings = EvalSettings(dataset, batches, batch_size_prompts, seed)
-    if overrides:
-        state_trainings(runs, overrides)
-    documents = evaluate_runs(runs, settings, force, baseline)
+    with stated_trainings(runs, overrides or []):
+        documents = evaluate_runs(runs, settings, force, baseline)
     if as_json:
         print_json(documents)
     else:

@@ -19,7 +19,9 @@ def gamma(
     config: Annotated[
         Path,
         typer.Argument(
-            metavar="CONFIG.yaml|RUN", help="A config file, or the folder of a trained SAE."
+            metavar="CONFIG.yaml|RUN",
+            help="A config file, or the folder of a trained SAE, or hf://USER/NAME/SAE on the Hub.",
+            callback=_shared.one_at_hand,
         ),
     ],
     sae: Annotated[

@@ -84,6 +84,8 @@ def _settings(
     logging.basicConfig(
         level=logging.WARNING if quiet else logging.INFO, format="%(message)s", force=True
     )
+    # A line a request, with signed addresses in it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     if quiet:
         # SAELens draws its bars without asking, and tqdm's own switch is read at import only.
         tqdm.__init__ = _draw_nothing

@@ -53,9 +53,10 @@ def push(
     """Publish trained and measured SAEs on the Hugging Face Hub, for SAELens alone to load.
 
     Before anything is sent, every SAE is loaded as SAE.from_pretrained(REPO, RUN) will load it, and
-    measured again if its model is at hand; training checkpoints are refused. Weights, Γ, scores,
-    configs, figures, the card and a root config.json with all hashes go up in one commit: all or
-    nothing. An upload that broke off sends only the rest when run again.
+    measured again if its model is at hand; of a training checkpoint, what plain SAELens loads of it
+    is published. Weights, Γ, scores, configs, figures, the card and a root config.json with all
+    hashes go up in one commit: all or nothing. An upload that broke off sends only the rest when
+    run again.
 
     Each RUN is what `wsae eval` has measured; all of its SAEs are published. No path of this
     machine goes up: of a held-out text that is a file here, its name; of a model or a data set that

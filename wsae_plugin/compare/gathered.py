@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ _FORMS = {
 """What tells SAEs apart that differ in gamma_normalization alone."""
 _ALWAYS = ("seed", "lr", "training_tokens")
 """What is said not to be known, where it is not."""
-_FREE = {
+FREE = {
     *("sae", "hook_name", "hook_eval", "output_path", "checkpoint_path", "n_checkpoints"),
     *("save_final_checkpoint", "resume_from_checkpoint", "logger", "verbose", "device"),
     *("llm_device", "act_store_device", "compile_llm", "llm_compilation_mode", "compile_sae"),
@@ -208,6 +209,23 @@ def gathered(
 _FACTS = ("model_name", "dataset_path", "context_size")
 
 
+_READ = ("model_name", "hook_head_index")
+
+
+def synthetic_model_of(config: Mapping[str, Any]) -> str | None:
+    """Equal for trainings on one synthetic model; None for those on none.
+
+    Args:
+        config: See `read_training`.
+    """
+    model = config.get("synthetic_model")
+    if model is None:
+        return None
+    # One without a seed of its own is drawn from that of the training.
+    is_drawn = isinstance(model, Mapping) and model.get("seed") is None
+    return json.dumps([model, config.get("seed") if is_drawn else None], sort_keys=True)
+
+
 def ordinary_beside(
     sae: DescribedSAE, saes: Sequence[DescribedSAE], baseline: DescribedSAE | None
 ) -> DescribedSAE | None:
@@ -220,8 +238,9 @@ def ordinary_beside(
         return sae.run.pair, sae.run.path.parent
 
     def hook(sae: DescribedSAE) -> tuple[object, ...]:
-        said = sae.metadata
-        return said.get("model_name"), sae.run.hook_name, said.get("hook_head_index")
+        # Older files of SAELens have no metadata.
+        said = {name: sae.metadata.get(name, sae.config.get(name)) for name in _READ}
+        return *said.values(), synthetic_model_of(sae.config), sae.run.hook_name
 
     def place(sae: DescribedSAE) -> tuple[object, ...]:
         return *hook(sae), sae.cfg.get("d_sae"), sae.sparsity, sae.run.seed
@@ -265,7 +284,7 @@ def _differing(sae: DescribedSAE, other: DescribedSAE) -> dict[str, list[Any]]:
         for of in (sae, other)
     )
     names = dict.fromkeys((*_ALWAYS, *(name for name in mine if name in theirs)))
-    said = {name: [theirs.get(name), mine.get(name)] for name in names if name not in _FREE}
+    said = {name: [theirs.get(name), mine.get(name)] for name in names if name not in FREE}
     unknown = {name for name in _ALWAYS if None in said[name]}
     if "training_samples" in mine:
         unknown -= {"training_tokens"}

@@ -52,7 +52,7 @@ def runs_of(paths: Sequence[Path], needs_language_model: bool = False) -> list[C
 
 
 def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
-    """Refuse runs of one name, whose results would overwrite each other.
+    """Refuse runs of one name or one folder, whose results would overwrite each other.
 
     Raises:
         BadInputError: The message names them and their folders.
@@ -64,6 +64,10 @@ def refuse_repeated_runs(runs: Sequence[ComparedRun]) -> None:
                 f"{name}: {count} runs have this name ({where}); results are filed by name, so "
                 "rename a folder or give fewer"
             )
+    for folder, count in Counter(run.path.resolve() for run in runs).items():
+        if count > 1:
+            names = ", ".join(run.run for run in runs if run.path.resolve() == folder)
+            raise BadInputError(f"{folder}: is given {count} times ({names}); give it once")
 
 
 PLACES = ("synthetic model", "source without hooks")

@@ -187,7 +187,14 @@ def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
         raise BadInputError(
             f"{run.path / 'run.json'}: status = {status!r}: only a finished run can be published"
         )
-    with naming(str(run.path / CONFIG)):
-        kind = _TrainingOnText if sae.synthetic_model is None else _TrainingOnSamples
+    kind = _TrainingOnText if sae.synthetic_model is None else _TrainingOnSamples
+    try:
         resolve(kind, config, others_allowed=True)
+    except BadInputError as error:
+        if (run.path / "run.json").is_file():
+            raise BadInputError(f"{run.path / CONFIG}: {error}") from None
+        raise BadInputError(
+            f"{run.path}: {error}; what no file of the SAE says, `wsae eval {run.path} --set "
+            "FIELD=VALUE` is told"
+        ) from None
     return SAERecord(**vars(sae), record=record)

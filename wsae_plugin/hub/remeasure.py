@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 from sae_lens.synthetic.synthetic_model import SYNTHETIC_MODEL_CONFIG_FILENAME
 
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
@@ -115,7 +114,7 @@ def _why_not_drawn(sae: MeasuredSAE) -> str | None:
     try:
         file = str(Path(folder) / SYNTHETIC_MODEL_CONFIG_FILENAME)
         found = try_to_load_from_cache(repo, file)
-    except HFValidationError:
+    except ValueError:  # no name of a repository, or of a folder in one
         found = None
     return None if isinstance(found, str) else f"{model} is not on this machine"
 

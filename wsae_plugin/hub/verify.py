@@ -174,6 +174,8 @@ def _read_root(folder: Path) -> Mapping[str, Any]:
     root = read_json(folder / ROOT_CONFIG, "wsae push")
     with naming(ROOT_CONFIG):
         resolve(_Root, root, others_allowed=True)
+    if not root["saes"]:
+        raise BadInputError(f"{ROOT_CONFIG}: saes: names none, so there is nothing to compare")
     for sae_id, entry in root["saes"].items():
         for name in _NEEDED:
             if name not in entry["sha256"]:

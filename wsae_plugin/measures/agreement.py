@@ -47,4 +47,9 @@ def disagreements(cfg: Mapping[str, Any], training: RunConfig) -> dict[str, tupl
         name: (json.dumps(ours, default=str), json.dumps(theirs, default=str))
         for name, (ours, theirs) in both.items()
     }
-    return {name: said for name, said in texts.items() if said[0] != said[1]}
+    return {name: said for name, said in texts.items() if _value(said[0]) != _value(said[1])}
+
+
+def _value(text: str) -> str:
+    """The same for 8 and 8.0: a script may say `k=8` where SAELens's field is a float."""
+    return json.dumps(json.loads(text, parse_int=float))

@@ -15,10 +15,12 @@ from sae_lens import SAE
 from safetensors.torch import load_file
 from torch import Tensor
 
+from wsae_plugin.compare.gathered import FREE, synthetic_model_of
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.fingerprint import fingerprint_of_files, fingerprint_of_weights
 from wsae_plugin.measures.agreement import SAYS_NOTHING, disagreements
+from wsae_plugin.measures.explained_variance import is_constant
 from wsae_plugin.measures.held_out import HeldOutSource, best_device, held_out_source
 from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.remote_code import harmless
@@ -147,7 +149,10 @@ class EvaluatedRun:
         weighted = [
             run
             for run in runs
-            if run.compared.role == "weighted" and run.compared.pair == self.compared.pair
+            if run.compared.role == "weighted"
+            and run.compared.pair == self.compared.pair
+            # The Γ of a weighted SAE that was copied without its file is not known.
+            and not (run.config.values["sae"].get("alpha") and is_constant(run.gamma))
         ]
         weighted.sort(key=lambda run: -abs(run.config.values["sae"].get("alpha", 0.0)))
         return {run.compared.arm: run for run in weighted}
@@ -155,10 +160,13 @@ class EvaluatedRun:
     def other_seeds(self, runs: Sequence[EvaluatedRun]) -> list[EvaluatedRun]:
         """The runs of a comparison that differ in their seed alone, this one among them."""
 
-        def kind(run: ComparedRun) -> tuple[Any, ...]:
-            return run.arm, run.hook_name, run.sparsity
+        def kind(run: EvaluatedRun) -> tuple[Any, ...]:
+            compared, values = run.compared, run.config.values
+            trained = {n: v for n, v in values.items() if n not in (*FREE, "seed")}
+            place = compared.arm, compared.hook_name, compared.sparsity
+            return *place, synthetic_model_of(values), json.dumps(trained, sort_keys=True)
 
-        same = [run for run in runs if kind(run.compared) == kind(self.compared)]
+        same = [run for run in runs if kind(run) == kind(self)]
         if len({run.compared.seed for run in same}) < len(same):
             return [self]  # copies and checkpoints of one training agree whatever it found
         return sorted(same, key=lambda run: run.compared.seed)
@@ -187,13 +195,20 @@ def load_sae(folder: Path, device: str = "cpu") -> SAE[Any]:
         device: where to.
 
     Raises:
-        BadInputError: SAELens cannot load it.
+        BadInputError: SAELens cannot load it, or its k is none.
     """
     refused = refusals_as_bad_input(f"{folder}: SAELens cannot load this SAE")
     with refused, warnings.catch_warnings():
         # It asks for what `open_model` does.
         warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from")
-        return SAE.load_from_disk(folder, device=device).eval()
+        sae = SAE.load_from_disk(folder, device=device).eval()
+    k = getattr(sae.cfg, "k", 1)
+    if type(k) is not int or not 0 < k <= sae.cfg.d_sae:
+        raise BadInputError(
+            f"{folder / 'cfg.json'}: k = {k!r}: must be a whole number from 1 to {sae.cfg.d_sae}, "
+            "the number of its latents"
+        )
+    return sae
 
 
 def config_for_here(known: Mapping[str, Any], where: str) -> RunConfig:

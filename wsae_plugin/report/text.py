@@ -203,13 +203,13 @@ def how_intervals_are_made(report: Report) -> str:
         f"interval of the mean over the {n} seeds, whose standard deviation is taken to be no "
         "smaller than the smallest step between two paired runs' values of the metric. "
         + how_tests_are_made(report)
-    )
+    ).rstrip()
 
 
 def how_tests_are_made(report: Report) -> str:
-    """What has to be so for better, worse or clear to be said; empty for one seed."""
+    """What has to be so for better, worse or clear to be said; empty where nothing was tested."""
     found = report["statistics"]
-    if found["n_seeds"] < 2:
+    if found["n_seeds"] < 2 or not any(found["n_tests"].values()):
         return ""
     return (
         "Better or worse is said only if Student's paired test over seeds stays below 0.05 after "
