@@ -25,11 +25,16 @@ def write_text_atomic(path: Path, text: str) -> None:
     Raises:
         OSError: The folder is missing or not writable, or the disk is full; `path` is untouched.
     """
+    write_bytes_atomic(path, redacted(text).encode())
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Write `content` as `write_text_atomic` does, as it is."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(redacted(text))
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
         # mkstemp makes a private file; the result should be as readable as any other.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)

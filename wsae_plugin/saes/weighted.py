@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
-from sae_lens import SAEConfig, TrainingSAE, TrainingSAEConfig
+from sae_lens import SAEConfig
 from sae_lens.registry import SAE_CLASS_REGISTRY
 from sae_lens.saes.sae import (
     SAEMetadata,
@@ -28,6 +28,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import GammaScheduler, max_over_median
 from wsae_plugin.gamma.proxies import SHUFFLED, load_proxy, needs_of
 from wsae_plugin.gamma.weights import Normalization
+from wsae_plugin.saes.metric import MetricTrainingSAE, MetricTrainingSAEConfig
 from wsae_plugin.saes.weighted_squares import AUXILIARY_LOSS, WeightedSquares
 from wsae_plugin.validation import check_fields
 
@@ -37,7 +38,7 @@ _PREFIX = "weighted_"
 
 
 @dataclass(kw_only=True)
-class WeightedTrainingSAEConfig(TrainingSAEConfig):
+class WeightedTrainingSAEConfig(MetricTrainingSAEConfig):
     """
     The fields that every weighted architecture adds to SAELens's.
 
@@ -85,10 +86,11 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
             self.metadata = SAEMetadata(**metadata)
         super().__post_init__()
         check_fields(self, WeightedTrainingSAEConfig)
+        check_fields(self, MetricTrainingSAEConfig)
         _check_together(self)
 
 
-class WeightedTrainingSAE(TrainingSAE[Any]):
+class WeightedTrainingSAE(MetricTrainingSAE):
     """The loss ‖Γ(x − x̂)‖² in place of ‖x − x̂‖², for the SAELens class that stands after it.
 
     The weight reaches the reconstruction loss, Matryoshka's inner losses (both through SAELens's
@@ -274,6 +276,9 @@ class WeightedTrainingSAE(TrainingSAE[Any]):
         return written
 
 
+_SCALED_AT_MOST = ("none", "expected_average_only_in")
+
+
 def _check_together(cfg: WeightedTrainingSAEConfig) -> None:
     """Refuse fields that are impossible together."""
     if cfg.gamma_freeze_step == 1 and "latents" in (needs_of(cfg.gamma_proxy) or ()):
@@ -287,6 +292,21 @@ def _check_together(cfg: WeightedTrainingSAEConfig) -> None:
         raise BadInputError(
             f"gamma_file = {cfg.gamma_file!r}: gamma_proxy 'file' needs the path of a safetensors "
             f"file, and no other reads one; gamma_proxy is {cfg.gamma_proxy!r}"
+        )
+    if cfg.metric is not None and cfg.alpha != 0:
+        raise BadInputError(
+            f"metric = {cfg.metric!r} with alpha = {cfg.alpha:g}: a metric weighs directions and Γ "
+            "dimensions, and nothing says what both together are for: set alpha: 0, or no metric"
+        )
+    if cfg.metric is not None and cfg.normalize_activations not in _SCALED_AT_MOST:
+        raise BadInputError(
+            f"metric = {cfg.metric!r} with normalize_activations = {cfg.normalize_activations!r}: "
+            f"the metric is one of the model's activations: use {' or '.join(_SCALED_AT_MOST)}"
+        )
+    if cfg.metric_file and cfg.metric is None or cfg.metric == "file" and not cfg.metric_file:
+        raise BadInputError(
+            f"metric_file = {cfg.metric_file!r} with metric = {cfg.metric!r}: metric 'file' needs "
+            "the path of a safetensors file, and without a metric none is read"
         )
     if cfg.alpha != 0 and cfg.normalize_activations == "covariance_whitening":
         raise BadInputError(

@@ -1,0 +1,132 @@
+"""Training under a metric: an ordinary SAE on xM, M = A^½, so that ‖(x − x̂)M‖² = (x − x̂)A(x − x̂)ᵀ.
+
+M reaches more than the loss. Latents are chosen, scaled and started in xM: at fixed codes the best
+decoder does not depend on M at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge
+from sae_lens import SAE, TrainingSAE, TrainingSAEConfig
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
+from torch import Tensor
+from typing_extensions import override
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.metric import MetricName, metric_from, square_roots
+
+_BUFFERS = ("metric_root", "metric_root_inverse")
+
+
+@dataclass(kw_only=True)
+class MetricTrainingSAEConfig(TrainingSAEConfig):
+    """
+    The fields of a weight that is a full matrix.
+
+    Args:
+        metric (Literal["fisher", "rotated_fisher", "covariance", "uniform", "file"] | None): What an error is measured with in place of ‖δ‖². fisher is the mean Fisher information of the model's output at the hook, to second order the KL divergence that an error causes; rotated_fisher (its eigenvalues in random directions, drawn from gamma_seed), covariance and uniform (with b_dec started at the mean, as with the others) are its controls; file is your own matrix.
+        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or for metric file one tensor `metric` (d_in, d_in) and, if you like, `mean` (d_in,). `wsae train` makes its own for the others.
+        metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
+        metric_tokens (int): How many activations F̄ is estimated from, where `wsae train` does it.
+    """  # noqa: E501
+
+    metric: MetricName | None = None
+    metric_file: str | None = None
+    metric_ridge: Annotated[float, Ge(0)] = 1.0
+    metric_tokens: Annotated[int, Ge(1)] = 2000
+
+
+class MetricTrainingSAE(TrainingSAE[Any]):
+    """Weights live in the space of xM; what goes in and comes out elsewhere is x.
+
+    The losses of a training step are those in xM. An export has M folded in.
+    """
+
+    metric_root: Tensor
+    metric_root_inverse: Tensor
+    _is_inside: bool = False
+
+    def __init__(self, cfg: Any, use_error_term: bool = False) -> None:
+        super().__init__(cfg, use_error_term)
+        if cfg.metric is None:
+            return
+        for name in _BUFFERS:
+            identity = torch.eye(cfg.d_in, dtype=self.dtype, device=self.device)
+            self.register_buffer(name, identity)
+        self.run_time_activation_norm_fn_in = self._into
+        self.run_time_activation_norm_fn_out = self._out_of
+
+    @torch.no_grad()
+    def set_metric(self, information: Tensor, mean: Tensor | None = None) -> None:
+        """Take a metric, and start b_dec at the mean: much of the mean may lie where A is largest.
+
+        Args:
+            information: F̄ or its like, shape (d_in, d_in).
+            mean: Of the activations, shape (d_in,); None leaves b_dec where it is.
+
+        Raises:
+            BadInputError: see `metric_from` and `square_roots`.
+        """
+        if information.shape != (d := self.cfg.d_in, d):
+            raise BadInputError(
+                f"metric: a matrix of shape {tuple(information.shape)} for activations of width {d}"
+            )
+        roots = square_roots(metric_from(information, self.cfg.metric_ridge))
+        for name, root in zip(_BUFFERS, roots, strict=True):
+            getattr(self, name).copy_(root)
+        if mean is not None:
+            self.b_dec.copy_((mean.double() @ roots[0]).to(self.b_dec))
+
+    def _into(self, x: Tensor) -> Tensor:
+        return x if self._is_inside else x @ self.metric_root
+
+    def _out_of(self, z: Tensor) -> Tensor:
+        return z if self._is_inside else z @ self.metric_root_inverse
+
+    @override
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        if self.cfg.metric is None:
+            return super().training_forward_pass(step_input)
+        inside = replace(step_input, sae_in=step_input.sae_in @ self.metric_root)
+        self._is_inside = True
+        try:
+            output = super().training_forward_pass(inside)
+        finally:
+            self._is_inside = False
+        if step_input.is_logging_step:
+            with torch.no_grad():
+                output.sae_in = step_input.sae_in
+                output.sae_out = self._out_of(output.sae_out)
+                unweighted = mse_loss(output.sae_out, output.sae_in).sum(dim=-1).mean()
+            weighted = {f"weighted_{n}" if "mse" in n else n: v for n, v in output.losses.items()}
+            output.losses = {"mse_loss": unweighted} | weighted
+        return output
+
+    @override
+    def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_saving_inference(state_dict)
+        for name in _BUFFERS:
+            state_dict.pop(name, None)
+
+    def fold_metric(self, published: SAE[Any]) -> None:
+        """Build M into what was exported of this SAE: it then takes and gives x."""
+        if self.cfg.metric is not None:
+            published.fold_activation_whitening(
+                mean=torch.zeros(self.cfg.d_in, dtype=torch.float64),
+                whitening_matrix=self.metric_root.double(),
+                unwhitening_matrix=self.metric_root_inverse.double(),
+            )
+
+    @override
+    def save_inference_model(self, path: str | Path) -> tuple[Path, Path]:
+        written = super().save_inference_model(path)
+        if self.cfg.metric is not None:
+            published = SAE.load_from_disk(path)
+            self.fold_metric(published)
+            published.save_model(path)
+        return written

@@ -1,0 +1,252 @@
+"""What a language model's output feels of an error at a hook, estimated from its gradients."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_bytes_atomic
+from wsae_plugin.fingerprint import fingerprint_of
+from wsae_plugin.gamma.metric import MetricName, rotated
+from wsae_plugin.messages import refusals_as_bad_input
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Sensitivity:
+    """Sums over activations x and over gradients g = ∂(−Σ_t log p(y_t))/∂x at them.
+
+    Args:
+        n_tokens: How many activations there were.
+        n_gradients: How many gradients.
+        sum_x: Σx, shape (d_in,), float64.
+        sum_xx: Σxxᵀ, shape (d_in, d_in), float64.
+        sum_gg: Σggᵀ, shape (d_in, d_in), float64.
+    """
+
+    n_tokens: Tensor
+    n_gradients: Tensor
+    sum_x: Tensor
+    sum_xx: Tensor
+    sum_gg: Tensor
+
+    @classmethod
+    def of_none(cls, d_in: int) -> Sensitivity:
+        """No samples yet."""
+        count, square = torch.zeros((), dtype=torch.int64), torch.zeros(d_in, d_in).double()
+        return cls(count, count.clone(), torch.zeros(d_in).double(), square, square.clone())
+
+    def add(self, x: Tensor, gradients: Tensor) -> None:
+        """Add activations (n, d_in), and gradients (m, d_in) of them."""
+        x, gradients = (rows.detach().cpu().double() for rows in (x, gradients))
+        self.n_tokens += len(x)
+        self.n_gradients += len(gradients)
+        self.sum_x += x.sum(dim=0)
+        self.sum_xx += x.T @ x
+        self.sum_gg += gradients.T @ gradients
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the activations, shape (d_in,)."""
+        return self.sum_x / self.n_tokens
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of the activations, shape (d_in, d_in)."""
+        return self.sum_xx / self.n_tokens - torch.outer(self.mean, self.mean)
+
+    @property
+    def fisher(self) -> Tensor:
+        """F̄ = E[ggᵀ], the mean Fisher information, shape (d_in, d_in)."""
+        return self.sum_gg / self.n_gradients
+
+    def information(self, metric: MetricName, seed: int = 0) -> Tensor:
+        """What a metric of this name is made from, shape (d_in, d_in)."""
+        made = {
+            "fisher": lambda: self.fisher,
+            "rotated_fisher": lambda: rotated(self.fisher, seed),
+            "covariance": lambda: self.covariance,
+            "uniform": lambda: torch.eye(len(self.mean), dtype=torch.float64),
+        }
+        return made[metric]()
+
+    def write(self, file: Path, about: Mapping[str, str]) -> None:
+        """Write it whole, with what it is of."""
+        write_bytes_atomic(file, save(vars(self), dict(about)))
+
+    @classmethod
+    def read(cls, file: Path) -> tuple[Sensitivity, dict[str, str]]:
+        """What `write` wrote.
+
+        Raises:
+            BadInputError: The file is missing or another.
+        """
+        refused = refusals_as_bad_input(f"metric_file = {str(file)!r}")
+        with refused, safe_open(file, "pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            about = opened.metadata() or {}
+        if set(tensors) != (names := {each.name for each in fields(cls)}):
+            raise BadInputError(
+                f"metric_file = {str(file)!r}: holds {', '.join(sorted(tensors))}; what "
+                f"`fisher_metric` writes holds {', '.join(sorted(names))}"
+            )
+        return cls(**tensors), about
+
+
+def fisher_metric(
+    model: Any,
+    hook_name: str,
+    tokens: Iterable[Tensor],
+    file: Path | str,
+    *,
+    n_tokens: int = 2000,
+    n_labels: int = 4,
+    seed: int = 0,
+    head: int | None = None,
+    excluded: Collection[int] = (),
+    batch_size: int = 4,
+) -> Sensitivity:
+    """Estimate the mean Fisher information at a hook, and keep it in a file.
+
+    F̄ = E[ggᵀ] with g = ∂(−Σ_t log p(y_t))/∂x_n and y_t drawn from the model's own prediction at
+    every position t, so that g holds what x_n does to later positions too. A context's labels
+    depend on the seed and on the place of the context alone, so the batch size changes rounding
+    and no more. A run that was stopped goes on where it was.
+
+    Args:
+        model: A `HookedTransformer`, or a Hugging Face model as SAELens wraps it.
+        hook_name: One of its hooks.
+        tokens: Contexts, each batch (n, context); one tensor of all is an iterable of contexts.
+        file: Where it goes, a safetensors file; read if it answers the same question already.
+        n_tokens: How many activations at least, in whole contexts.
+        n_labels: How often the labels of a context are drawn.
+        seed: Of the labels.
+        head: The head of the hook that is meant; None for all, side by side.
+        excluded: Special tokens, whose activations do not count.
+        batch_size: Contexts in a pass of the model.
+
+    Returns:
+        F̄, and mean and covariance of the activations.
+
+    Raises:
+        BadInputError: There are fewer tokens, or the file is another.
+    """
+    file = Path(file)
+    contexts = _contexts(tokens, n_tokens, set(excluded))
+    question = {
+        "hook_name": hook_name,
+        "head": str(head),
+        "n_labels": str(n_labels),
+        "seed": str(seed),
+        "tokens": fingerprint_of([context.tolist() for context, _ in contexts]),
+    }
+    found, n_done = None, 0
+    if file.is_file():
+        found, about = Sensitivity.read(file)
+        if {name: about.get(name) for name in question} != question:
+            raise BadInputError(f"{file}: answers another question ({about}); remove it")
+        n_done = int(about["contexts"])
+    n = len(contexts)
+    logger.info(
+        "The metric takes %d forward and %d backward passes of one context of %d tokens",
+        *(n - n_done, (n - n_done) * n_labels, len(contexts[0][0])),
+    )
+    for first in tqdm(range(n_done, n, batch_size), "Fisher information", unit="batch"):
+        chosen = contexts[first : first + batch_size]
+        x, gradients = _gradients(model, hook_name, head, chosen, first, n_labels, seed)
+        found = found or Sensitivity.of_none(x.shape[-1])
+        found.add(x, gradients)
+        found.write(file, question | {"contexts": str(first + len(chosen))})
+    assert found is not None
+    return found
+
+
+def _contexts(
+    tokens: Iterable[Tensor], n_tokens: int, excluded: set[int]
+) -> list[tuple[Tensor, Tensor]]:
+    """Contexts that hold as many tokens that count, each with which of them do."""
+    found: list[tuple[Tensor, Tensor]] = []
+    for context in _one_by_one(tokens):
+        keep = ~torch.isin(context.cpu(), torch.tensor(sorted(excluded), dtype=context.dtype))
+        found.append((context.cpu(), keep))
+        if sum(int(keep.sum()) for _, keep in found) >= n_tokens:
+            return found
+    raise BadInputError(
+        f"n_tokens = {n_tokens}: the text has {sum(int(keep.sum()) for _, keep in found)} that "
+        "count; give more text or ask for fewer"
+    )
+
+
+def _one_by_one(tokens: Iterable[Tensor]) -> Iterator[Tensor]:
+    for batch in tokens:
+        yield from [batch] if batch.ndim == 1 else batch
+
+
+def _gradients(
+    model: Any,
+    hook_name: str,
+    head: int | None,
+    contexts: list[tuple[Tensor, Tensor]],
+    first: int,
+    n_labels: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Of the tokens that count: x, shape (n, d_in), and g, shape (n_labels · n, d_in)."""
+    tokens = torch.stack([context for context, _ in contexts])
+    keep = torch.stack([keep for _, keep in contexts])
+    at: list[Tensor] = []
+
+    def cut(activations: Tensor, hook: Any) -> Tensor:  # noqa: ARG001 - called by name
+        # A leaf, from which on the gradients are wanted: nothing before it is gone back through.
+        whole = activations.detach().clone()
+        at.append((whole if head is None else whole[:, :, head]).clone().requires_grad_())
+        if head is None:
+            return at[0]
+        whole[:, :, head] = at[0]
+        return whole
+
+    device = next(model.parameters()).device
+    with torch.enable_grad():
+        logits = model.run_with_hooks(
+            tokens.to(device), return_type="logits", fwd_hooks=[(hook_name, cut)], prepend_bos=False
+        )
+        log_probs = logits.log_softmax(-1, torch.promote_types(logits.dtype, torch.float32))
+        found: list[Tensor] = []
+        for label in range(n_labels):
+            drawn = _labels(log_probs.detach(), first, label, seed)
+            loss = -log_probs.gather(-1, drawn.unsqueeze(-1)).sum()
+            (gradient,) = torch.autograd.grad(loss, at[0], retain_graph=label < n_labels - 1)
+            found.append(gradient.flatten(start_dim=2)[keep.to(gradient.device)])
+    x = at[0].detach().flatten(start_dim=2)
+    return x[keep.to(x.device)], torch.cat(found)
+
+
+def _labels(log_probs: Tensor, first: int, label: int, seed: int) -> Tensor:
+    """Tokens drawn from the predictions (contexts, positions, vocabulary), one for each."""
+    uniform = [
+        torch.rand(
+            log_probs.shape[1],
+            generator=torch.Generator().manual_seed(_seed_of(seed, context, label)),
+            dtype=torch.float64,
+        )
+        for context in range(first, first + len(log_probs))
+    ]
+    below = log_probs.double().exp().cumsum(-1)
+    wanted = torch.stack(uniform).unsqueeze(-1).to(below) * below[..., -1:]
+    return (below < wanted).sum(-1).clamp(max=log_probs.shape[-1] - 1)
+
+
+def _seed_of(*numbers: int) -> int:
+    """A seed that differs for different numbers."""
+    return int(fingerprint_of(numbers), 16) % 2**63
