@@ -15,6 +15,7 @@ from wsae_plugin.compilation import not_compiled
 from wsae_plugin.saes.gba_counters import FiringCounters
 from wsae_plugin.saes.gba_directions import direction_loss
 from wsae_plugin.saes.gba_rule import adapted_bias, groups_of_latents, target_frequencies
+from wsae_plugin.saes.metric import start_at_the_mean
 
 
 class BiasAdaptedSAE(TrainingSAE[Any]):
@@ -102,7 +103,7 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         if self.training and step_input.n_training_steps == 0:
-            self._start_at_the_mean(step_input.sae_in)
+            start_at_the_mean(self.b_dec, self._in_units_of_b_dec(step_input.sae_in))
         output = super().training_forward_pass(step_input)
         if self.training:
             self._adapt(step_input.n_training_steps, output)
@@ -123,13 +124,6 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
             small = scale * self.cfg.d_in / self.cfg.d_sae * (feature_acts @ directions)
             left = self._in_units_of_b_dec(step_input.sae_in) - self.b_dec - small
         return {"direction_loss": direction_loss(directions, feature_acts, left)}
-
-    @not_compiled
-    @torch.no_grad()
-    def _start_at_the_mean(self, sae_in: Tensor) -> None:
-        # Not where training goes on from weights that have one.
-        if not self.b_dec.any():
-            self.b_dec.copy_(self._in_units_of_b_dec(sae_in).flatten(0, -2).mean(dim=0))
 
     def _in_units_of_b_dec(self, sae_in: Tensor) -> Tensor:
         return self.run_time_activation_norm_fn_in(sae_in.to(self.dtype))

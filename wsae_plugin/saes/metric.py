@@ -13,12 +13,18 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge
 from sae_lens import SAE, TrainingSAE, TrainingSAEConfig
-from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
+from sae_lens.saes.sae import (
+    TrainCoefficientConfig,
+    TrainStepInput,
+    TrainStepOutput,
+    mse_loss,
+)
 from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.metric import MetricName, metric_from, square_roots
+from wsae_plugin.gamma.sensitivity import information_for
 
 _BUFFERS = ("metric_root", "metric_root_inverse")
 
@@ -30,9 +36,9 @@ class MetricTrainingSAEConfig(TrainingSAEConfig):
 
     Args:
         metric (Literal["fisher", "rotated_fisher", "covariance", "uniform", "file"] | None): What an error is measured with in place of ‖δ‖². fisher is the mean Fisher information of the model's output at the hook, to second order the KL divergence that an error causes; rotated_fisher (its eigenvalues in random directions, drawn from gamma_seed), covariance and uniform (with b_dec started at the mean, as with the others) are its controls; file is your own matrix.
-        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or for metric file one tensor `metric` (d_in, d_in) and, if you like, `mean` (d_in,). `wsae train` makes its own for the others.
+        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or for metric file one tensor `metric` (d_in, d_in). `wsae train` estimates its own where there is none.
         metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
-        metric_tokens (int): How many activations F̄ is estimated from, where `wsae train` does it.
+        metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.
     """  # noqa: E501
 
     metric: MetricName | None = None
@@ -56,18 +62,17 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         if cfg.metric is None:
             return
         for name in _BUFFERS:
-            identity = torch.eye(cfg.d_in, dtype=self.dtype, device=self.device)
-            self.register_buffer(name, identity)
+            none_yet = torch.zeros(cfg.d_in, cfg.d_in, dtype=self.dtype, device=self.device)
+            self.register_buffer(name, none_yet)
         self.run_time_activation_norm_fn_in = self._into
         self.run_time_activation_norm_fn_out = self._out_of
 
     @torch.no_grad()
-    def set_metric(self, information: Tensor, mean: Tensor | None = None) -> None:
-        """Take a metric, and start b_dec at the mean: much of the mean may lie where A is largest.
+    def set_metric(self, information: Tensor) -> None:
+        """Take a metric, before the first step.
 
         Args:
             information: F̄ or its like, shape (d_in, d_in).
-            mean: Of the activations, shape (d_in,); None leaves b_dec where it is.
 
         Raises:
             BadInputError: see `metric_from` and `square_roots`.
@@ -79,8 +84,17 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         roots = square_roots(metric_from(information, self.cfg.metric_ridge))
         for name, root in zip(_BUFFERS, roots, strict=True):
             getattr(self, name).copy_(root)
-        if mean is not None:
-            self.b_dec.copy_((mean.double() @ roots[0]).to(self.b_dec))
+
+    @override
+    def get_coefficients(self) -> dict[str, float | TrainCoefficientConfig]:
+        # The first that a trainer asks of an SAE, and nobody who only reads one.
+        cfg = self.cfg
+        if cfg.metric is not None:
+            known = information_for(cfg.metric, cfg.metric_file, cfg.d_in, cfg.gamma_seed)
+            if known is not None:
+                self.set_metric(known)
+        parent: Any = super().get_coefficients
+        return parent()
 
     def _into(self, x: Tensor) -> Tensor:
         return x if self._is_inside else x @ self.metric_root
@@ -93,6 +107,13 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         if self.cfg.metric is None:
             return super().training_forward_pass(step_input)
         inside = replace(step_input, sae_in=step_input.sae_in @ self.metric_root)
+        if self.training and step_input.n_training_steps == 0:
+            if not self.metric_root.any():
+                raise BadInputError(
+                    f"metric = {self.cfg.metric!r}: has not been estimated: `wsae train` does it by "
+                    "itself; in a script of your own give metric_file what `fisher_metric` writes"
+                )
+            start_at_the_mean(self.b_dec, inside.sae_in)
         self._is_inside = True
         try:
             output = super().training_forward_pass(inside)
@@ -130,3 +151,10 @@ class MetricTrainingSAE(TrainingSAE[Any]):
             self.fold_metric(published)
             published.save_model(path)
         return written
+
+
+@torch.no_grad()
+def start_at_the_mean(b_dec: Tensor, x: Tensor) -> None:
+    """Start b_dec at the mean of a batch, but where training goes on from weights that have one."""
+    if not b_dec.any():
+        b_dec.copy_(x.flatten(0, -2).mean(dim=0))

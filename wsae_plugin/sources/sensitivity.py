@@ -3,105 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import write_bytes_atomic
 from wsae_plugin.fingerprint import fingerprint_of
-from wsae_plugin.gamma.metric import MetricName, rotated
-from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.gamma.sensitivity import Sensitivity
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Sensitivity:
-    """Sums over activations x and over gradients g = ∂(−Σ_t log p(y_t))/∂x at them.
-
-    Args:
-        n_tokens: How many activations there were.
-        n_gradients: How many gradients.
-        sum_x: Σx, shape (d_in,), float64.
-        sum_xx: Σxxᵀ, shape (d_in, d_in), float64.
-        sum_gg: Σggᵀ, shape (d_in, d_in), float64.
-    """
-
-    n_tokens: Tensor
-    n_gradients: Tensor
-    sum_x: Tensor
-    sum_xx: Tensor
-    sum_gg: Tensor
-
-    @classmethod
-    def of_none(cls, d_in: int) -> Sensitivity:
-        """No samples yet."""
-        count, square = torch.zeros((), dtype=torch.int64), torch.zeros(d_in, d_in).double()
-        return cls(count, count.clone(), torch.zeros(d_in).double(), square, square.clone())
-
-    def add(self, x: Tensor, gradients: Tensor) -> None:
-        """Add activations (n, d_in), and gradients (m, d_in) of them."""
-        x, gradients = (rows.detach().cpu().double() for rows in (x, gradients))
-        self.n_tokens += len(x)
-        self.n_gradients += len(gradients)
-        self.sum_x += x.sum(dim=0)
-        self.sum_xx += x.T @ x
-        self.sum_gg += gradients.T @ gradients
-
-    @property
-    def mean(self) -> Tensor:
-        """Of the activations, shape (d_in,)."""
-        return self.sum_x / self.n_tokens
-
-    @property
-    def covariance(self) -> Tensor:
-        """Of the activations, shape (d_in, d_in)."""
-        return self.sum_xx / self.n_tokens - torch.outer(self.mean, self.mean)
-
-    @property
-    def fisher(self) -> Tensor:
-        """F̄ = E[ggᵀ], the mean Fisher information, shape (d_in, d_in)."""
-        return self.sum_gg / self.n_gradients
-
-    def information(self, metric: MetricName, seed: int = 0) -> Tensor:
-        """What a metric of this name is made from, shape (d_in, d_in)."""
-        made = {
-            "fisher": lambda: self.fisher,
-            "rotated_fisher": lambda: rotated(self.fisher, seed),
-            "covariance": lambda: self.covariance,
-            "uniform": lambda: torch.eye(len(self.mean), dtype=torch.float64),
-        }
-        return made[metric]()
-
-    def write(self, file: Path, about: Mapping[str, str]) -> None:
-        """Write it whole, with what it is of."""
-        write_bytes_atomic(file, save(vars(self), dict(about)))
-
-    @classmethod
-    def read(cls, file: Path) -> tuple[Sensitivity, dict[str, str]]:
-        """What `write` wrote.
-
-        Raises:
-            BadInputError: The file is missing or another.
-        """
-        refused = refusals_as_bad_input(f"metric_file = {str(file)!r}")
-        with refused, safe_open(file, "pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            about = opened.metadata() or {}
-        if set(tensors) != (names := {each.name for each in fields(cls)}):
-            raise BadInputError(
-                f"metric_file = {str(file)!r}: holds {', '.join(sorted(tensors))}; what "
-                f"`fisher_metric` writes holds {', '.join(sorted(names))}"
-            )
-        return cls(**tensors), about
 
 
 def fisher_metric(

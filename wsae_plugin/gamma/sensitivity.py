@@ -1,0 +1,120 @@
+"""Second moments of activations and of what a model's output feels of errors in them, in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_bytes_atomic
+from wsae_plugin.gamma.metric import MetricName, rotated
+from wsae_plugin.messages import refusals_as_bad_input
+
+
+@dataclass
+class Sensitivity:
+    """Sums over activations x and over gradients g = ∂(−Σ_t log p(y_t))/∂x at them.
+
+    Args:
+        n_tokens: How many activations there were.
+        n_gradients: How many gradients.
+        sum_x: Σx, shape (d_in,), float64.
+        sum_xx: Σxxᵀ, shape (d_in, d_in), float64.
+        sum_gg: Σggᵀ, shape (d_in, d_in), float64.
+    """
+
+    n_tokens: Tensor
+    n_gradients: Tensor
+    sum_x: Tensor
+    sum_xx: Tensor
+    sum_gg: Tensor
+
+    @classmethod
+    def of_none(cls, d_in: int) -> Sensitivity:
+        """No samples yet."""
+        count, square = torch.zeros((), dtype=torch.int64), torch.zeros(d_in, d_in).double()
+        return cls(count, count.clone(), torch.zeros(d_in).double(), square, square.clone())
+
+    def add(self, x: Tensor, gradients: Tensor) -> None:
+        """Add activations (n, d_in), and gradients (m, d_in) of them."""
+        x, gradients = (rows.detach().cpu().double() for rows in (x, gradients))
+        self.n_tokens += len(x)
+        self.n_gradients += len(gradients)
+        self.sum_x += x.sum(dim=0)
+        self.sum_xx += x.T @ x
+        self.sum_gg += gradients.T @ gradients
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the activations, shape (d_in,)."""
+        return self.sum_x / self.n_tokens
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of the activations, shape (d_in, d_in)."""
+        return self.sum_xx / self.n_tokens - torch.outer(self.mean, self.mean)
+
+    @property
+    def fisher(self) -> Tensor:
+        """F̄ = E[ggᵀ], the mean Fisher information, shape (d_in, d_in)."""
+        return self.sum_gg / self.n_gradients
+
+    def information(self, metric: MetricName, seed: int = 0) -> Tensor:
+        """What the metric fisher, rotated_fisher or covariance is made from, (d_in, d_in)."""
+        if metric == "covariance":
+            return self.covariance
+        return rotated(self.fisher, seed) if metric == "rotated_fisher" else self.fisher
+
+    def write(self, file: Path, about: Mapping[str, str]) -> None:
+        """Write it whole, with what it is of."""
+        write_bytes_atomic(file, save(vars(self), dict(about)))
+
+    @classmethod
+    def read(cls, file: Path) -> tuple[Sensitivity, dict[str, str]]:
+        """What `write` wrote.
+
+        Raises:
+            BadInputError: The file is missing or another.
+        """
+        tensors, about = _read(file, *(each.name for each in fields(cls)))
+        return cls(**tensors), about
+
+
+def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) -> Tensor | None:
+    """What a metric is made from, shape (d_in, d_in); None where it is still to be estimated.
+
+    Args:
+        metric: Its name.
+        file: What `fisher_metric` wrote, or for "file" one tensor `metric`.
+        d_in: Width of the activations.
+        seed: Of the directions of rotated_fisher.
+
+    Raises:
+        BadInputError: The file is missing or another.
+    """
+    if metric == "uniform":
+        return torch.eye(d_in, dtype=torch.float64)
+    if file is None:
+        return None
+    if metric == "file":
+        return _read(Path(file), "metric")[0]["metric"]
+    return Sensitivity.read(Path(file))[0].information(metric, seed)
+
+
+def _read(file: Path, *names: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with refusals_as_bad_input(f"metric_file = {str(file)!r}"), safe_open(file, "pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        about = opened.metadata() or {}
+    if set(tensors) != set(names):
+        raise BadInputError(
+            f"metric_file = {str(file)!r}: holds {', '.join(sorted(tensors)) or 'nothing'}; "
+            f"{', '.join(sorted(names))} is needed: `fisher_metric` writes the file of the metrics "
+            "fisher, rotated_fisher and covariance, and one of your own has the tensor metric"
+        )
+    return tensors, about
