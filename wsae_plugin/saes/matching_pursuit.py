@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sae_lens import MatchingPursuitTrainingSAE, MatchingPursuitTrainingSAEConfig
+from typing_extensions import override
 
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
 
@@ -16,6 +18,15 @@ class WeightedMatchingPursuitTrainingSAEConfig(
     """
     MatchingPursuitTrainingSAE with a weight per input dimension in its loss. Which latents a pursuit takes, and when it stops, is decided without the weight.
     """  # noqa: E501
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metric is not None and not self.metric_in_loss_only:
+            raise BadInputError(
+                f"metric = {self.metric!r}: a pursuit's encoder is its decoder, and folding the "
+                "metric in would part them: use metric_in_loss_only: true or another architecture"
+            )
 
 
 class WeightedMatchingPursuitTrainingSAE(WeightedTrainingSAE, MatchingPursuitTrainingSAE):

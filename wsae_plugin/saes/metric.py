@@ -38,6 +38,7 @@ class MetricTrainingSAEConfig(TrainingSAEConfig):
         metric (Literal["fisher", "rotated_fisher", "covariance", "uniform", "file"] | None): What an error is measured with in place of ‖δ‖². fisher is the mean Fisher information of the model's output at the hook, to second order the KL divergence that an error causes; rotated_fisher (its eigenvalues in random directions, drawn from gamma_seed), covariance and uniform (with b_dec started at the mean, as with the others) are its controls; file is your own matrix.
         metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or for metric file one tensor `metric` (d_in, d_in). `wsae train` estimates its own where there is none.
         metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
+        metric_in_loss_only (bool): Whether the SAE stays in the space of x and the metric is in its reconstruction loss alone: a control of what training in the space of xM adds. The loss for dead latents stays unweighted.
         metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.
     """  # noqa: E501
 
@@ -45,6 +46,7 @@ class MetricTrainingSAEConfig(TrainingSAEConfig):
     metric_file: str | None = None
     metric_ridge: Annotated[float, Ge(0)] = 1.0
     metric_tokens: Annotated[int, Ge(1)] = 2000
+    metric_in_loss_only: bool = False
 
 
 class MetricTrainingSAE(TrainingSAE[Any]):
@@ -64,8 +66,21 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         for name in _BUFFERS:
             none_yet = torch.zeros(cfg.d_in, cfg.d_in, dtype=self.dtype, device=self.device)
             self.register_buffer(name, none_yet)
-        self.run_time_activation_norm_fn_in = self._into
-        self.run_time_activation_norm_fn_out = self._out_of
+        if cfg.metric_in_loss_only:
+            self.mse_loss_fn = self._metric_loss
+        else:
+            self.run_time_activation_norm_fn_in = self._into
+            self.run_time_activation_norm_fn_out = self._out_of
+
+    @property
+    def is_in_metric_space(self) -> bool:
+        """Whether the weights are those of an SAE on xM."""
+        return self.cfg.metric is not None and not self.cfg.metric_in_loss_only
+
+    @property
+    def lacks_metric(self) -> bool:
+        """Whether the metric that the config names is still to be estimated."""
+        return self.cfg.metric is not None and not self.metric_root.any()
 
     @torch.no_grad()
     def set_metric(self, information: Tensor) -> None:
@@ -96,6 +111,10 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         parent: Any = super().get_coefficients
         return parent()
 
+    def _metric_loss(self, preds: Tensor, target: Tensor) -> Tensor:
+        """((x̂ − x)M)², shape (batch, d_in), whose sum over d_in is (x̂ − x)A(x̂ − x)ᵀ."""
+        return ((preds - target) @ self.metric_root).square()
+
     def _into(self, x: Tensor) -> Tensor:
         return x if self._is_inside else x @ self.metric_root
 
@@ -106,12 +125,14 @@ class MetricTrainingSAE(TrainingSAE[Any]):
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         if self.cfg.metric is None:
             return super().training_forward_pass(step_input)
-        inside = replace(step_input, sae_in=step_input.sae_in @ self.metric_root)
+        inside = step_input
+        if self.is_in_metric_space:
+            inside = replace(step_input, sae_in=step_input.sae_in @ self.metric_root)
         if self.training and step_input.n_training_steps == 0:
-            if not self.metric_root.any():
+            if self.lacks_metric:
                 raise BadInputError(
-                    f"metric = {self.cfg.metric!r}: has not been estimated: `wsae train` does it by "
-                    "itself; in a script of your own give metric_file what `fisher_metric` writes"
+                    f"metric = {self.cfg.metric!r}: has not been estimated: `wsae train` does so; "
+                    "in a script of your own give metric_file what `fisher_metric` writes"
                 )
             start_at_the_mean(self.b_dec, inside.sae_in)
         self._is_inside = True
@@ -121,8 +142,9 @@ class MetricTrainingSAE(TrainingSAE[Any]):
             self._is_inside = False
         if step_input.is_logging_step:
             with torch.no_grad():
-                output.sae_in = step_input.sae_in
-                output.sae_out = self._out_of(output.sae_out)
+                if self.is_in_metric_space:
+                    output.sae_in = step_input.sae_in
+                    output.sae_out = self._out_of(output.sae_out)
                 unweighted = mse_loss(output.sae_out, output.sae_in).sum(dim=-1).mean()
             weighted = {f"weighted_{n}" if "mse" in n else n: v for n, v in output.losses.items()}
             output.losses = {"mse_loss": unweighted} | weighted
@@ -136,7 +158,7 @@ class MetricTrainingSAE(TrainingSAE[Any]):
 
     def fold_metric(self, published: SAE[Any]) -> None:
         """Build M into what was exported of this SAE: it then takes and gives x."""
-        if self.cfg.metric is not None:
+        if self.is_in_metric_space:
             published.fold_activation_whitening(
                 mean=torch.zeros(self.cfg.d_in, dtype=torch.float64),
                 whitening_matrix=self.metric_root.double(),
@@ -146,7 +168,7 @@ class MetricTrainingSAE(TrainingSAE[Any]):
     @override
     def save_inference_model(self, path: str | Path) -> tuple[Path, Path]:
         written = super().save_inference_model(path)
-        if self.cfg.metric is not None:
+        if self.is_in_metric_space:
             published = SAE.load_from_disk(path)
             self.fold_metric(published)
             published.save_model(path)

@@ -303,7 +303,11 @@ def _check_together(cfg: WeightedTrainingSAEConfig) -> None:
             f"metric = {cfg.metric!r} with normalize_activations = {cfg.normalize_activations!r}: "
             f"the metric is one of the model's activations: use {' or '.join(_SCALED_AT_MOST)}"
         )
-    if cfg.metric_file and cfg.metric is None or cfg.metric == "file" and not cfg.metric_file:
+    if cfg.metric is None and cfg.metric_in_loss_only:
+        raise BadInputError(
+            "metric_in_loss_only = True: there is no metric; set one, or leave it out"
+        )
+    if (cfg.metric_file and cfg.metric is None) or (cfg.metric == "file" and not cfg.metric_file):
         raise BadInputError(
             f"metric_file = {cfg.metric_file!r} with metric = {cfg.metric!r}: metric 'file' needs "
             "the path of a safetensors file, and without a metric none is read"

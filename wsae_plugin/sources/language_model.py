@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import warnings
@@ -23,12 +24,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.remote_code import check_own
 from wsae_plugin.saved_run import RECORDED
 from wsae_plugin.sources.hooks import Hook, hooks_of, open_checked_model
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
+from wsae_plugin.sources.sensitivity import fisher_metric
 from wsae_plugin.sources.source import Source
 from wsae_plugin.validation import read_json
 
@@ -231,6 +235,24 @@ class LanguageModelSource(Source):
         store.n_dataset_processed = n_rows
 
     @override
+    def sensitivity(self, hook: str, file: Path, n_tokens: int) -> Sensitivity:
+        cfg, tokenizer = self._cfg, self.model.tokenizer
+        if self.store.cached_activation_dataset is not None:
+            raise BadInputError("metric: cached activations have no gradients: give metric_file")
+        # A store of its own, so that training does not begin further on in the text.
+        store = self._open_store(open_dataset(cfg.dataset_path, cfg.streaming))
+        return fisher_metric(
+            self.model,
+            hook,
+            _tokens_of(store),
+            file,
+            n_tokens=n_tokens,
+            seed=cfg.seed,
+            head=self._hooks[hook].head_index,
+            excluded=get_special_token_ids(tokenizer) if tokenizer else (),
+        )
+
+    @override
     def metadata(self, hook: str) -> dict[str, Any]:
         of_hook = {"hook_name": hook, "hook_head_index": self._hooks[hook].head_index}
         return {
@@ -255,6 +277,13 @@ class LanguageModelSource(Source):
     def close(self) -> None:
         if isinstance(self._batches, PrefetchingIterator):
             self._batches.close()
+
+
+def _tokens_of(store: ActivationsStore) -> Generator[Tensor]:
+    """The text from its beginning, once."""
+    with contextlib.suppress(StopIteration):
+        while True:
+            yield store.get_batch_tokens(raise_at_epoch_end=True)
 
 
 class _CountingStore(ActivationsStore):

@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.sensitivity import Sensitivity
 
 
 class Source(Iterator[Mapping[str, Tensor]], ABC):
@@ -95,6 +96,21 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
             batch: How many at a time.
         """
         return None
+
+    def sensitivity(self, hook: str, file: Path, n_tokens: int) -> Sensitivity:  # noqa: ARG002
+        """What the output of the model behind `hook` feels of an error there, see `fisher_metric`.
+
+        Args:
+            hook: Of `d_in`.
+            file: Where it is kept, and read from where it is there already.
+            n_tokens: From how many activations at least; of the training's, which are drawn again.
+
+        Raises:
+            BadInputError: There is no such model, or too little text.
+        """
+        raise BadInputError(
+            f"metric: {self.name} has no output that would feel an error: give metric_file"
+        )
 
     def metadata(self, hook: str) -> dict[str, Any]:  # noqa: ARG002
         """Where activations of `hook` come from, for the metadata of an SAE trained on them."""

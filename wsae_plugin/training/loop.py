@@ -33,6 +33,7 @@ from wsae_plugin.export_check import FIELD, problem_of_export
 from wsae_plugin.files import folder_written_whole, write_json_atomic
 from wsae_plugin.saes import WeightedTrainingSAE
 from wsae_plugin.saes.from_checkpoint import fold_scale
+from wsae_plugin.saes.metric import MetricTrainingSAE
 from wsae_plugin.sources import Source
 from wsae_plugin.training.checkpoints import keep_newest, restore_random_state, save_checkpoint
 from wsae_plugin.training.config import RunConfig
@@ -139,6 +140,7 @@ class TrainingLoop:
         try:
             if checkpoint is not None:
                 self._load(checkpoint)
+            self._estimate_metrics()
             self.fit()
             self._export()
         finally:
@@ -245,6 +247,15 @@ class TrainingLoop:
             }
             samples = {"details/n_training_samples": self.n_samples}
             wandb.log(samples | prefixed, step=self.n_steps)
+
+    def _estimate_metrics(self) -> None:
+        for name, part in self.trainers.items():
+            if isinstance(sae := part.sae, MetricTrainingSAE) and sae.lacks_metric:
+                cfg, hook = sae.cfg, self._hooks[name]
+                file = self._folder.metric(hook, cfg.metric_tokens)
+                file.parent.mkdir(exist_ok=True)
+                found = self.source.sensitivity(hook, file, cfg.metric_tokens)
+                sae.set_metric(found.information(cfg.metric, cfg.gamma_seed))
 
     def _estimate_norms(self) -> None:
         """Estimate scales and whitenings, once: the weights are trained against them."""

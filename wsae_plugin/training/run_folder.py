@@ -37,6 +37,10 @@ class RunFolder(TrainingFolder):
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def metric(self, hook: str, n_tokens: int) -> Path:
+        """Where a metric's estimate at a hook is kept."""
+        return self.path / "metric" / f"{hook}-{n_tokens}.safetensors"
+
     def export(self, config: RunConfig) -> Path:
         """Where SAELens exports to: `sae/`, or `saes/` with a folder for each."""
         return self.path / ("saes" if config.is_multi else "sae")

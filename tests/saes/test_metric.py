@@ -1,0 +1,178 @@
+"""Training under a metric, for every architecture that can be untied from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tests.architectures import (
+    ARCHITECTURES,
+    D_IN,
+    Architecture,
+    activations,
+    forward,
+    step_input,
+    trainer,
+)
+from tests.saes.test_contract import GBA
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.metric import metric_from
+
+FOLDED = [arch for arch in [*ARCHITECTURES, GBA] if arch.name != "matching_pursuit"]
+every_folded = pytest.mark.parametrize("arch", FOLDED, ids=lambda a: a.name)
+every_one = pytest.mark.parametrize("arch", [*ARCHITECTURES, GBA], ids=lambda a: a.name)
+SPARSE = ("topk", "batchtopk")
+
+
+def information() -> Tensor:
+    """Far from diagonal, and blind for the sum of all dimensions, as behind a LayerNorm."""
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randn(50, D_IN, generator=generator, dtype=torch.float64)
+    scores *= torch.logspace(-1, 1, D_IN, dtype=torch.float64)
+    scores -= scores.mean(dim=1, keepdim=True)
+    return scores.T @ scores / 50
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict[str, Any]:
+    """The fields of a metric of one's own."""
+    save_file({"metric": information()}, tmp_path / "metric.safetensors")
+    return {"alpha": 0.0, "metric": "file", "metric_file": str(tmp_path / "metric.safetensors")}
+
+
+@every_folded
+@pytest.mark.parametrize("kernel", ["eager", "reference"])
+def test_the_loss_is_the_quadratic_form(
+    arch: Architecture, kernel: str, own: dict[str, Any]
+) -> None:
+    if kernel != "eager" and arch.name not in SPARSE:
+        pytest.skip("has one step")
+    fields = {"kernel": kernel} if arch.name in SPARSE else {}
+    sae = arch.weighted(dtype="float64", **fields, **own)
+    given = step_input(sae)
+    given.is_logging_step = True
+    sae.train()
+    output = sae.training_forward_pass(given)
+    assert torch.equal(output.sae_in, given.sae_in)
+    delta = output.sae_in - output.sae_out
+    forms = torch.einsum("ni,ij,nj->n", delta, metric_from(information()), delta)
+    torch.testing.assert_close(output.losses["weighted_mse_loss"], forms.mean())
+    torch.testing.assert_close(output.losses["mse_loss"], delta.square().sum(dim=-1).mean())
+    # What is logged of a step is not what it is trained by.
+    again = forward(sae, step=1, sae_in=given.sae_in)
+    torch.testing.assert_close(again.losses["mse_loss"], output.losses["weighted_mse_loss"])
+
+
+@every_one
+def test_in_the_loss_only(arch: Architecture, own: dict[str, Any]) -> None:
+    sae = arch.weighted(dtype="float64", metric_in_loss_only=True, **own)
+    sae.get_coefficients()
+    x = activations(dtype=torch.float64)
+    output = forward(sae, sae_in=x)
+    delta = output.sae_in - output.sae_out
+    forms = torch.einsum("ni,ij,nj->n", delta, metric_from(information()), delta)
+    torch.testing.assert_close(output.losses["mse_loss"], forms.mean())
+    assert torch.equal(output.sae_in, x)
+
+
+@every_folded
+def test_what_is_published_reconstructs_as_what_was_trained(
+    arch: Architecture, own: dict[str, Any], tmp_path: Path
+) -> None:
+    sae = (
+        arch.weighted(normalize_activations="none", **own) if arch is GBA else arch.weighted(**own)
+    )
+    trainer(sae, steps=12).fit()
+    sae.eval()
+    x = activations(200, seed=99)
+    exported = SAE.load_from_disk(sae.save_inference_model(tmp_path / "sae")[0].parent)
+    assert type(exported).__module__.startswith("sae_lens.")
+    from_checkpoint = SAE.load_from_disk(sae.save_model(tmp_path / "checkpoint")[0].parent)
+    with torch.no_grad():
+        torch.testing.assert_close(from_checkpoint(x), exported(x), atol=1e-5, rtol=1e-5)
+        if arch.name in ("topk", "standard", "gated", "abstopk", "gba"):
+            acts, mine = exported.encode(x), sae.encode(x)
+            assert torch.equal(acts != 0, mine != 0)
+            torch.testing.assert_close(exported(x), sae(x), atol=1e-5, rtol=1e-5)
+        else:
+            # Published as JumpReLU: the latents that both let through are the same.
+            acts, mine = exported.encode(x), sae.encode(x)
+            both = (acts != 0) & (mine != 0)
+            assert both.float().mean() > 0.02
+        torch.testing.assert_close(sae.decode(acts), exported.decode(acts), atol=1e-4, rtol=1e-4)
+    assert "metric_root" not in exported.state_dict()
+
+
+@every_folded
+def test_the_uniform_metric_is_the_parent_that_starts_at_the_mean(arch: Architecture) -> None:
+    sae = arch.weighted(alpha=0.0, metric="uniform")
+    plain = arch.weighted(alpha=0.0)
+    x = activations()
+    with torch.no_grad():
+        plain.b_dec.copy_(x.mean(dim=0))
+    ours, theirs = forward(sae, sae_in=x), forward(plain, sae_in=x)
+    torch.testing.assert_close(sae.b_dec, plain.b_dec)
+    torch.testing.assert_close(ours.loss, theirs.loss)
+
+
+def test_weights_that_have_a_mean_keep_it(own: dict[str, Any]) -> None:
+    sae = FOLDED[3].weighted(**own)
+    with torch.no_grad():
+        sae.b_dec.fill_(0.5)
+    forward(sae)
+    assert torch.equal(sae.b_dec, torch.full((D_IN,), 0.5))
+
+
+def test_a_scale_and_a_metric_are_both_folded(own: dict[str, Any], tmp_path: Path) -> None:
+    sae = FOLDED[3].weighted(normalize_activations="expected_average_only_in", **own)
+    made = trainer(sae, steps=8)
+    made.fit()
+    assert sae.cfg.normalize_activations == "none"
+    exported = SAE.load_from_disk(sae.save_inference_model(tmp_path)[0].parent)
+    x = activations(seed=5)
+    with torch.no_grad():
+        torch.testing.assert_close(exported(x), sae(x), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"metric": "fisher", "alpha": 0.5}, "metric = 'fisher' with alpha = 0.5"),
+        (
+            {"metric": "fisher", "normalize_activations": "covariance_whitening"},
+            "with normalize_activations = 'covariance_whitening'",
+        ),
+        ({"metric": "fisher", "normalize_activations": "layer_norm"}, "= 'layer_norm'"),
+        ({"metric": "file"}, "metric 'file' needs the path"),
+        ({"metric_file": "x.safetensors"}, "without a metric none is read"),
+        ({"metric": "fischer"}, "metric"),
+        ({"metric": "fisher", "metric_ridge": -1.0}, "metric_ridge"),
+        ({"metric": "fisher", "metric_tokens": 0}, "metric_tokens"),
+        ({"metric_in_loss_only": True}, "metric_in_loss_only"),
+    ],
+)
+def test_fields_that_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInputError, match=said):
+        FOLDED[3].weighted(**{"alpha": 0.0, **fields})
+
+
+def test_a_pursuit_cannot_be_folded() -> None:
+    (pursuit,) = (arch for arch in ARCHITECTURES if arch.name == "matching_pursuit")
+    with pytest.raises(BadInputError, match="a pursuit's encoder is its decoder"):
+        pursuit.weighted(alpha=0.0, metric="fisher")
+
+
+def test_a_script_that_gives_no_file_is_told_at_the_first_step(tmp_path: Path) -> None:
+    sae = FOLDED[3].weighted(alpha=0.0, metric="fisher")
+    with pytest.raises(BadInputError, match="has not been estimated.*`fisher_metric` writes"):
+        forward(sae)
+    save_file({"metric": torch.eye(D_IN + 1)}, tmp_path / "f")
+    wide = FOLDED[3].weighted(alpha=0.0, metric="file", metric_file=str(tmp_path / "f"))
+    with pytest.raises(BadInputError, match=r"shape \(9, 9\) for activations of width 8"):
+        forward(wide)
