@@ -153,7 +153,7 @@ def test_what_a_metric_is_read_from(
     spectra = [torch.linalg.eigvalsh(m) for m in (read["rotated_fisher"], found.fisher)]  # type: ignore[arg-type]
     torch.testing.assert_close(*spectra)
     assert information_for("fisher", None, D_MODEL, 0) is None
-    with pytest.raises(BadInputError, match="holds n_gradients.*; metric is needed"):
+    with pytest.raises(BadInputError, match="holds n_gradients.*; metric 'file' needs the one"):
         information_for("file", str(file), D_MODEL, 0)
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(BadInputError, match="metric_file = "):

@@ -40,7 +40,8 @@ FREE = {
     *("sae.metadata", "sae.device", "sae.alpha", "sae.alpha_warm_up_steps"),
     *("sae.gamma_proxy", "sae.gamma_normalization", "sae.gamma_clip", "sae.gamma_freeze_step"),
     *("sae.gamma_file", "sae.gamma_seed", "sae.weight_aux_loss", "sae.kernel"),
-    *("sae.use_sparse_activations",),
+    *("sae.use_sparse_activations", "sae.metric", "sae.metric_file", "sae.metric_ridge"),
+    *("sae.metric_tokens", "sae.metric_in_loss_only"),
 }
 """What a comparison may vary: the weights, and where and how fast it is carried out."""
 
@@ -82,6 +83,11 @@ class DescribedSAE:
         return self.details["gamma_proxy"] if self.alpha else None
 
     @property
+    def metric(self) -> str | None:
+        """What an error is measured with in place of ‖δ‖²; None for that."""
+        return self.details.get("metric")
+
+    @property
     def is_whitened(self) -> bool:
         """Whether it was trained on whitened activations, with the whitening folded in since."""
         section = self.config.get("sae") or {}
@@ -90,7 +96,8 @@ class DescribedSAE:
     @property
     def is_ordinary(self) -> bool:
         """Whether a weighted SAE is to be compared with it: no weights, and no control either."""
-        return self.proxy is None and self.run.role == "baseline" and not self.is_whitened
+        is_plain = self.proxy is None and self.metric in (None, "uniform")
+        return is_plain and self.run.role == "baseline" and not self.is_whitened
 
     @property
     def control(self) -> Control | None:
@@ -111,6 +118,9 @@ class DescribedSAE:
         if self.proxy is not None:
             form = _FORMS.get(self.details["gamma_normalization"], "")
             weights = f"s = {self.proxy}, α = {self.alpha:g}{form}"
+        elif self.metric is not None:
+            where = " in the loss only" if self.details.get("metric_in_loss_only") else ""
+            weights = f"metric {self.metric}{where}, ε = {self.details['metric_ridge']:g}"
         whitened = ", whitened" if self.is_whitened else ""
         return f"{self.architecture}, {weights}{whitened}"
 

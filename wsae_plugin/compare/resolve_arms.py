@@ -140,6 +140,8 @@ def _controlled(where: str, of: str | None, own: Mapping[str, Arm]) -> Arm:
 def _label(section: Mapping[str, Any]) -> str:
     if "alpha" not in section:
         return section["architecture"]
+    if section.get("metric") is not None:
+        return f"SAE, metric {section['metric']}"
     if section["alpha"] == 0:
         return f"SAE, {_alpha(0)}"
     proxy = section["gamma_proxy"]

@@ -82,8 +82,18 @@ class Sensitivity:
         Raises:
             BadInputError: The file is missing or another.
         """
-        tensors, about = _read(file, *(each.name for each in fields(cls)))
-        return cls(**tensors), about
+        tensors, about = _read(file)
+        return cls.of(tensors, str(file)), about
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], file: str) -> Sensitivity:
+        """From the tensors of a file, which the message of an error names."""
+        if set(tensors) != (names := {each.name for each in fields(cls)}):
+            raise BadInputError(
+                f"metric_file = {file!r}: holds {', '.join(sorted(tensors)) or 'nothing'}; "
+                f"`fisher_metric` writes {', '.join(sorted(names))}"
+            )
+        return cls(**tensors)
 
 
 def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) -> Tensor | None:
@@ -91,7 +101,7 @@ def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) 
 
     Args:
         metric: Its name.
-        file: What `fisher_metric` wrote, or for "file" one tensor `metric`.
+        file: What `fisher_metric` wrote, or one tensor `metric`, which is taken as it is.
         d_in: Width of the activations.
         seed: Of the directions of rotated_fisher.
 
@@ -102,19 +112,18 @@ def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) 
         return torch.eye(d_in, dtype=torch.float64)
     if file is None:
         return None
+    tensors, _ = _read(Path(file))
+    if set(tensors) == {"metric"}:
+        return tensors["metric"]
     if metric == "file":
-        return _read(Path(file), "metric")[0]["metric"]
-    return Sensitivity.read(Path(file))[0].information(metric, seed)
+        raise BadInputError(
+            f"metric_file = {file!r}: holds {', '.join(sorted(tensors)) or 'nothing'}; metric "
+            "'file' needs the one tensor metric"
+        )
+    return Sensitivity.of(tensors, file).information(metric, seed)
 
 
-def _read(file: Path, *names: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with refusals_as_bad_input(f"metric_file = {str(file)!r}"), safe_open(file, "pt") as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        about = opened.metadata() or {}
-    if set(tensors) != set(names):
-        raise BadInputError(
-            f"metric_file = {str(file)!r}: holds {', '.join(sorted(tensors)) or 'nothing'}; "
-            f"{', '.join(sorted(names))} is needed: `fisher_metric` writes the file of the metrics "
-            "fisher, rotated_fisher and covariance, and one of your own has the tensor metric"
-        )
-    return tensors, about
+        return tensors, opened.metadata() or {}

@@ -29,6 +29,7 @@ from wsae_plugin.hub.remeasure import (
 )
 from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.messages import refusals_as_bad_input
+from wsae_plugin.saes.metric import METRIC_FILENAME
 from wsae_plugin.saved_run import TRAINING
 from wsae_plugin.scores import file_of
 from wsae_plugin.sources import runner_config_of
@@ -192,7 +193,8 @@ def _files_of(record: SAERecord) -> dict[str, bytes | Path]:
             ).encode()
     # Where a plain SAE was saved over a weighted one, the other's Γ is still there.
     gamma = ("gamma.safetensors",) if "alpha" in record.details else ()
-    optional = ("sparsity.safetensors", *gamma)
+    metric = (METRIC_FILENAME,) if record.metric is not None else ()
+    optional = ("sparsity.safetensors", *gamma, *metric)
     return files | {name: export / name for name in optional if (export / name).is_file()}
 
 
@@ -214,6 +216,8 @@ def _public_config(record: SAERecord) -> dict[str, Any]:
     config = {k: v for k, v in record.config.items() if k in known}
     if _reads_file(record):
         config["sae"] = {**config["sae"], "gamma_file": _PROXY}
+    if record.metric is not None:
+        config["sae"] = {**config["sae"], "metric_file": METRIC_FILENAME}
     return config
 
 
@@ -227,6 +231,7 @@ def _summary(record: SAERecord) -> dict[str, Any]:
         "d_sae": record.cfg["d_sae"],
         "alpha": record.alpha,
         "gamma_proxy": record.proxy,
+        "metric": record.metric,
         "metrics": {metric: record.values[metric] for metric in TOLERANCES},
     }
 

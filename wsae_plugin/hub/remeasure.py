@@ -60,7 +60,8 @@ def needs_local_text(sae: MeasuredSAE) -> bool:
 def local_paths_of(record: SAERecord) -> set[str | None]:
     """The files and folders that it was made from and measured on, as they were written down."""
     fields = ("from_pretrained_path", "cached_activations_path")
-    paths = {record.details.get("gamma_file"), *(record.config.get(name) for name in fields)}
+    read = (record.details.get(name) for name in ("gamma_file", "metric_file"))
+    paths = {*read, *(record.config.get(name) for name in fields)}
     if isinstance(record.synthetic_model, str) and is_local(record.synthetic_model):
         paths.add(record.synthetic_model)
     if needs_local_text(record):

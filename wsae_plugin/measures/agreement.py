@@ -16,8 +16,8 @@ _NEEDED = (
     "hook_name",
     "dataset_path",
 )
-# A publication has another name for it.
-_RENAMED = "gamma_file"
+# A publication has other names for them.
+_RENAMED = ("gamma_file", "metric_file")
 SAYS_NOTHING = json.dumps(None)
 """What `disagreements` has for a field that cfg.json lacks."""
 
@@ -42,10 +42,10 @@ def disagreements(cfg: Mapping[str, Any], training: RunConfig) -> dict[str, tupl
         | {name: (details[name], section[name]) for name in details if name in section}
         | {"architecture": (metadata.get("training_architecture"), section["architecture"])}
     )
-    both.pop(_RENAMED, None)
     texts = {
         name: (json.dumps(ours, default=str), json.dumps(theirs, default=str))
         for name, (ours, theirs) in both.items()
+        if name not in _RENAMED
     }
     return {name: said for name, said in texts.items() if _value(said[0]) != _value(said[1])}
 

@@ -151,8 +151,8 @@ class EvaluatedRun:
             for run in runs
             if run.compared.role == "weighted"
             and run.compared.pair == self.compared.pair
-            # The Γ of a weighted SAE that was copied without its file is not known.
-            and not (run.config.values["sae"].get("alpha") and is_constant(run.gamma))
+            # Without a Γ that differs, or where its file was not copied, it weighs nothing.
+            and not is_constant(run.gamma)
         ]
         weighted.sort(key=lambda run: -abs(run.config.values["sae"].get("alpha", 0.0)))
         return {run.compared.arm: run for run in weighted}

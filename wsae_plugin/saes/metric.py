@@ -19,6 +19,7 @@ from sae_lens.saes.sae import (
     TrainStepOutput,
     mse_loss,
 )
+from safetensors.torch import save_file
 from torch import Tensor
 from typing_extensions import override
 
@@ -26,6 +27,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.metric import MetricName, metric_from, square_roots
 from wsae_plugin.gamma.sensitivity import information_for
 
+METRIC_FILENAME = "metric.safetensors"
 _BUFFERS = ("metric_root", "metric_root_inverse")
 
 
@@ -36,7 +38,7 @@ class MetricTrainingSAEConfig(TrainingSAEConfig):
 
     Args:
         metric (Literal["fisher", "rotated_fisher", "covariance", "uniform", "file"] | None): What an error is measured with in place of ‖δ‖². fisher is the mean Fisher information of the model's output at the hook, to second order the KL divergence that an error causes; rotated_fisher (its eigenvalues in random directions, drawn from gamma_seed), covariance and uniform (with b_dec started at the mean, as with the others) are its controls; file is your own matrix.
-        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or for metric file one tensor `metric` (d_in, d_in). `wsae train` estimates its own where there is none.
+        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or one tensor `metric` (d_in, d_in), as an export has it. `wsae train` estimates its own where there is none.
         metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
         metric_in_loss_only (bool): Whether the SAE stays in the space of x and the metric is in its reconstruction loss alone: a control of what training in the space of xM adds. The loss for dead latents stays unweighted.
         metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.
@@ -167,11 +169,16 @@ class MetricTrainingSAE(TrainingSAE[Any]):
 
     @override
     def save_inference_model(self, path: str | Path) -> tuple[Path, Path]:
+        """Export a plain SAELens SAE, and beside it what its metric is made from."""
         written = super().save_inference_model(path)
         if self.is_in_metric_space:
             published = SAE.load_from_disk(path)
             self.fold_metric(published)
             published.save_model(path)
+        if self.cfg.metric is not None:
+            root, ridge = self.metric_root.double().cpu(), self.cfg.metric_ridge
+            made_from = (1 + ridge) * root @ root - ridge * torch.eye(len(root)).double()
+            save_file({"metric": made_from}, Path(path) / METRIC_FILENAME)
         return written
 
 
