@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, signed_and_pursued, write_config
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.sources.synthetic import SyntheticSource
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
 from wsae_plugin.training.loop import TrainingLoop
@@ -225,7 +227,7 @@ def test_an_interrupted_run_goes_on(
 
 
 @pytest.mark.parametrize(
-    "kind", ["language_model", "multi", "two_hooks", "synthetic", "signed_and_pursued"]
+    "kind", ["language_model", "multi", "two_hooks", "synthetic", "signed_and_pursued", "metric"]
 )
 @pytest.mark.parametrize("stops", [(1,), (4,), (3, 5), (9,)], ids=str)
 def test_a_resumed_run_ends_as_if_it_had_never_stopped(
@@ -247,6 +249,35 @@ def test_a_resumed_run_ends_as_if_it_had_never_stopped(
     assert metrics(resumed.folder) == metrics(whole.folder)
 
 
+def under_metrics() -> dict[str, Any]:
+    """An SAE for each metric that is estimated, and a plain one."""
+    names = ("fisher", "rotated_fisher", "covariance")
+    metrics = {
+        name.replace("_", "-"): sae(alpha=0, metric=name, metric_tokens=100) for name in names
+    }
+    return {"plain": sae(alpha=0)} | metrics
+
+
+def test_a_metric_is_estimated_once_and_changes_no_other_sae(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    hook = "blocks.1.hook_resid_post"
+    trained = run(tmp_path, world.multi(saes=under_metrics(), hook_names=hook))
+    (file,) = (trained.folder / "metric").iterdir()
+    assert file.name == f"{hook}-100.safetensors"
+    estimated, about = Sensitivity.read(file)
+    assert 100 <= int(estimated.n_tokens) < 132 and about["hook_name"] == hook
+    exported = {name: weights(path) for name, path in trained.exports.items()}
+    alone = run(tmp_path, world.multi(saes={"plain": sae(alpha=0)}, hook_names=hook), output="b")
+    assert torch.equal(exported["plain"]["W_dec"], weights(alone.exports["plain"])["W_dec"])
+    made_from = load_file(trained.exports["fisher"] / "metric.safetensors")["metric"]
+    trace = float(estimated.fisher.trace())
+    expected = estimated.fisher * (len(made_from) / trace)
+    torch.testing.assert_close(made_from, expected, atol=1e-5, rtol=1e-4)
+    decoders = [own["W_dec"] for own in exported.values()]
+    assert not any(torch.equal(a, b) for a, b in combinations(decoders, 2))
+
+
 def _awkward_data(world: TinyWorld, kind: str) -> dict[str, Any]:
     """Batches that do not divide the buffer, several of them waiting in it."""
     if kind == "synthetic":
@@ -254,6 +285,8 @@ def _awkward_data(world: TinyWorld, kind: str) -> dict[str, Any]:
     irregular = {"n_batches_in_buffer": 25, "exclude_special_tokens": True}
     if kind == "signed_and_pursued":
         return world.multi(saes=signed_and_pursued(), **irregular)
+    if kind == "metric":
+        return world.multi(saes=under_metrics(), hook_names="blocks.1.hook_resid_post", **irregular)
     if kind == "two_hooks":
         hooks = {
             "baseline": "blocks.0.hook_resid_post",

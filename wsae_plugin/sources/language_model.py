@@ -81,12 +81,7 @@ class LanguageModelSource(Source):
             self.model.run_with_cache = torch.compile(
                 self.model.run_with_cache, mode=cfg.llm_compilation_mode
             )
-        dataset = open_dataset(cfg.dataset_path, cfg.streaming)
-        with (
-            raw_text_on_purpose(),
-            refusals_as_bad_input(f"dataset_path = {cfg.dataset_path!r}"),
-        ):
-            self.store = self._open_store(dataset)
+        self.store = self._open_store()
         self._buffer = MixingBuffer(
             self._read,
             self.store.n_batches_in_buffer * self.store.training_context_size,
@@ -133,7 +128,13 @@ class LanguageModelSource(Source):
                     "start anew with from_pretrained_path"
                 )
 
-    def _open_store(self, dataset: Any) -> _CountingStore:
+    def _open_store(self) -> _CountingStore:
+        path = self._cfg.dataset_path
+        dataset = open_dataset(path, self._cfg.streaming)
+        with raw_text_on_purpose(), refusals_as_bad_input(f"dataset_path = {path!r}"):
+            return self._store_of(dataset)
+
+    def _store_of(self, dataset: Any) -> _CountingStore:
         cfg = self._cfg
         store: Any = _CountingStore
         if isinstance(cfg, LanguageModelSAERunnerConfig):
@@ -240,7 +241,7 @@ class LanguageModelSource(Source):
         if self.store.cached_activation_dataset is not None:
             raise BadInputError("metric: cached activations have no gradients: give metric_file")
         # A store of its own, so that training does not begin further on in the text.
-        store = self._open_store(open_dataset(cfg.dataset_path, cfg.streaming))
+        store = self._open_store()
         return fisher_metric(
             self.model,
             hook,
