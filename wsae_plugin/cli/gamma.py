@@ -11,6 +11,7 @@ from wsae_plugin.cli import _shared
 from wsae_plugin.cli.trust import loads_models
 
 if TYPE_CHECKING:
+    from wsae_plugin.compare.manifest import ComparedRun
     from wsae_plugin.training.config import RunConfig
 
 
@@ -46,6 +47,15 @@ def gamma(
             "--tokens", min=1, help="How many to read. By default as many as training would."
         ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Look at a full-matrix metric instead: fisher, rotated_fisher or covariance; of a "
+            "trained SAE also at what it says of the SAE's errors.",
+        ),
+    ] = None,
     overrides: _shared.SET = None,
     output: Annotated[
         Path | None,
@@ -66,12 +76,20 @@ def gamma(
     \b
       wsae gamma topk.yaml
       wsae gamma topk.yaml --alpha -0.5 --alpha 2 --output gamma
+      wsae gamma runs/topk --metric fisher --output fisher
 
     "dims" is the effective number that the weighted variance is spread over, (Σγ²s)² / Σ(γ²s)²;
     "top 1/5/10" the share of it in those that hold most; "dead" how many have s = 0 and get the
     smallest weight of the others; ± half the difference between every other batch and the rest.
     Γ = I is the unweighted loss. The proxies latent_variance and interference are made from the
     SAE's own decoder while it trains, so they cannot be shown.
+
+    With --metric: how the metric's eigenvalues are spread, on how many directions half of it lies,
+    and how far its axes are those of the covariance. For a trained SAE also gate 0, the rank
+    correlation of what the metric says of an error with the KL divergence that the error causes,
+    beside ‖δ‖² and two guesses that know the position; a metric that orders errors no better than
+    ‖δ‖² may still say in which directions all of them cost. --output keeps metric.json and
+    metric.safetensors, for `metric_file`.
 
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
     """
@@ -82,10 +100,14 @@ def gamma(
 
     if output is not None:
         refuse_output("--output", output)
-    if config.is_dir():
-        run_config = _config_of(config, overrides or []).alone(sae)
+    trained = _run_of(config) if config.is_dir() else None
+    if trained is not None:
+        run_config = _config_of(trained, overrides or []).alone(sae)
     else:
         run_config = load_run_config(config, overrides or []).alone(sae)
+    if metric is not None:
+        _look_at_metric(run_config, metric, trained, tokens, output, as_json)
+        return
     result = survey_config(run_config, alphas, proxies, tokens)
     if output is not None:
         _write(result, output)
@@ -95,20 +117,72 @@ def gamma(
         _show(result)
 
 
-def _config_of(folder: Path, overrides: list[str]) -> RunConfig:
-    """The config of the training of the one SAE in a folder, as far as its files say."""
+def _look_at_metric(
+    config: RunConfig,
+    metric: Any,
+    trained: ComparedRun | None,
+    tokens: int | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    from wsae_plugin.files import write_json_atomic
+    from wsae_plugin.measures.metric_survey import survey_metric
+
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+    file = output and output / "metric.safetensors"
+    result = survey_metric(config, metric, tokens or 2000, file, trained)
+    if output is not None:
+        write_json_atomic(output / "metric.json", result)
+    if as_json:
+        _shared.print_json(result)
+    else:
+        _show_metric(result)
+
+
+def _show_metric(result: dict[str, Any]) -> None:
+    values = result["eigenvalues"]
+    places = (1, 5, 10, len(values) // 2, len(values))
+    title = f"{result['metric']} at {result['hook_name']} of {result['model']}"
+    table = _shared.plain_table(title, "eigenvalue", "× the mean", numbers=1)
+    for place in places:
+        table.add_row(f"number {place} of {len(values)}", f"{values[place - 1]:.3g}")
+    _shared.print_table(table)
+    _shared.print_text(
+        f"Half of it lies on {result['directions_that_hold_half']} of {len(values)} directions. "
+        f"Its diagonal is even: {result['diagonal_max_over_median']:.2g} times its median at most.",
+        f"Its axes and the covariance's: correlation of the logarithms {result['alignment']:.2f}. "
+        f"Its top five directions hold {result['mean_in_top']:.0%} of the mean activation.",
+        f"Estimated from {result['gradients']:,} gradients at {result['tokens']:,} tokens.",
+    )
+    if "gate" in result:
+        title = "Gate 0: rank correlation with the KL divergence that an error causes"
+        gate = _shared.plain_table(title, "what is said of an error δ", "Spearman", numbers=1)
+        for name, correlation in result["gate"].items():
+            gate.add_row(name, f"{correlation:.2f}")
+        _shared.print_table(gate)
+
+
+def _run_of(folder: Path) -> ComparedRun:
     from wsae_plugin.compare.runs import runs_of
     from wsae_plugin.errors import BadInputError
-    from wsae_plugin.measures.evaluated_run import config_for_here
-    from wsae_plugin.saved_run import read_training
-    from wsae_plugin.yaml_file import with_overrides
 
     runs = runs_of([folder])
     if len(runs) > 1:
         folders = ", ".join(str(run.path) for run in runs)
         raise BadInputError(f"{folder}: holds several SAEs; give the folder of one: {folders}")
-    known = with_overrides(read_training(runs[0].path, runs[0].sae), overrides)
-    return config_for_here(known, str(folder))
+    return runs[0]
+
+
+def _config_of(run: ComparedRun, overrides: list[str]) -> RunConfig:
+    """The config of the training of an SAE, as far as its files say."""
+    from wsae_plugin.measures.evaluated_run import config_for_here
+    from wsae_plugin.saved_run import read_training
+    from wsae_plugin.yaml_file import with_overrides
+
+    return config_for_here(
+        with_overrides(read_training(run.path, run.sae), overrides), str(run.path)
+    )
 
 
 def _write(result: dict[str, Any], output: Path) -> None:

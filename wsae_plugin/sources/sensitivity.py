@@ -78,7 +78,7 @@ def fisher_metric(
     )
     for first in tqdm(range(n_done, n, batch_size), "Fisher information", unit="batch"):
         chosen = contexts[first : first + batch_size]
-        x, gradients = _gradients(model, hook_name, head, chosen, first, n_labels, seed)
+        x, gradients = gradients_at(model, hook_name, head, chosen, first, n_labels, seed)
         found = found or Sensitivity.of_none(x.shape[-1])
         found.add(x, gradients)
         found.write(file, question | {"contexts": str(first + len(chosen))})
@@ -107,7 +107,7 @@ def _one_by_one(tokens: Iterable[Tensor]) -> Iterator[Tensor]:
         yield from [batch] if batch.ndim == 1 else batch
 
 
-def _gradients(
+def gradients_at(
     model: Any,
     hook_name: str,
     head: int | None,
@@ -116,7 +116,20 @@ def _gradients(
     n_labels: int,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """Of the tokens that count: x, shape (n, d_in), and g, shape (n_labels · n, d_in)."""
+    """Activations and gradients of the tokens of some contexts that count.
+
+    Args:
+        model: As SAELens wraps it.
+        hook_name: One of its hooks.
+        head: One of its heads; None for all, side by side.
+        contexts: Tokens (context,), all equally many, and which of them count.
+        first: The place of the first context in the text: labels depend on it.
+        n_labels: How often the labels of a context are drawn.
+        seed: Of the labels.
+
+    Returns:
+        x, shape (n, d_in), and g, shape (n_labels · n, d_in), label by label.
+    """
     tokens = torch.stack([context for context, _ in contexts])
     keep = torch.stack([keep for _, keep in contexts])
     at: list[Tensor] = []
