@@ -22,6 +22,7 @@ from .saes import (
     WeightedTopKTrainingSAE,
     WeightedTopKTrainingSAEConfig,
 )
+from .sources.sensitivity import fisher_metric
 from .training.trainer import WeightedSAETrainer
 
 __version__: str
@@ -48,6 +49,7 @@ __all__ = [
     "WeightedStandardTrainingSAEConfig",
     "WeightedTopKTrainingSAE",
     "WeightedTopKTrainingSAEConfig",
+    "fisher_metric",
     "gamma_from_proxy",
     "register_all",
     "register_proxy",

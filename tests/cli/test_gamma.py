@@ -14,6 +14,9 @@ from tests.training.tiny import BATCH, D_MODEL, TinyWorld, make_world, sae, writ
 from wsae_plugin.cli.main import app
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import gamma_from_proxy
+from wsae_plugin.gamma.sensitivity import information_for
+from wsae_plugin.training import load_run_config
+from wsae_plugin.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +122,45 @@ def test_what_is_no_hook_of_a_language_model_is_refused(world: TinyWorld, tmp_pa
     assert json.loads(run(config, "--tokens", 1, "--json"))["tokens"] == 2 * BATCH
     with pytest.raises(BadInputError, match="--alpha nan: must be a finite number"):
         run(config, "--alpha", "nan", "--json")
+
+
+def test_a_metric_is_described_and_kept(config: Path, tmp_path: Path) -> None:
+    options = ("--metric", "fisher", "--tokens", 100, "--output", tmp_path / "fisher")
+    stdout = run(config, *options)
+    assert "number 1 of 32" in stdout and "Gate 0" not in stdout
+    result = json.loads((tmp_path / "fisher" / "metric.json").read_text())
+    assert (result["tokens"], result["gradients"]) == (n := result["tokens"], 4 * n)
+    assert 100 <= n < 132
+    eigenvalues = result["eigenvalues"]
+    assert eigenvalues == sorted(eigenvalues, reverse=True)
+    assert sum(eigenvalues) == pytest.approx(D_MODEL)
+    held = sum(eigenvalues[: result["directions_that_hold_half"]])
+    assert held >= D_MODEL / 2 > held - eigenvalues[result["directions_that_hold_half"] - 1]
+    # What it kept is what a config can name.
+    kept = information_for("fisher", str(tmp_path / "fisher" / "metric.safetensors"), D_MODEL, 0)
+    assert kept is not None
+    spectrum = torch.linalg.eigvalsh(kept).flip(0)
+    assert eigenvalues == pytest.approx((spectrum / spectrum.mean()).tolist(), abs=1e-9)
+    rotated = json.loads(run(config, *options, "--metric", "rotated_fisher", "--json"))
+    assert rotated["eigenvalues"] == pytest.approx(eigenvalues, abs=1e-9)
+    assert rotated["mean_in_top"] != pytest.approx(result["mean_in_top"])
+
+
+def test_gate_0_of_a_trained_sae(world: TinyWorld, tmp_path: Path) -> None:
+    values = world.language_model(dataset_path="bundled", sae=sae(alpha=0, metric="fisher"))
+    path = write_config(tmp_path / "run.yaml", values)
+    train(load_run_config(path), tmp_path / "run")
+    result = json.loads(run(tmp_path / "run", "--metric", "fisher", "--tokens", 100, "--json"))
+    assert len(result["gate"]) == 5
+    assert all(-1 <= value <= 1 for value in result["gate"].values())
+    assert result["gate"]["(gδᵀ)²"] > 0.3
+
+
+def test_metrics_that_are_not_estimated(world: TinyWorld, config: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="--metric uniform: must be fisher, rotated_fisher"):
+        run(config, "--metric", "uniform")
+    synthetic = write_config(tmp_path / "synthetic.yaml", world.synthetic())
+    with pytest.raises(BadInputError, match="at a hook of a language model"):
+        run(synthetic, "--metric", "fisher")
+    with pytest.raises(BadInputError, match="n_tokens = 100000"):
+        run(config, "--metric", "fisher", "--tokens", 100_000)

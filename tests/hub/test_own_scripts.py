@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from tests import own_scripts
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
-from wsae_plugin import register_proxy
+from wsae_plugin import fisher_metric, register_proxy
+from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import PROXIES
 from wsae_plugin.report.text import number
@@ -191,6 +192,32 @@ def test_a_proxy_that_is_registered_in_the_script_alone(
         code, output = wsae("gamma", given, "--tokens", 1024)
         assert code == 0, output
     assert "variance" in output and "mine, " not in output
+
+
+def test_the_road_of_a_metric(wsae: Wsae, hub: FakeHub, tmp_path: Path) -> None:
+    """One call and one field in the script, and no trace of its file in what is published."""
+    model, file = own_scripts.bundled_hugging_face_model(), tmp_path / "fisher.safetensors"
+    text = " ".join(bundled_dataset("train")["text"][:20])
+    tokens = model.tokenizer(text, return_tensors="pt").input_ids[0, : 8 * 64].view(8, 64)
+    found = fisher_metric(model, own_scripts.HOOK, tokens, file, n_tokens=500, n_labels=2)
+    sae = own_scripts.topk(alpha=0, metric="fisher", metric_file=str(file))
+    out = own_scripts.train_one(tmp_path, sae, model)
+    (measured,) = measure(wsae, out)
+    assert values(measured)["l0"] == 8 and values(measured)["explained_variance"] > 0.2
+    file.unlink()
+    for command in (("push", out, "--repo", "me/mine"), ("verify", "me/mine")):
+        code, output = wsae(*command)
+        assert code == 0, output
+    published = tmp_path / "published"
+    hub.repositories["me/mine"].write_to(published)
+    assert str(tmp_path) not in (published / "README.md").read_text()
+    training = yaml.safe_load((published / "out" / "training.yaml").read_text())
+    assert training["sae"]["metric_file"] == "metric.safetensors"
+    kept = load_file(published / "out" / "metric.safetensors")["metric"]
+    expected = found.fisher * (len(kept) / found.fisher.trace())
+    torch.testing.assert_close(kept, expected, atol=1e-5, rtol=1e-4)
+    plain = SAE.load_from_disk(published / "out")
+    assert plain.cfg.architecture() == "topk" and "metric" not in plain.cfg.to_dict()
 
 
 def test_unmatched_runs_are_called_so(wsae: Wsae, scripts: Path, tmp_path: Path) -> None:

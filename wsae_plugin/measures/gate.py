@@ -62,7 +62,8 @@ def gate(
         for name, values in guesses.items():
             found.setdefault(name, []).append(values.cpu())
     costs = torch.cat(found.pop("KL"))
-    return {name: float(spearmanr(torch.cat(values), costs)[0]) for name, values in found.items()}
+    ranks: Any = {name: spearmanr(torch.cat(values), costs) for name, values in found.items()}
+    return {name: float(rank.statistic) for name, rank in ranks.items()}
 
 
 def _costs(model: Any, place: Place, context: Tensor, at: Tensor, x_hat: Tensor) -> Tensor:
