@@ -114,6 +114,7 @@ def test_which_ordinary_sae_stands_beside_another() -> None:
         return SimpleNamespace(
             run=run,
             cfg={"d_sae": 8},
+            config={},
             sparsity="k = 4",
             is_ordinary=not weighted,
             metadata={},
