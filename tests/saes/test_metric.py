@@ -27,7 +27,7 @@ from wsae_plugin.gamma.metric import metric_from
 FOLDED = [arch for arch in [*ARCHITECTURES, GBA] if arch.name != "matching_pursuit"]
 every_folded = pytest.mark.parametrize("arch", FOLDED, ids=lambda a: a.name)
 every_one = pytest.mark.parametrize("arch", [*ARCHITECTURES, GBA], ids=lambda a: a.name)
-SPARSE = ("topk", "batchtopk")
+SPARSE = ("topk", "batchtopk", "matryoshka_batchtopk")
 
 
 def information() -> Tensor:
@@ -46,14 +46,17 @@ def own(tmp_path: Path) -> dict[str, Any]:
     return {"alpha": 0.0, "metric": "file", "metric_file": str(tmp_path / "metric.safetensors")}
 
 
-@every_folded
-@pytest.mark.parametrize("kernel", ["eager", "reference"])
+@pytest.mark.parametrize(
+    ("arch", "fields"),
+    [
+        *((arch, {}) for arch in FOLDED),
+        *((arch, {"kernel": "eager"}) for arch in FOLDED if arch.name in SPARSE),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
 def test_the_loss_is_the_quadratic_form(
-    arch: Architecture, kernel: str, own: dict[str, Any]
+    arch: Architecture, fields: dict[str, Any], own: dict[str, Any]
 ) -> None:
-    if kernel != "eager" and arch.name not in SPARSE:
-        pytest.skip("has one step")
-    fields = {"kernel": kernel} if arch.name in SPARSE else {}
     sae = arch.weighted(dtype="float64", **fields, **own)
     given = step_input(sae)
     given.is_logging_step = True

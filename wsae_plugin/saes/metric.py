@@ -6,13 +6,12 @@ decoder does not depend on M at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge
-from sae_lens import SAE, TrainingSAE, TrainingSAEConfig
+from sae_lens import SAE, TrainingSAE
 from sae_lens.saes.sae import (
     TrainCoefficientConfig,
     TrainStepInput,
@@ -24,31 +23,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma.metric import MetricName, metric_from, square_roots
+from wsae_plugin.gamma.metric import metric_from, square_roots
 from wsae_plugin.gamma.sensitivity import information_for
 
 METRIC_FILENAME = "metric.safetensors"
 _BUFFERS = ("metric_root", "metric_root_inverse")
-
-
-@dataclass(kw_only=True)
-class MetricTrainingSAEConfig(TrainingSAEConfig):
-    """
-    The fields of a weight that is a full matrix.
-
-    Args:
-        metric (Literal["fisher", "rotated_fisher", "covariance", "uniform", "file"] | None): What an error is measured with in place of ‖δ‖². fisher is the mean Fisher information of the model's output at the hook, to second order the KL divergence that an error causes; rotated_fisher (its eigenvalues in random directions, drawn from gamma_seed), covariance and uniform (with b_dec started at the mean, as with the others) are its controls; file is your own matrix.
-        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or one tensor `metric` (d_in, d_in), as an export has it. `wsae train` estimates its own where there is none.
-        metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
-        metric_in_loss_only (bool): Whether the SAE stays in the space of x and the metric is in its reconstruction loss alone: a control of what training in the space of xM adds. The loss for dead latents stays unweighted.
-        metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.
-    """  # noqa: E501
-
-    metric: MetricName | None = None
-    metric_file: str | None = None
-    metric_ridge: Annotated[float, Ge(0)] = 1.0
-    metric_tokens: Annotated[int, Ge(1)] = 2000
-    metric_in_loss_only: bool = False
 
 
 class MetricTrainingSAE(TrainingSAE[Any]):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
-from sae_lens import SAEConfig
+from sae_lens import SAEConfig, TrainingSAEConfig
 from sae_lens.registry import SAE_CLASS_REGISTRY
 from sae_lens.saes.sae import (
     SAEMetadata,
@@ -26,9 +26,10 @@ from typing_extensions import override
 from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma import GammaScheduler, max_over_median
+from wsae_plugin.gamma.metric import MetricName
 from wsae_plugin.gamma.proxies import SHUFFLED, load_proxy, needs_of
 from wsae_plugin.gamma.weights import Normalization
-from wsae_plugin.saes.metric import MetricTrainingSAE, MetricTrainingSAEConfig
+from wsae_plugin.saes.metric import MetricTrainingSAE
 from wsae_plugin.saes.weighted_squares import AUXILIARY_LOSS, WeightedSquares
 from wsae_plugin.validation import check_fields
 
@@ -38,7 +39,7 @@ _PREFIX = "weighted_"
 
 
 @dataclass(kw_only=True)
-class WeightedTrainingSAEConfig(MetricTrainingSAEConfig):
+class WeightedTrainingSAEConfig(TrainingSAEConfig):
     """
     The fields that every weighted architecture adds to SAELens's.
 
@@ -52,6 +53,11 @@ class WeightedTrainingSAEConfig(MetricTrainingSAEConfig):
         gamma_file (str | None): For gamma_proxy file: a safetensors file with one tensor of shape (d_in,).
         gamma_seed (int): For a shuffled gamma_proxy: the seed of the permutation.
         weight_aux_loss (bool): Whether auxiliary reconstruction losses (dead latents, Gated's via-gate path) are weighted too.
+        metric (Literal["fisher", "rotated_fisher", "covariance", "uniform", "file"] | None): What an error is measured with in place of ‖δ‖². fisher is the mean Fisher information of the model's output at the hook, to second order the KL divergence that an error causes; rotated_fisher (its eigenvalues in random directions, drawn from gamma_seed), covariance and uniform (with b_dec started at the mean, as with the others) are its controls; file is your own matrix.
+        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or one tensor `metric` (d_in, d_in), as an export has it. `wsae train` estimates its own where there is none.
+        metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
+        metric_in_loss_only (bool): Whether the SAE stays in the space of x and the metric is in its reconstruction loss alone: a control of what training in the space of xM adds. The loss for dead latents stays unweighted.
+        metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.
     """  # noqa: E501
 
     alpha: float = 0.5
@@ -63,6 +69,11 @@ class WeightedTrainingSAEConfig(MetricTrainingSAEConfig):
     gamma_file: str | None = None
     gamma_seed: Annotated[int, Ge(0)] = 0
     weight_aux_loss: bool = True
+    metric: MetricName | None = None
+    metric_file: str | None = None
+    metric_ridge: Annotated[float, Ge(0)] = 1.0
+    metric_tokens: Annotated[int, Ge(1)] = 2000
+    metric_in_loss_only: bool = False
 
     @override
     @classmethod
@@ -86,7 +97,6 @@ class WeightedTrainingSAEConfig(MetricTrainingSAEConfig):
             self.metadata = SAEMetadata(**metadata)
         super().__post_init__()
         check_fields(self, WeightedTrainingSAEConfig)
-        check_fields(self, MetricTrainingSAEConfig)
         _check_together(self)
 
 
