@@ -179,3 +179,37 @@ def test_a_script_that_gives_no_file_is_told_at_the_first_step(tmp_path: Path) -
     wide = FOLDED[3].weighted(alpha=0.0, metric="file", metric_file=str(tmp_path / "f"))
     with pytest.raises(BadInputError, match=r"shape \(9, 9\) for activations of width 8"):
         forward(wide)
+
+
+@pytest.mark.parametrize("arch", FOLDED[3:4], ids=lambda a: a.name)
+def test_weights_of_another_precision_than_the_activations(
+    arch: Architecture, own: dict[str, Any], tmp_path: Path
+) -> None:
+    sae = arch.weighted(dtype="bfloat16", **own)
+    output = forward(sae, sae_in=activations())
+    output.loss.backward()
+    assert sae.W_dec.grad is not None and sae.W_dec.grad.isfinite().all()
+    exported = SAE.load_from_disk(sae.save_inference_model(tmp_path)[0].parent)
+    x = activations(seed=1)
+    close = {"atol": 0.2, "rtol": 0.1}
+    torch.testing.assert_close(exported.decode(sae.encode(x)), sae.decode(sae.encode(x)), **close)
+
+
+def test_names_of_losses_say_which_are_under_the_metric(own: dict[str, Any]) -> None:
+    for in_loss_only in (False, True):
+        sae = FOLDED[5].weighted(metric_in_loss_only=in_loss_only, **own)
+        given = step_input(sae)
+        given.is_logging_step = True
+        sae.train()
+        names = set(sae.training_forward_pass(given).losses)
+        aux = "auxiliary_reconstruction_loss"
+        assert ("weighted_" + aux in names, aux in names) == (not in_loss_only, in_loss_only)
+        inner = {"weighted_inner_mse_loss_8", "weighted_inner_mse_loss_16"}
+        assert names >= {"mse_loss", "weighted_mse_loss", *inner}
+
+
+def test_a_checkpoint_without_a_metric_is_of_another_space(tmp_path: Path) -> None:
+    FOLDED[3].weighted(alpha=0.0).save_model(tmp_path)
+    sae = FOLDED[3].weighted(alpha=0.0, metric="uniform")
+    with pytest.raises(BadInputError, match="the checkpoint was trained without a metric"):
+        sae.load_weights_from_checkpoint(tmp_path)

@@ -6,6 +6,7 @@ decoder does not depend on M at all.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from typing_extensions import override
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.metric import metric_from, square_roots
 from wsae_plugin.gamma.sensitivity import information_for
+from wsae_plugin.saes.weighted_squares import AUXILIARY_LOSS
 
 METRIC_FILENAME = "metric.safetensors"
 _BUFFERS = ("metric_root", "metric_root_inverse")
@@ -108,7 +110,8 @@ class MetricTrainingSAE(TrainingSAE[Any]):
             return super().training_forward_pass(step_input)
         inside = step_input
         if self.is_in_metric_space:
-            inside = replace(step_input, sae_in=step_input.sae_in @ self.metric_root)
+            sae_in = step_input.sae_in.to(self.dtype)
+            inside = replace(step_input, sae_in=sae_in @ self.metric_root)
         if self.training and step_input.n_training_steps == 0:
             if self.lacks_metric:
                 raise BadInputError(
@@ -127,9 +130,22 @@ class MetricTrainingSAE(TrainingSAE[Any]):
                     output.sae_in = step_input.sae_in
                     output.sae_out = self._out_of(output.sae_out)
                 unweighted = mse_loss(output.sae_out, output.sae_in).sum(dim=-1).mean()
-            weighted = {f"weighted_{n}" if "mse" in n else n: v for n, v in output.losses.items()}
-            output.losses = {"mse_loss": unweighted} | weighted
+            # The loss for dead latents is one in xM, too.
+            aux = (AUXILIARY_LOSS,) if self.is_in_metric_space else ()
+            output.losses = {"mse_loss": unweighted} | {
+                f"weighted_{name}" if "mse_loss" in name or name in aux else name: loss
+                for name, loss in output.losses.items()
+            }
         return output
+
+    @override
+    def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_loading(state_dict)
+        if self.cfg.metric is not None and _BUFFERS[0] not in state_dict:
+            raise BadInputError(
+                f"metric = {self.cfg.metric!r}: the checkpoint was trained without a metric, and "
+                "its weights are those of another space; start anew, or go on without one"
+            )
 
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
@@ -151,7 +167,9 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         """Export a plain SAELens SAE, and beside it what its metric is made from."""
         written = super().save_inference_model(path)
         if self.is_in_metric_space:
-            published = SAE.load_from_disk(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of how the model is to be loaded
+                published = SAE.load_from_disk(path)
             self.fold_metric(published)
             published.save_model(path)
         if self.cfg.metric is not None:
