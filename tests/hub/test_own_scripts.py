@@ -210,7 +210,10 @@ def test_the_road_of_a_metric(wsae: Wsae, hub: FakeHub, tmp_path: Path) -> None:
         assert code == 0, output
     published = tmp_path / "published"
     hub.repositories["me/mine"].write_to(published)
-    assert str(tmp_path) not in (published / "README.md").read_text()
+    card = (published / "README.md").read_text()
+    assert str(tmp_path) not in card
+    assert "Trained under a metric, `fisher`" in card
+    assert r"| loss weights | metric fisher, ε \= 1 |" in card
     training = yaml.safe_load((published / "out" / "training.yaml").read_text())
     assert training["sae"]["metric_file"] == "metric.safetensors"
     kept = load_file(published / "out" / "metric.safetensors")["metric"]

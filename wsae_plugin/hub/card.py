@@ -180,6 +180,7 @@ def make_card(
         is_bundled=model == BUNDLED_MODEL_NAME,
         has_model_snippet=class_name == "HookedTransformer" and model != BUNDLED_MODEL_NAME,
         weighted=weighted,
+        metrics=sorted({record.metric for record in records if record.metric is not None}),
         is_many=len(records) > MOST_ROWS,
         controls=list(dict.fromkeys(_CONTROLS[kind] for r in records if (kind := r.control))),
         report=report,

@@ -174,7 +174,7 @@ def _rows(scores: Frame, metric: Report) -> Frame:
     return scores[(scores["eval"] == metric["eval"]) & (scores["metric"] == metric["metric"])]
 
 
-_KIND = ["hook", "width", "loads as", "trained as", "sparsity", "α", "proxy s", "seed"]
+_KIND = ["hook", "width", "loads as", "trained as", "sparsity", "α", "proxy s or metric", "seed"]
 
 
 def _kind(record: SAERecord) -> dict[str, str]:
@@ -185,7 +185,7 @@ def _kind(record: SAERecord) -> dict[str, str]:
         code(record.metadata["training_architecture"]),
         code(record.sparsity),
         number(record.alpha),
-        "none (Γ = I)" if record.proxy is None else code(record.proxy),
+        code(weight) if (weight := record.proxy or record.metric) else "none (Γ = I)",
         str(record.config.get("seed", "not recorded")),
     )
     return dict(zip(_KIND, cells, strict=True))
@@ -206,6 +206,9 @@ def _training(record: SAERecord) -> dict[str, str]:
         }
     steps = [f"{config.get(f'lr_{name}_steps', 0):,}" for name in ("warm_up", "decay")]
     weights = "none"
+    if record.metric is not None:
+        weights = f"metric {record.metric}, ε = {details['metric_ridge']:g}"
+        weights += " in the loss only" if details["metric_in_loss_only"] else ""
     if record.proxy is not None:
         weights = (
             f"normalization {details['gamma_normalization']}, clip "
