@@ -177,4 +177,10 @@ def test_metrics_that_are_not_estimated(world: TinyWorld, config: Path, tmp_path
 def test_a_metric_reads_as_many_tokens_as_training_would(world: TinyWorld, tmp_path: Path) -> None:
     section = sae(alpha=0, metric="fisher", metric_tokens=50)
     path = write_config(tmp_path / "c.yaml", world.language_model(sae=section))
-    assert 50 <= json.loads(run(path, "--metric", "fisher", "--json"))["tokens"] < 50 + 32
+    # Two contexts of 32, in which the special tokens do not count.
+    assert 50 <= json.loads(run(path, "--metric", "fisher", "--json"))["tokens"] <= 2 * 31
+    path = write_config(
+        tmp_path / "sliced.yaml",
+        world.language_model(sae=section, seqpos_slice=[4, 8], n_batches_in_buffer=64),
+    )
+    assert 50 <= json.loads(run(path, "--metric", "fisher", "--json"))["tokens"] < 50 + 4

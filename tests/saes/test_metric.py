@@ -22,7 +22,8 @@ from tests.architectures import (
 )
 from tests.saes.test_contract import GBA
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma.metric import metric_from
+from wsae_plugin.gamma.metric import metric_from, rotated
+from wsae_plugin.gamma.sensitivity import Sensitivity
 
 FOLDED = [arch for arch in [*ARCHITECTURES, GBA] if arch.name != "matching_pursuit"]
 every_folded = pytest.mark.parametrize("arch", FOLDED, ids=lambda a: a.name)
@@ -122,6 +123,18 @@ def test_the_uniform_metric_is_the_parent_that_starts_at_the_mean(arch: Architec
     ours, theirs = forward(sae, sae_in=x), forward(plain, sae_in=x)
     torch.testing.assert_close(sae.b_dec, plain.b_dec)
     torch.testing.assert_close(ours.loss, theirs.loss)
+
+
+@every_folded
+def test_b_dec_starts_at_the_mean_where_the_weights_live(
+    arch: Architecture, own: dict[str, Any]
+) -> None:
+    sae, x = arch.weighted(dtype="float64", **own), activations(dtype=torch.float64)
+    forward(sae, sae_in=x)
+    torch.testing.assert_close(sae.b_dec.data, x.mean(dim=0) @ sae.metric_root)
+    in_loss_only = arch.weighted(dtype="float64", metric_in_loss_only=True, **own)
+    forward(in_loss_only, sae_in=x)
+    torch.testing.assert_close(in_loss_only.b_dec.data, x.mean(dim=0))
 
 
 def test_weights_that_have_a_mean_keep_it(own: dict[str, Any]) -> None:
@@ -250,3 +263,22 @@ def test_autocast_does_not_round_the_target(own: dict[str, Any], kernel: str) ->
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = sae.training_forward_pass(given)
     assert torch.equal(output.sae_in, given.sae_in @ sae.metric_root)
+
+
+def test_the_ridge_and_the_directions_are_those_of_the_config(tmp_path: Path) -> None:
+    file, found = tmp_path / "f", Sensitivity.of_none(D_IN)
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(50, D_IN, generator=generator).double() * torch.arange(1, D_IN + 1)
+    found.add(scores, scores)
+    found.write(file, {})
+    sae = FOLDED[3].weighted(
+        alpha=0.0,
+        metric="rotated_fisher",
+        metric_file=str(file),
+        metric_ridge=0.3,
+        gamma_seed=7,
+        dtype="float64",
+    )
+    sae.get_coefficients()
+    expected = metric_from(rotated(found.fisher, seed=7), ridge=0.3)
+    torch.testing.assert_close(sae.metric_root @ sae.metric_root, expected)
