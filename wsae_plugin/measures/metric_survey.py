@@ -64,9 +64,9 @@ def survey_metric(
     source = open_source(runner_config)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-    n_tokens = n_tokens or section.get("metric_tokens", 2000)
+    n_read: int = n_tokens or section.get("metric_tokens", 2000)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
-        found = source.sensitivity(hook.name, file or Path(scratch) / "metric", n_tokens)
+        found = source.sensitivity(hook.name, file or Path(scratch) / "metric", n_read)
     information = found.information(metric, section.get("gamma_seed", 0))
     described = {
         "model": runner_config.model_name,
