@@ -146,8 +146,10 @@ def test_a_metric_is_described_and_kept(config: Path, tmp_path: Path) -> None:
     assert rotated["mean_in_top"] != pytest.approx(result["mean_in_top"])
 
 
-def test_gate_0_of_a_trained_sae(world: TinyWorld, tmp_path: Path) -> None:
-    values = world.language_model(dataset_path="bundled", sae=sae(alpha=0, metric="fisher"))
+@pytest.mark.parametrize("hook", ["blocks.1.hook_resid_post", "blocks.1.attn.hook_z"])
+def test_gate_0_of_a_trained_sae(world: TinyWorld, tmp_path: Path, hook: str) -> None:
+    section = sae(alpha=0, metric="fisher")
+    values = world.language_model(dataset_path="bundled", hook_name=hook, sae=section)
     path = write_config(tmp_path / "run.yaml", values)
     train(load_run_config(path), tmp_path / "run")
     result = json.loads(run(tmp_path / "run", "--metric", "fisher", "--tokens", 100, "--json"))
@@ -159,8 +161,26 @@ def test_gate_0_of_a_trained_sae(world: TinyWorld, tmp_path: Path) -> None:
 def test_metrics_that_are_not_estimated(world: TinyWorld, config: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="--metric uniform: must be fisher, rotated_fisher"):
         run(config, "--metric", "uniform")
+    with pytest.raises(BadInputError, match="--metric uniform: must be fisher"):
+        run(config, "--metric", "uniform", "--output", tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
+    for option, value in (("--alpha", 1), ("--proxy", "kurtosis")):
+        with pytest.raises(BadInputError, match=f"{option}: is of Γ"):
+            run(config, "--metric", "fisher", option, value)
     synthetic = write_config(tmp_path / "synthetic.yaml", world.synthetic())
     with pytest.raises(BadInputError, match="at a hook of a language model"):
         run(synthetic, "--metric", "fisher")
-    with pytest.raises(BadInputError, match="n_tokens = 100000"):
+    with pytest.raises(BadInputError, match="n_tokens = 100000 "):
         run(config, "--metric", "fisher", "--tokens", 100_000)
+
+
+def test_a_metric_reads_as_many_tokens_as_training_would(world: TinyWorld, tmp_path: Path) -> None:
+    section = sae(alpha=0, metric="fisher", metric_tokens=50)
+    path = write_config(tmp_path / "c.yaml", world.language_model(sae=section))
+    # Two contexts of 32, in which the special tokens do not count.
+    assert 50 <= json.loads(run(path, "--metric", "fisher", "--json"))["tokens"] <= 2 * 31
+    path = write_config(
+        tmp_path / "sliced.yaml",
+        world.language_model(sae=section, seqpos_slice=[4, 8], n_batches_in_buffer=64),
+    )
+    assert 50 <= json.loads(run(path, "--metric", "fisher", "--json"))["tokens"] < 50 + 4

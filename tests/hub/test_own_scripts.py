@@ -212,6 +212,8 @@ def test_the_road_of_a_metric(wsae: Wsae, hub: FakeHub, tmp_path: Path) -> None:
     hub.repositories["me/mine"].write_to(published)
     card = (published / "README.md").read_text()
     assert str(tmp_path) not in card
+    for each in filter(Path.is_file, published.rglob("*")):
+        assert str(tmp_path).encode() not in each.read_bytes(), each
     assert "Trained under a metric, `fisher`" in card
     assert r"| loss weights | metric fisher, ε \= 1 |" in card
     training = yaml.safe_load((published / "out" / "training.yaml").read_text())

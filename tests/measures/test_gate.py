@@ -58,8 +58,11 @@ def test_what_an_error_costs_by_hand(text: HeldOutText) -> None:
     model, context = text.model, text.batches[0][0]
     _, cache = model.run_with_cache(context[None], names_filter=HOOK)
     x = cache[HOOK][0]
-    at, x_hat = torch.tensor([2, 7]), x[[2, 7]] + 0.3
+    # Not the same in all dimensions: that a LayerNorm takes out.
+    delta = 3 * torch.linspace(-1, 1, 8, dtype=torch.float64).square()
+    at, x_hat = torch.tensor([2, 7]), x[[2, 7]] + delta
     costs = module._costs(model, (HOOK, None), context, at, x_hat)
+    assert costs.max() > 1e-3
     for n, position in enumerate(at.tolist()):
         changed = x.clone()
         changed[position] = x_hat[n]
@@ -84,3 +87,34 @@ def test_only_what_counts_is_tried(text: HeldOutText, monkeypatch: pytest.Monkey
     gate(text, sae, (HOOK, None), {}, n_contexts=5)
     assert len(tried) == 5
     assert all(len(at) == 8 and 0 not in at and len(set(at.tolist())) == 8 for at in tried)
+
+
+def test_an_error_of_one_head(text: HeldOutText) -> None:
+    model, context = text.model, text.batches[0][0]
+    hook, at = "blocks.1.attn.hook_z", torch.tensor([4])
+    _, cache = model.run_with_cache(context[None], names_filter=hook)
+    z = cache[hook][0, at]
+    changed = z.clone()
+    changed[:, 1] += 10 * torch.linspace(-1, 1, 4, dtype=torch.float64)
+    of_head = module._costs(model, (hook, 1), context, at, changed[:, 1])
+    of_all = module._costs(model, (hook, None), context, at, changed.flatten(1))
+    torch.testing.assert_close(of_head, of_all)
+    assert of_head.min() > 1e-5
+
+
+def test_a_metric_guesses_its_quadratic_form(
+    text: HeldOutText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Costs that are the form itself.
+    form = torch.diag(torch.logspace(-2, 2, 8, dtype=torch.float64))
+    sae: Any = Noise(0.1)
+
+    def costs(model: Any, place: Any, context: Tensor, at: Tensor, x_hat: Tensor) -> Tensor:
+        _, cache = model.run_with_cache(context[None], names_filter=place[0])
+        delta = x_hat - cache[place[0]][0, at]
+        return torch.einsum("ni,ij,nj->n", delta, form, delta)
+
+    monkeypatch.setattr(module, "_costs", costs)
+    found = gate(text, sae, (HOOK, None), {"form": form, "square": form @ form}, n_contexts=8)
+    assert found["form"] == pytest.approx(1)
+    assert found["square"] < 0.999 and found["‖δ‖²"] < 0.999

@@ -22,7 +22,8 @@ from tests.architectures import (
 )
 from tests.saes.test_contract import GBA
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma.metric import metric_from
+from wsae_plugin.gamma.metric import metric_from, rotated
+from wsae_plugin.gamma.sensitivity import Sensitivity
 
 FOLDED = [arch for arch in [*ARCHITECTURES, GBA] if arch.name != "matching_pursuit"]
 every_folded = pytest.mark.parametrize("arch", FOLDED, ids=lambda a: a.name)
@@ -124,6 +125,18 @@ def test_the_uniform_metric_is_the_parent_that_starts_at_the_mean(arch: Architec
     torch.testing.assert_close(ours.loss, theirs.loss)
 
 
+@every_folded
+def test_b_dec_starts_at_the_mean_where_the_weights_live(
+    arch: Architecture, own: dict[str, Any]
+) -> None:
+    sae, x = arch.weighted(dtype="float64", **own), activations(dtype=torch.float64)
+    forward(sae, sae_in=x)
+    torch.testing.assert_close(sae.b_dec.data, x.mean(dim=0) @ sae.metric_root)
+    in_loss_only = arch.weighted(dtype="float64", metric_in_loss_only=True, **own)
+    forward(in_loss_only, sae_in=x)
+    torch.testing.assert_close(in_loss_only.b_dec.data, x.mean(dim=0))
+
+
 def test_weights_that_have_a_mean_keep_it(own: dict[str, Any]) -> None:
     sae = FOLDED[3].weighted(**own)
     with torch.no_grad():
@@ -185,10 +198,11 @@ def test_a_script_that_gives_no_file_is_told_at_the_first_step(tmp_path: Path) -
 def test_weights_of_another_precision_than_the_activations(
     arch: Architecture, own: dict[str, Any], tmp_path: Path
 ) -> None:
+    in_loss_only = arch.weighted(dtype="bfloat16", metric_in_loss_only=True, **own)
     sae = arch.weighted(dtype="bfloat16", **own)
-    output = forward(sae, sae_in=activations())
-    output.loss.backward()
-    assert sae.W_dec.grad is not None and sae.W_dec.grad.isfinite().all()
+    for each in (in_loss_only, sae):
+        forward(each, sae_in=activations()).loss.backward()
+        assert each.W_dec.grad is not None and each.W_dec.grad.isfinite().all()
     exported = SAE.load_from_disk(sae.save_inference_model(tmp_path)[0].parent)
     x = activations(seed=1)
     close = {"atol": 0.2, "rtol": 0.1}
@@ -213,3 +227,58 @@ def test_a_checkpoint_without_a_metric_is_of_another_space(tmp_path: Path) -> No
     sae = FOLDED[3].weighted(alpha=0.0, metric="uniform")
     with pytest.raises(BadInputError, match="the checkpoint was trained without a metric"):
         sae.load_weights_from_checkpoint(tmp_path)
+
+
+def test_weights_of_another_metric_are_refused(own: dict[str, Any], tmp_path: Path) -> None:
+    trained = FOLDED[3].weighted(**own)
+    forward(trained)
+    trained.save_model(tmp_path / "trained")
+    for name, other in (("metric_in_loss_only", True), ("metric_ridge", 3.0)):
+        with pytest.raises(BadInputError, match=f"{name} = {other}: the checkpoint was trained"):
+            FOLDED[3].weighted(**own, **{name: other}).load_weights_from_checkpoint(
+                tmp_path / "trained"
+            )
+    with pytest.raises(
+        BadInputError, match="metric = None: the checkpoint was trained with 'file'"
+    ):
+        FOLDED[3].weighted(alpha=0.0).load_weights_from_checkpoint(tmp_path / "trained")
+    save_file({"metric": torch.eye(D_IN)}, tmp_path / "other")
+    sae = FOLDED[3].weighted(**own | {"metric_file": str(tmp_path / "other")})
+    sae.load_weights_from_checkpoint(tmp_path / "trained")
+    with pytest.raises(BadInputError, match="another metric than the one that the loaded weights"):
+        sae.get_coefficients()
+    trained.save_inference_model(tmp_path / "export")
+    sae = FOLDED[3].weighted(
+        **own | {"metric_file": str(tmp_path / "export" / "metric.safetensors")}
+    )
+    sae.load_weights_from_checkpoint(tmp_path / "trained")
+    sae.get_coefficients()
+    torch.testing.assert_close(sae.metric_root, trained.metric_root)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "eager"])
+def test_autocast_does_not_round_the_target(own: dict[str, Any], kernel: str) -> None:
+    sae = FOLDED[3].weighted(kernel=kernel, **own)
+    given = step_input(sae)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = sae.training_forward_pass(given)
+    assert torch.equal(output.sae_in, given.sae_in @ sae.metric_root)
+
+
+def test_the_ridge_and_the_directions_are_those_of_the_config(tmp_path: Path) -> None:
+    file, found = tmp_path / "f", Sensitivity.of_none(D_IN)
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(50, D_IN, generator=generator).double() * torch.arange(1, D_IN + 1)
+    found.add(scores, scores)
+    found.write(file, {})
+    sae = FOLDED[3].weighted(
+        alpha=0.0,
+        metric="rotated_fisher",
+        metric_file=str(file),
+        metric_ridge=0.3,
+        gamma_seed=7,
+        dtype="float64",
+    )
+    sae.get_coefficients()
+    expected = metric_from(rotated(found.fisher, seed=7), ridge=0.3)
+    torch.testing.assert_close(sae.metric_root @ sae.metric_root, expected)

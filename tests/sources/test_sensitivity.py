@@ -11,6 +11,7 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.metric import rotated
 from wsae_plugin.gamma.sensitivity import Sensitivity, information_for
 from wsae_plugin.sources.sensitivity import fisher_metric
 
@@ -121,8 +122,20 @@ def test_it_goes_on_where_it_was_stopped(
     assert torch.equal(resumed.fisher, whole.fisher)
     estimated(model, tokens, tmp_path / "f", batch_size=1)
     assert n == 4
-    with pytest.raises(BadInputError, match="answers another question"):
-        estimated(model, tokens, tmp_path / "f", seed=1)
+    different: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"n_labels": 5},
+        {"head": 0},
+        {"hook_name": "blocks.1.hook_resid_pre"},
+        {"tokens": tokens.flip(0)},
+        {"excluded": [BOS, 1], "n_tokens": 10},
+    ]
+    for question in different:
+        asked = {"hook_name": HOOK, "tokens": tokens, "n_tokens": 15, "excluded": [BOS], **question}
+        with pytest.raises(BadInputError, match="answers another question"):
+            fisher_metric(model, file=tmp_path / "f", **asked)
+    other = estimated(model, tokens, tmp_path / "other seed", seed=1)
+    assert not torch.allclose(other.fisher, whole.fisher)
 
 
 def test_a_head_alone(model: HookedTransformer, tokens: Tensor, tmp_path: Path) -> None:
@@ -133,8 +146,34 @@ def test_a_head_alone(model: HookedTransformer, tokens: Tensor, tmp_path: Path) 
     torch.testing.assert_close(one.fisher, both.fisher[4:, 4:])
 
 
+def test_positions_that_do_not_count(
+    model: HookedTransformer, tokens: Tensor, tmp_path: Path
+) -> None:
+    every = {
+        n: estimated(model, tokens, tmp_path / str(n), n_tokens=3, positions=slice(n, n + 1))
+        for n in range(1, 6)
+    }
+    assert all(int(found.n_tokens) == 3 for found in every.values())
+    some = estimated(model, tokens, tmp_path / "f", n_tokens=9, positions=slice(1, 6, 2))
+    torch.testing.assert_close(some.sum_gg, sum(every[n].sum_gg for n in (1, 3, 5)))
+    with pytest.raises(BadInputError, match="answers another question"):
+        estimated(model, tokens, tmp_path / "f", n_tokens=9, positions=slice(2, 5))
+
+
+def test_another_model_asks_another_question(tokens: Tensor, tmp_path: Path) -> None:
+    config = {"n_layers": 2, "d_model": D_MODEL, "n_ctx": 6, "d_head": 4, "d_vocab": 7}
+    for seed in (0, 1):
+        made = HookedTransformer(HookedTransformerConfig(**config, act_fn="gelu", seed=seed))
+        if seed == 0:
+            estimated(made, tokens, tmp_path / "f")
+    with pytest.raises(BadInputError, match="answers another question"):
+        estimated(made, tokens, tmp_path / "f")
+    with pytest.raises(BadInputError, match="hook_name = 'blocks.0.hook_resid_pots'.*resid_post"):
+        fisher_metric(made, "blocks.0.hook_resid_pots", tokens, tmp_path / "g")
+
+
 def test_wrong_questions(model: HookedTransformer, tokens: Tensor, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="n_tokens = 16: the text has 15 that count"):
+    with pytest.raises(BadInputError, match=r"n_tokens = 16 \(.*\): the text has 15 that count"):
         estimated(model, tokens, tmp_path / "f", n_tokens=16)
     assert list(tmp_path.iterdir()) == []
 
@@ -150,6 +189,7 @@ def test_what_a_metric_is_read_from(
     }
     assert torch.equal(read["fisher"], found.fisher)  # type: ignore[arg-type]
     assert torch.equal(read["covariance"], found.covariance)  # type: ignore[arg-type]
+    assert torch.equal(read["rotated_fisher"], rotated(found.fisher, seed=3))  # type: ignore[arg-type]
     spectra = [torch.linalg.eigvalsh(m) for m in (read["rotated_fisher"], found.fisher)]  # type: ignore[arg-type]
     torch.testing.assert_close(*spectra)
     assert information_for("fisher", None, D_MODEL, 0) is None

@@ -44,7 +44,9 @@ def gamma(
     tokens: Annotated[
         int | None,
         typer.Option(
-            "--tokens", min=1, help="How many to read. By default as many as training would."
+            "--tokens",
+            min=1,
+            help="How many to read. By default as many as training would, for Γ or for a metric.",
         ),
     ] = None,
     metric: Annotated[
@@ -60,7 +62,10 @@ def gamma(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="Write gamma.json and gamma_spectrum.png there."
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Write gamma.json and gamma_spectrum.png there; with --metric its own two files.",
         ),
     ] = None,
     as_json: _shared.JSON = False,
@@ -94,6 +99,7 @@ def gamma(
     Exit codes: 0 done, 1 failed, 2 the request is wrong and nothing was written.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
+    from wsae_plugin.errors import BadInputError
     from wsae_plugin.files import refuse_output
     from wsae_plugin.training import load_run_config
     from wsae_plugin.training.survey import survey_config
@@ -106,6 +112,11 @@ def gamma(
     else:
         run_config = load_run_config(config, overrides or []).alone(sae)
     if metric is not None:
+        for option, given in (("--alpha", alphas), ("--proxy", proxies)):
+            if given:
+                raise BadInputError(
+                    f"{option}: is of Γ, and with --metric there is none: leave it out"
+                )
         _look_at_metric(run_config, metric, trained, tokens, output, as_json)
         return
     result = survey_config(run_config, alphas, proxies, tokens)
@@ -128,10 +139,8 @@ def _look_at_metric(
     from wsae_plugin.files import write_json_atomic
     from wsae_plugin.measures.metric_survey import survey_metric
 
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
     file = output and output / "metric.safetensors"
-    result = survey_metric(config, metric, tokens or 2000, file, trained)
+    result = survey_metric(config, metric, tokens, file, trained)
     if output is not None:
         write_json_atomic(output / "metric.json", result)
     if as_json:

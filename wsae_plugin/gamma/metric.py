@@ -87,8 +87,8 @@ def rotated(information: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     matrix = information.double().cpu()
     normal = torch.randn(matrix.shape, generator=generator, dtype=torch.float64)
-    directions, upper = torch.linalg.qr(normal)
-    directions = directions * upper.diagonal().sign()  # without it QR is not uniform
+    # Uniform over rotations but for signs, which a symmetric matrix does not have.
+    directions, _ = torch.linalg.qr(normal)
     return (directions * torch.linalg.eigvalsh(matrix)) @ directions.T
 
 

@@ -22,12 +22,14 @@ from wsae_plugin.training.config import RunConfig
 
 _ESTIMATED = ("fisher", "rotated_fisher", "covariance")
 _TOP = 5
+_ROUNDING = 1e-11
+"""Of float32, squared and with room, in units of the largest: less is no variance."""
 
 
 def survey_metric(
     config: RunConfig,
     metric: MetricName,
-    n_tokens: int = 2000,
+    n_tokens: int | None = None,
     file: Path | None = None,
     sae: ComparedRun | None = None,
     n_contexts: int = 32,
@@ -37,8 +39,9 @@ def survey_metric(
     Args:
         config: A run of one SAE on a language model.
         metric: One that is estimated: fisher, rotated_fisher or covariance.
-        n_tokens: From how many activations at least.
-        file: Where the estimate is kept, for `metric_file`; None throws it away.
+        n_tokens: From how many activations at least; None for the config's `metric_tokens`.
+        file: Where the estimate is kept, for `metric_file`, in a folder that is made; None throws
+            it away.
         sae: A trained SAE, for gate 0 on its errors.
         n_contexts: On how many held-out contexts.
 
@@ -59,8 +62,11 @@ def survey_metric(
     section, runner_config = config.values["sae"], config.runner_config()
     (hook,) = hooks_of(runner_config)
     source = open_source(runner_config)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    n_read: int = n_tokens or section.get("metric_tokens", 2000)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
-        found = source.sensitivity(hook.name, file or Path(scratch) / "metric", n_tokens)
+        found = source.sensitivity(hook.name, file or Path(scratch) / "metric", n_read)
     information = found.information(metric, section.get("gamma_seed", 0))
     described = {
         "model": runner_config.model_name,
@@ -80,14 +86,17 @@ def survey_metric(
     ridge = section.get("metric_ridge", 1.0)
     metrics = {f"δAδᵀ, {metric}, ε = {e:g}": metric_from(information, e) for e in (0.0, ridge)}
     place = (hook.name, hook.head_index)
-    return described | {"gate": gate(text, run.load_sae(), place, metrics, n_contexts)}
+    trained = run.load_sae()
+    trained.turn_off_forward_pass_hook_z_reshaping()  # heads are laid side by side
+    return described | {"gate": gate(text, trained, place, metrics, n_contexts)}
 
 
 def _described(information: Tensor, found: Sensitivity) -> dict[str, Any]:
     eigenvalues, directions = torch.linalg.eigh(information)
     variances, axes = torch.linalg.eigh(found.covariance)
     along = torch.einsum("ik,ij,jk->k", axes, information, axes)
-    seen = (variances > 0) & (along > 0)
+    # In a model with centred weights both are 0 for the sum of all dimensions, but for rounding.
+    seen = (variances > _ROUNDING * variances.max()) & (along > _ROUNDING * along.max())
     logs = torch.stack([variances[seen].log(), along[seen].log()])
     top = directions[:, -_TOP:].T @ found.mean
     diagonal = information.diagonal()

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from sae_lens import SAE, TrainingSAE
+from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens.saes.sae import (
     TrainCoefficientConfig,
     TrainStepInput,
@@ -27,9 +28,11 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.metric import metric_from, square_roots
 from wsae_plugin.gamma.sensitivity import information_for
 from wsae_plugin.saes.weighted_squares import AUXILIARY_LOSS
+from wsae_plugin.validation import read_json
 
 METRIC_FILENAME = "metric.safetensors"
 _BUFFERS = ("metric_root", "metric_root_inverse")
+_FIELDS = ("metric", "metric_ridge", "metric_in_loss_only")
 
 
 class MetricTrainingSAE(TrainingSAE[Any]):
@@ -90,19 +93,26 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         if cfg.metric is not None:
             known = information_for(cfg.metric, cfg.metric_file, cfg.d_in, cfg.gamma_seed)
             if known is not None:
+                trained_under = None if self.lacks_metric else self.metric_root.clone()
                 self.set_metric(known)
+                if trained_under is not None and not _is_same(trained_under, self.metric_root):
+                    raise BadInputError(
+                        f"metric = {cfg.metric!r} with metric_file = {cfg.metric_file!r}: is "
+                        "another metric than the one that the loaded weights were trained under; "
+                        f"give that one, {METRIC_FILENAME} of its export"
+                    )
         parent: Any = super().get_coefficients
         return parent()
 
     def _metric_loss(self, preds: Tensor, target: Tensor) -> Tensor:
         """((x̂ − x)M)², shape (batch, d_in), whose sum over d_in is (x̂ − x)A(x̂ − x)ᵀ."""
-        return ((preds - target) @ self.metric_root).square()
+        return _times(preds - target, self.metric_root).square()
 
     def _into(self, x: Tensor) -> Tensor:
-        return x if self._is_inside else x @ self.metric_root
+        return x if self._is_inside else _times(x, self.metric_root)
 
     def _out_of(self, z: Tensor) -> Tensor:
-        return z if self._is_inside else z @ self.metric_root_inverse
+        return z if self._is_inside else _times(z, self.metric_root_inverse)
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
@@ -111,7 +121,7 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         inside = step_input
         if self.is_in_metric_space:
             sae_in = step_input.sae_in.to(self.dtype)
-            inside = replace(step_input, sae_in=sae_in @ self.metric_root)
+            inside = replace(step_input, sae_in=_times(sae_in, self.metric_root))
         if self.training and step_input.n_training_steps == 0:
             if self.lacks_metric:
                 raise BadInputError(
@@ -137,6 +147,19 @@ class MetricTrainingSAE(TrainingSAE[Any]):
                 for name, loss in output.losses.items()
             }
         return output
+
+    @override
+    def load_weights_from_checkpoint(self, checkpoint_path: Path | str) -> None:
+        cfg, file = self.cfg.to_dict(), Path(checkpoint_path) / SAE_CFG_FILENAME
+        # Weights alone, and those that were trained without a metric, say enough by what they hold.
+        said = read_json(file, made_by="SAELens") if file.is_file() else {}
+        for name in _FIELDS if said.get("metric") is not None else ():
+            if (its_own := said[name]) != cfg[name]:
+                raise BadInputError(
+                    f"{name} = {cfg[name]!r}: the checkpoint was trained with {its_own!r}, and its "
+                    "weights are those of another space; say the same, or start anew"
+                )
+        super().load_weights_from_checkpoint(checkpoint_path)
 
     @override
     def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
@@ -177,6 +200,17 @@ class MetricTrainingSAE(TrainingSAE[Any]):
             made_from = (1 + ridge) * root @ root - ridge * torch.eye(len(root)).double()
             save_file({"metric": made_from}, Path(path) / METRIC_FILENAME)
         return written
+
+
+def _times(x: Tensor, matrix: Tensor) -> Tensor:
+    """The product in the precision of x: under autocast x itself, the target, would be rounded."""
+    with torch.autocast(x.device.type, enabled=False):
+        return x @ matrix.to(x.dtype)
+
+
+def _is_same(root: Tensor, other: Tensor) -> bool:
+    """But for rounding, and for what an export's matrix lost of it."""
+    return float((root - other).norm()) <= 1e-2 * float(root.norm())
 
 
 @torch.no_grad()

@@ -242,6 +242,10 @@ class LanguageModelSource(Source):
             raise BadInputError("metric: cached activations have no gradients: give metric_file")
         # A store of its own, so that training does not begin further on in the text.
         store = self._open_store()
+        # Special tokens in any case: their activations are far from all others.
+        excluded = set(get_special_token_ids(tokenizer) if tokenizer else ())
+        if store.exclude_special_tokens is not None:
+            excluded |= set(store.exclude_special_tokens.tolist())
         return fisher_metric(
             self.model,
             hook,
@@ -250,7 +254,8 @@ class LanguageModelSource(Source):
             n_tokens=n_tokens,
             seed=cfg.seed,
             head=self._hooks[hook].head_index,
-            excluded=get_special_token_ids(tokenizer) if tokenizer else (),
+            excluded=excluded,
+            positions=slice(*store.seqpos_slice),
         )
 
     @override

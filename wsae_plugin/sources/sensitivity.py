@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.gamma.sensitivity import Sensitivity
+from wsae_plugin.messages import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def fisher_metric(
     seed: int = 0,
     head: int | None = None,
     excluded: Collection[int] = (),
+    positions: slice = slice(None),  # noqa: B008 - slices do not change
     batch_size: int = 4,
 ) -> Sensitivity:
     """Estimate the mean Fisher information at a hook, and keep it in a file.
@@ -48,22 +50,29 @@ def fisher_metric(
         seed: Of the labels.
         head: The head of the hook that is meant; None for all, side by side.
         excluded: Special tokens, whose activations do not count.
+        positions: Of a context, those whose activations count.
         batch_size: Contexts in a pass of the model.
 
     Returns:
         F̄, and mean and covariance of the activations.
 
     Raises:
-        BadInputError: There are fewer tokens, or the file is another.
+        BadInputError: There are fewer tokens, or no such hook, or the file is another.
     """
     file = Path(file)
-    contexts = _contexts(tokens, n_tokens, set(excluded))
+    if hook_name not in model.hook_dict:
+        raise BadInputError(
+            f"hook_name = {hook_name!r}: the model has no such hook; "
+            f"{nearest(hook_name, model.hook_dict)}"
+        )
+    contexts = _contexts(tokens, n_tokens, set(excluded), positions)
     question = {
         "hook_name": hook_name,
         "head": str(head),
         "n_labels": str(n_labels),
         "seed": str(seed),
-        "tokens": fingerprint_of([context.tolist() for context, _ in contexts]),
+        "model": _fingerprint_of_model(model),
+        "tokens": fingerprint_of([[each.tolist() for each in context] for context in contexts]),
     }
     found, n_done = None, 0
     if file.is_file():
@@ -86,19 +95,28 @@ def fisher_metric(
     return found
 
 
+def _fingerprint_of_model(model: Any) -> str:
+    """Of a few numbers of each of its weights."""
+    return fingerprint_of(
+        {name: weights.flatten()[:8].tolist() for name, weights in model.named_parameters()}
+    )
+
+
 def _contexts(
-    tokens: Iterable[Tensor], n_tokens: int, excluded: set[int]
+    tokens: Iterable[Tensor], n_tokens: int, excluded: set[int], positions: slice
 ) -> list[tuple[Tensor, Tensor]]:
     """Contexts that hold as many tokens that count, each with which of them do."""
     found: list[tuple[Tensor, Tensor]] = []
     for context in _one_by_one(tokens):
         keep = ~torch.isin(context.cpu(), torch.tensor(sorted(excluded), dtype=context.dtype))
-        found.append((context.cpu(), keep))
+        is_read = torch.zeros_like(keep)
+        is_read[positions] = True
+        found.append((context.cpu(), keep & is_read))
         if sum(int(keep.sum()) for _, keep in found) >= n_tokens:
             return found
     raise BadInputError(
-        f"n_tokens = {n_tokens}: the text has {sum(int(keep.sum()) for _, keep in found)} that "
-        "count; give more text or ask for fewer"
+        f"n_tokens = {n_tokens} (metric_tokens of a config): the text has "
+        f"{sum(int(keep.sum()) for _, keep in found)} that count; give more text or ask for fewer"
     )
 
 
@@ -161,17 +179,15 @@ def gradients_at(
 
 def _labels(log_probs: Tensor, first: int, label: int, seed: int) -> Tensor:
     """Tokens drawn from the predictions (contexts, positions, vocabulary), one for each."""
-    uniform = [
-        torch.rand(
-            log_probs.shape[1],
-            generator=torch.Generator().manual_seed(_seed_of(seed, context, label)),
-            dtype=torch.float64,
-        )
-        for context in range(first, first + len(log_probs))
-    ]
-    below = log_probs.double().exp().cumsum(-1)
-    wanted = torch.stack(uniform).unsqueeze(-1).to(below) * below[..., -1:]
-    return (below < wanted).sum(-1).clamp(max=log_probs.shape[-1] - 1)
+    drawn: list[Tensor] = []
+    # One by one: in float64 the predictions of all contexts at once may need more than a model.
+    for context, of_context in enumerate(log_probs, start=first):
+        generator = torch.Generator().manual_seed(_seed_of(seed, context, label))
+        uniform = torch.rand(len(of_context), generator=generator, dtype=torch.float64)
+        below = of_context.double().exp().cumsum(-1)
+        wanted = uniform.unsqueeze(-1).to(below) * below[..., -1:]
+        drawn.append((below < wanted).sum(-1).clamp(max=below.shape[-1] - 1))
+    return torch.stack(drawn)
 
 
 def _seed_of(*numbers: int) -> int:
