@@ -151,7 +151,7 @@ def _look_at_metric(
 
 def _show_metric(result: dict[str, Any]) -> None:
     values = result["eigenvalues"]
-    places = (1, 5, 10, len(values) // 2, len(values))
+    places = sorted({1, 5, 10, len(values) // 2, len(values)} & {*range(1, len(values) + 1)})
     title = f"{result['metric']} at {result['hook_name']} of {result['model']}"
     table = _shared.plain_table(title, "eigenvalue", "× the mean", numbers=1)
     for place in places:
@@ -159,7 +159,8 @@ def _show_metric(result: dict[str, Any]) -> None:
     _shared.print_table(table)
     _shared.print_text(
         f"Half of it lies on {result['directions_that_hold_half']} of {len(values)} directions. "
-        f"Its diagonal is even: {result['diagonal_max_over_median']:.2g} times its median at most.",
+        f"The largest entry of its diagonal is {result['diagonal_max_over_median']:.2g} times the "
+        "median one.",
         f"Its axes and the covariance's: correlation of the logarithms {result['alignment']:.2f}. "
         f"Its top five directions hold {result['mean_in_top']:.0%} of the mean activation.",
         f"Estimated from {result['gradients']:,} gradients at {result['tokens']:,} tokens.",

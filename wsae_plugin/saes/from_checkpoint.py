@@ -13,7 +13,6 @@ from sae_lens.training.activation_scaler import ActivationScaler
 
 from wsae_plugin.files import folder_written_whole
 from wsae_plugin.messages import refusals_as_bad_input
-from wsae_plugin.saes.metric import MetricTrainingSAE
 
 
 def export(checkpoint: Path, folder: Path, fingerprint: str) -> None:
@@ -82,11 +81,6 @@ def published_class(sae_class: type[TrainingSAE[Any]]) -> type[SAE[Any]]:
                 metadata = trained.cfg.get_inference_sae_cfg_dict()["metadata"]
                 published.cfg.metadata = SAEMetadata.from_dict(metadata)
                 published.process_state_dict_for_loading(state_dict)
-                if isinstance(trained, MetricTrainingSAE) and trained.is_in_metric_space:
-                    published.load_state_dict(state_dict, assign=True)
-                    published.to(device=state_dict["W_dec"].device)  # from meta
-                    trained.fold_metric(published)
-                    state_dict.update(published.state_dict())
 
             published.process_state_dict_for_loading = export
             return published

@@ -6,7 +6,6 @@ decoder does not depend on M at all.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +153,7 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         # Weights alone, and those that were trained without a metric, say enough by what they hold.
         said = read_json(file, made_by="SAELens") if file.is_file() else {}
         for name in _FIELDS if said.get("metric") is not None else ():
-            if (its_own := said[name]) != cfg[name]:
+            if (its_own := said.get(name)) != cfg[name]:
                 raise BadInputError(
                     f"{name} = {cfg[name]!r}: the checkpoint was trained with {its_own!r}, and its "
                     "weights are those of another space; say the same, or start anew"
@@ -173,28 +172,25 @@ class MetricTrainingSAE(TrainingSAE[Any]):
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
         super().process_state_dict_for_saving_inference(state_dict)
-        for name in _BUFFERS:
-            state_dict.pop(name, None)
-
-    def fold_metric(self, published: SAE[Any]) -> None:
-        """Build M into what was exported of this SAE: it then takes and gives x."""
-        if self.is_in_metric_space:
-            published.fold_activation_whitening(
-                mean=torch.zeros(self.cfg.d_in, dtype=torch.float64),
-                whitening_matrix=self.metric_root.double(),
-                unwhitening_matrix=self.metric_root_inverse.double(),
-            )
+        root, inverse = (state_dict.pop(name, None) for name in _BUFFERS)
+        if not self.is_in_metric_space:
+            return
+        # M is built into what is published, which then takes and gives x.
+        device = str(state_dict["W_dec"].device)
+        cfg = self.cfg.get_inference_sae_cfg_dict() | {"device": device, "metadata": {}}
+        published = SAE.from_dict(cfg)
+        published.load_state_dict({name: state_dict[name] for name in published.state_dict()})
+        published.fold_activation_whitening(
+            mean=torch.zeros(self.cfg.d_in, dtype=torch.float64),
+            whitening_matrix=root.double(),
+            unwhitening_matrix=inverse.double(),
+        )
+        state_dict.update(published.state_dict())
 
     @override
     def save_inference_model(self, path: str | Path) -> tuple[Path, Path]:
         """Export a plain SAELens SAE, and beside it what its metric is made from."""
         written = super().save_inference_model(path)
-        if self.is_in_metric_space:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of how the model is to be loaded
-                published = SAE.load_from_disk(path)
-            self.fold_metric(published)
-            published.save_model(path)
         if self.cfg.metric is not None:
             root, ridge = self.metric_root.double().cpu(), self.cfg.metric_ridge
             made_from = (1 + ridge) * root @ root - ridge * torch.eye(len(root)).double()

@@ -90,6 +90,15 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
         return registered[1] if registered else super().get_inference_config_class()
 
     @override
+    def get_inference_sae_cfg_dict(self) -> dict[str, Any]:
+        said = super().get_inference_sae_cfg_dict()
+        rescales = "rescale_acts_by_decoder_norm"
+        if rescales in said and self.metric is not None and not self.metric_in_loss_only:
+            # The norms are those in xM and are folded in; those that the decoder then has are not.
+            said[rescales] = False
+        return said
+
+    @override
     def __post_init__(self) -> None:
         # Where SAELens loads for inference, it hands over what the file says.
         metadata: Any = self.metadata
