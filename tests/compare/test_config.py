@@ -297,3 +297,14 @@ def test_a_wrong_config_is_refused_by_field(
     with pytest.raises(BadInputError, match=message) as error:
         load(tmp_path, small(world, **changes))
     assert str(error.value).startswith(str(tmp_path / "compare.yaml"))
+
+
+def test_controls_of_a_metric_are_controls() -> None:
+    config = load_comparison_config(CONFIGS / "bundled" / "metric.yaml")
+    roles = {arm.name: arm.role for arm in config.arms}
+    assert roles == {
+        "uniform": "baseline",
+        "fisher": "weighted",
+        "rotated": "control",
+        "covariance": "control",
+    }

@@ -101,3 +101,17 @@ def test_controls_stay_controls_beside_another_run() -> None:
     by_name = {arm["name"]: arm for arm in manifest["arms"]}
     assert by_name["shuffled Γ"]["control"] == "shuffled"
     assert by_name["shuffled Γ"]["of"] == "WSAE, α = 1"
+
+
+def test_a_metric_beside_an_sae_whose_b_dec_started_elsewhere() -> None:
+    def under(name: str, metric: str) -> DescribedSAE:
+        found = sae(name, "weighted_topk")
+        details = {"k": 8, "alpha": 0.0, "metric": metric, "metric_ridge": 1.0}
+        found.cfg["metadata"]["training_architecture_details"] = details
+        return found
+
+    runs, manifest = gathered([under("f", "fisher"), under("r", "rotated_fisher"), sae("t")])
+    assert {run.run: run.role for run in runs} == {"f": "weighted", "r": "control", "t": "baseline"}
+    assert manifest["unmatched"]["f"] == {"b_dec started at the mean": [False, True]}
+    _, alike = gathered([under("f", "fisher"), under("u", "uniform")])
+    assert alike["unmatched"] == {}

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 Role = Literal["baseline", "weighted", "control"]
 Control = Literal["constant", "shuffled", "opposite", "whitening"]
+METRICS_OF_CONTROLS = ("rotated_fisher", "covariance")
+"""Metrics that an arm has as a control, unless its `role` says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.compare.arms import Arm, Control
+from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control
 from wsae_plugin.compare.manifest import ComparedRun, Comparison, is_comparison
 from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
@@ -290,6 +290,8 @@ def _differing(sae: DescribedSAE, other: DescribedSAE) -> dict[str, list[Any]]:
             **of.config,
             **{f"sae.{name}": value for name, value in (of.config.get("sae") or {}).items()},
             "sae.architecture": _parent(of.architecture),
+            # Every metric starts b_dec there, which is no part of what the metric weighs.
+            "b_dec started at the mean": of.metric is not None,
         }
         for of in (sae, other)
     )
@@ -312,7 +314,8 @@ def _without_folder(field: str, value: Any) -> Any:
 
 
 def _role(sae: DescribedSAE) -> Any:
-    return "control" if sae.run.role == "control" else "weighted"
+    is_control = sae.run.role == "control" or sae.metric in METRICS_OF_CONTROLS
+    return "control" if is_control else "weighted"
 
 
 def _arms(saes: Sequence[DescribedSAE]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from sae_lens import TrainingSAEConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
-from wsae_plugin.compare.arms import Arm, Control, Role
+from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control, Role
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.proxies import SHUFFLED
 from wsae_plugin.messages import nearest
@@ -86,7 +86,8 @@ def _own_arm(
     known = {field.name for field in fields(config_class_of({**sae, **own}))}
     common = {key: value for key, value in sae.items() if key in known or key == "architecture"}
     section = convert(common | own, TrainingSAEConfig, where)
-    role: Role = about["role"] or ("baseline" if is_baseline else "weighted")
+    ours = "control" if section.get("metric") in METRICS_OF_CONTROLS else "weighted"
+    role: Role = about["role"] or ("baseline" if is_baseline else ours)
     if (role == "baseline") != is_baseline:
         allowed = "must be 'baseline'" if is_baseline else "there is one baseline; 'weighted'?"
         raise BadInputError(f"{where}.role = {role!r}: {allowed}")
