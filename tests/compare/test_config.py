@@ -152,6 +152,27 @@ def test_a_shuffle_is_drawn_anew_for_every_seed(world: TinyWorld, tmp_path: Path
         assert saes["layer-1-k-4-alpha-1"]["gamma_seed"] == 0
 
 
+def test_arms_of_metrics(world: TinyWorld, tmp_path: Path) -> None:
+    arms: dict[str, Any] = {
+        "sae": {"alpha": 0, "metric": "uniform"},
+        "fisher": {"alpha": 0, "metric": "fisher"},
+        "loss": {"alpha": 0, "metric": "fisher", "metric_in_loss_only": True},
+        "rotated": {"alpha": 0, "metric": "rotated_fisher", "role": "control"},
+    }
+    config = load(tmp_path, small(world, arms=arms, seeds=[3, 4]))
+    assert [(arm.role, arm.label) for arm in config.arms] == [
+        ("baseline", "SAE, metric uniform"),
+        ("weighted", "SAE, metric fisher"),
+        ("weighted", "SAE, metric fisher in the loss only"),
+        ("control", "SAE, metric rotated_fisher"),
+    ]
+    for group in plan(config):
+        saes = group_config(config, group).values["saes"]
+        # Its directions are drawn anew for every seed.
+        assert saes["layer-1-k-4-rotated"]["gamma_seed"] == group.seed
+        assert saes["layer-1-k-4-fisher"]["gamma_seed"] == 0
+
+
 def test_an_arm_of_another_architecture_takes_the_fields_it_has(
     world: TinyWorld, tmp_path: Path
 ) -> None:

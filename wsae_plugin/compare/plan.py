@@ -83,7 +83,8 @@ def _group(config: ComparisonConfig, name: str, seed: int, hooks: list[str]) -> 
         group.runs[sae] = ComparedRun(
             run, Path("runs", run), arm.name, arm.role, hook, layer, sparsity, seed, pair
         )
-        drawn = {"gamma_seed": seed} if arm.control == "shuffled" else {}
+        is_drawn = arm.control == "shuffled" or arm.overrides.get("metric") == "rotated_fisher"
+        drawn = {"gamma_seed": seed} if is_drawn else {}
         group.sections[sae] = {**arm.overrides, **sparsity, **drawn, **config.matched.get(sae, {})}
     return group
 

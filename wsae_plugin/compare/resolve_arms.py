@@ -142,7 +142,8 @@ def _label(section: Mapping[str, Any]) -> str:
     if "alpha" not in section:
         return section["architecture"]
     if section.get("metric") is not None:
-        return f"SAE, metric {section['metric']}"
+        where = " in the loss only" if section["metric_in_loss_only"] else ""
+        return f"SAE, metric {section['metric']}{where}"
     if section["alpha"] == 0:
         return f"SAE, {_alpha(0)}"
     proxy = section["gamma_proxy"]
