@@ -172,3 +172,28 @@ def test_cached_activations_resume_too(world: TinyWorld, tmp_path: Path) -> None
         torch.set_rng_state(state)
         found = [next(resumed)[hook] for _ in range(6)]
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_contexts_are_the_next_text_and_as_many_samples_as_asked_for(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    hook = "blocks.1.hook_resid_post"
+    changes = {"exclude_special_tokens": True, "seqpos_slice": [1, 30]}
+    opened = source(world, tmp_path, **changes)
+    run = opened.contexts(100, [hook])
+    x = run.samples((hook, None))
+    assert x.shape == (100, D_MODEL)
+    # What the store gives of the same text, in its order.
+    again = source(world, tmp_path, **changes)
+    tokens = again.store.get_batch_tokens(8)
+    special = torch.isin(tokens[:, 1:30], again.store.exclude_special_tokens)
+    expected = again.store.get_activations(tokens)[~special]
+    torch.testing.assert_close(x, expected.flatten(1)[:100])
+    # And it goes on from there.
+    after = opened.contexts(100, [hook]).samples((hook, None))
+    assert not torch.equal(x, after)
+
+
+def test_a_language_model_is_never_trained(world: TinyWorld, tmp_path: Path) -> None:
+    model = source(world, tmp_path).model
+    assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -94,6 +94,26 @@ def test_refused_in_the_other_kinds(world: TinyWorld, tmp_path: Path) -> None:
         (world.synthetic(eval_samples=-1), "eval_samples = -1: must be at least 0"),
         (world.multi(saes={"a/b": sae()}), "saes.a/b: the name becomes a folder"),
         (world.multi(saes={"a": sae(k=999)}), "saes.a.k = 999: must not exceed saes.a.d_sae"),
+        (
+            world.synthetic(sae=sae(finetune_kl=0.1)),
+            "sae.finetune_kl = 0.1: compares outputs of a language model, and there is none",
+        ),
+        (
+            world.multi(saes={"a": sae(), "b": sae(finetune_kl=1)}, prefetch_llm_batches=1),
+            "saes.b.finetune_kl = 1 with prefetch_llm_batches = 1: takes text out of turn",
+        ),
+        (
+            world.language_model(sae=sae(finetune_kl=1), compile_sae=True),
+            "sae.finetune_kl = 1 with compile_sae = True: puts another loss",
+        ),
+        (
+            world.language_model(
+                sae=sae(finetune_kl=1),
+                use_cached_activations=True,
+                cached_activations_path=str(world.path),
+            ),
+            "sae.finetune_kl = 1 with use_cached_activations = True: takes the text",
+        ),
         (world.multi(saes={}), "saes must contain at least one entry"),
     ]
     for values, message in cases:

@@ -102,7 +102,7 @@ def test_the_documentation_has_every_name_that_this_package_adds(
         name: section | {"architecture": f"weighted_{section['architecture']}", "alpha": 1.0}
         for name, section in plain.items()
     }
-    ours |= {"gba": sae(architecture="gba", k=None)}
+    ours |= {"gba": sae(architecture="gba", k=None, finetune_kl=0.5)}
     unweighted = {name: section | {"alpha": 0.0} for name, section in ours.items()}
     names: list[set[str]] = []
     for number, saes in enumerate((plain, ours, unweighted)):

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 from sae_lens import TrainingSAE
+from sae_lens.training.optim import get_lr_scheduler
 from sae_lens.training.sae_trainer import SAETrainer
 
 from tests.architectures import ARCHITECTURES, Architecture, batches, trainer
 from wsae_plugin import WeightedSAETrainer
+from wsae_plugin.training.fused_adam import FusedAdam
+from wsae_plugin.training.trainer import learning_rate_times
 
 every_architecture = pytest.mark.parametrize("arch", ARCHITECTURES, ids=lambda a: a.name)
 
@@ -72,3 +75,38 @@ def test_each_goes_on_from_the_others_checkpoint(
     before.save_trainer_state(tmp_path)
     after = go(second_class, kernels[1], 6, 4)
     assert_close(whole, after.sae)
+
+
+@pytest.mark.parametrize("optimizer_class", [FusedAdam, torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("schedule", ["constant", "cosineannealing"])
+def test_steps_at_another_rate_leave_the_schedule_alone(
+    optimizer_class: Any, schedule: str
+) -> None:
+    def trained(factors: list[float], rate: float) -> tuple[torch.Tensor, list[float]]:
+        weight = torch.nn.Parameter(torch.ones(3))
+        optimizer = optimizer_class([weight], lr=rate)
+        schedule_of = get_lr_scheduler(
+            schedule,
+            lr=rate,
+            optimizer=optimizer,
+            warm_up_steps=1,
+            decay_steps=2,
+            training_steps=6,
+            lr_end=rate / 10,
+            num_cycles=1,
+        )
+        rates: list[float] = []
+        for factor in factors:
+            weight.grad = torch.tensor([1.0, 2.0, 3.0])
+            with learning_rate_times(factor, optimizer):
+                optimizer.step()
+            schedule_of.step()
+            rates += schedule_of.get_last_lr()
+        return weight.detach(), rates
+
+    as_it_is, rates = trained([1.0] * 5, rate=0.1)
+    slower, its_rates = trained([0.5] * 5, rate=0.1)
+    expected, _ = trained([1.0] * 5, rate=0.05)
+    torch.testing.assert_close(slower, expected)
+    assert its_rates == pytest.approx(rates, rel=1e-12)
+    assert not torch.allclose(slower, as_it_is)

@@ -141,6 +141,8 @@ def _controlled(where: str, of: str | None, own: Mapping[str, Arm]) -> Arm:
 def _label(section: Mapping[str, Any]) -> str:
     if "alpha" not in section:
         return section["architecture"]
+    if share := section.get("finetune_kl"):
+        return f"{_label({**section, 'finetune_kl': 0})}, last {share:.0%} on KL"
     if section.get("metric") is not None:
         where = " in the loss only" if section["metric_in_loss_only"] else ""
         return f"SAE, metric {section['metric']}{where}"

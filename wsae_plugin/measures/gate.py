@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.measures.held_out import HeldOutText
-from wsae_plugin.measures.model_run import Place
+from wsae_plugin.sources.model_run import Place
 from wsae_plugin.sources.sensitivity import gradients_at
 
 _POSITIONS = 8

@@ -24,7 +24,6 @@ from tqdm.auto import tqdm
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.measure import Evidence
-from wsae_plugin.measures.model_run import ModelRun, Place
 from wsae_plugin.measures.sums import HeldOutSums, keep_sums, reconstruct, sums_of_samples
 from wsae_plugin.measures.top_tokens import (
     HeldOutTokens,
@@ -35,6 +34,7 @@ from wsae_plugin.measures.top_tokens import (
 from wsae_plugin.messages import nearest, refusals_as_bad_input
 from wsae_plugin.sources import Source, open_source
 from wsae_plugin.sources.hooks import hooks_of, open_checked_model
+from wsae_plugin.sources.model_run import ModelRun, Place
 from wsae_plugin.sources.opening import (
     BUNDLED,
     check_format,

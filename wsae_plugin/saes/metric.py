@@ -103,6 +103,12 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         parent: Any = super().get_coefficients
         return parent()
 
+    def out_of_metric_space(self, reconstructions: Tensor) -> Tensor:
+        """x̂ from what a training step compares with its input, shape (batch, d_in)."""
+        if not self.is_in_metric_space:
+            return reconstructions
+        return _times(reconstructions, self.metric_root_inverse)
+
     def _metric_loss(self, preds: Tensor, target: Tensor) -> Tensor:
         """((x̂ − x)M)², shape (batch, d_in), whose sum over d_in is (x̂ − x)A(x̂ − x)ᵀ."""
         return _times(preds - target, self.metric_root).square()
@@ -137,7 +143,7 @@ class MetricTrainingSAE(TrainingSAE[Any]):
             with torch.no_grad():
                 if self.is_in_metric_space:
                     output.sae_in = step_input.sae_in
-                    output.sae_out = self._out_of(output.sae_out)
+                    output.sae_out = self.out_of_metric_space(output.sae_out)
                 unweighted = mse_loss(output.sae_out, output.sae_in).sum(dim=-1).mean()
             # The loss for dead latents is one in xM, too.
             aux = (AUXILIARY_LOSS,) if self.is_in_metric_space else ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from sae_lens import SAEConfig, TrainingSAEConfig
 from sae_lens.registry import SAE_CLASS_REGISTRY
 from sae_lens.saes.sae import (
@@ -58,6 +58,8 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
         metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
         metric_in_loss_only (bool): Whether the SAE stays in the space of x and the metric is in its reconstruction loss alone: a control of what training in the space of xM adds. The loss for dead latents stays unweighted.
         metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.
+        finetune_kl (float): The last share of the tokens, on which `wsae train` trains end to end: half on the KL divergence of the language model's output, half on the squared error, on whole contexts. 1 does so from the beginning.
+        finetune_kl_lr (float): What the learning rate is multiplied by meanwhile: a batch of a few contexts says less than one of shuffled activations.
     """  # noqa: E501
 
     alpha: float = 0.5
@@ -74,6 +76,8 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
     metric_ridge: Annotated[float, Ge(0)] = 1.0
     metric_tokens: Annotated[int, Ge(1)] = 2000
     metric_in_loss_only: bool = False
+    finetune_kl: Annotated[float, Ge(0), Le(1)] = 0.0
+    finetune_kl_lr: Annotated[float, Gt(0), Le(1)] = 0.3
 
     @override
     @classmethod
@@ -121,6 +125,8 @@ class WeightedTrainingSAE(MetricTrainingSAE):
     gamma_scheduler: GammaScheduler
     run_name: str = ""
     """What it is called in a run of several."""
+    has_text: bool = False
+    """Whether who trains it can give it text, for `finetune_kl`."""
     is_tied: bool = False
     """Whether encoder and decoder are one, so that latents have the units of the input."""
 
@@ -190,6 +196,11 @@ class WeightedTrainingSAE(MetricTrainingSAE):
         # The first that a trainer asks of an SAE, and nobody who only reads one: that the proxy can
         # be computed matters to training alone.
         load_proxy(self.cfg.gamma_proxy)
+        if self.cfg.finetune_kl and not self.has_text:
+            raise BadInputError(
+                f"finetune_kl = {self.cfg.finetune_kl:g}: takes text and the language model, which "
+                "SAELens's runners give no SAE: train with `wsae train`, or leave it out"
+            )
         alpha = TrainCoefficientConfig(self.cfg.alpha, self.cfg.alpha_warm_up_steps)
         parent: Any = super().get_coefficients
         return {**parent(), "alpha": alpha}

@@ -68,7 +68,8 @@ def open_checked_model(config: Any, hooks: list[Hook]) -> HookedRootModule:
     _check_names_before_loading(config, hooks)
     model = open_model(config, list(dict.fromkeys(hook.name for hook in hooks)))
     _check_hooks(config, model, hooks)
-    return model
+    # It is never trained, and what is differentiated through it needs no graph before the hook.
+    return model.requires_grad_(False)
 
 
 def _check_names_before_loading(config: Any, hooks: list[Hook]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from wsae_plugin.remote_code import check_own
 from wsae_plugin.saved_run import RECORDED
 from wsae_plugin.sources.hooks import Hook, hooks_of, open_checked_model
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
+from wsae_plugin.sources.model_run import ModelRun
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
 from wsae_plugin.sources.sensitivity import fisher_metric
 from wsae_plugin.sources.source import Source
@@ -234,6 +235,30 @@ class LanguageModelSource(Source):
                 "it is not what it was"
             )
         store.n_dataset_processed = n_rows
+
+    @override
+    @torch.no_grad()
+    def contexts(self, n_samples: int, hooks: Collection[str]) -> ModelRun:
+        kept: list[Tensor] = []
+        text: list[Tensor] = []
+        # Whole contexts, of which the last counts as far as it is needed.
+        while (missing := n_samples - sum(int(keep.sum()) for keep in kept)) > 0:
+            n_contexts = -(-missing // self.store.training_context_size)
+            text.append(self.store.get_batch_tokens(n_contexts))
+            kept.append(self._counts(text[-1]))
+        tokens, keep = torch.cat(text), torch.cat(kept)
+        is_early = keep.flatten().cumsum(0).reshape(keep.shape) <= n_samples
+        places = [(hook, self._hooks[hook].head_index) for hook in hooks]
+        return ModelRun(self.model, tokens, keep & is_early, places)
+
+    def _counts(self, tokens: Tensor) -> Tensor:
+        """Which tokens (contexts, context_size) an SAE is trained on."""
+        store = self.store
+        keep = torch.zeros_like(tokens, dtype=torch.bool)
+        keep[:, slice(*store.seqpos_slice)] = True
+        if store.exclude_special_tokens is None:
+            return keep
+        return keep & ~torch.isin(tokens, store.exclude_special_tokens.to(tokens.device))
 
     @override
     def sensitivity(self, hook: str, file: Path, n_tokens: int) -> Sensitivity:

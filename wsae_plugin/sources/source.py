@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.sensitivity import Sensitivity
+from wsae_plugin.sources.model_run import ModelRun
 
 
 class Source(Iterator[Mapping[str, Tensor]], ABC):
@@ -111,6 +112,18 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         raise BadInputError(
             f"metric: {self.name} has no output that would feel an error: give metric_file"
         )
+
+    def contexts(self, n_samples: int, hooks: Collection[str]) -> ModelRun:  # noqa: ARG002
+        """The next text, unshuffled, so that what an SAE does to the model's output can train it.
+
+        Args:
+            n_samples: How many activations count in it.
+            hooks: Of `d_in`.
+
+        Raises:
+            BadInputError: There is no such model.
+        """
+        raise BadInputError(f"finetune_kl: {self.name} has no output to compare: leave it out")
 
     def metadata(self, hook: str) -> dict[str, Any]:  # noqa: ARG002
         """Where activations of `hook` come from, for the metadata of an SAE trained on them."""

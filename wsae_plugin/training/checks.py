@@ -53,6 +53,8 @@ def _problems(config: RunConfig) -> Iterator[str]:
     values = config.values
     for path, section in config.sae_sections.items():
         yield from _problems_of_sae(path, section, values["device"])
+        if section.get("finetune_kl"):
+            yield from _problems_of_text(path, section, config)
     if config.n_samples < config.batch_size:
         total, batch = config.source.n_samples_field, config.source.batch_size_field
         yield f"{total} = {values[total]}: is less than one {batch} = {values[batch]}"
@@ -92,6 +94,24 @@ def _problems_of_sae(path: str, section: Mapping[str, Any], device: str) -> Iter
             f"{path}.use_sparse_activations = True: SAELens's backward pass fails on cpu together "
             f"with {path}.rescale_acts_by_decoder_norm = True; set one of the two to false"
         )
+
+
+def _problems_of_text(path: str, section: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
+    """What end-to-end training cannot do without, or beside."""
+    its_own = f"{path}.finetune_kl = {section['finetune_kl']:g}"
+    if not config.has_language_model:
+        yield f"{its_own}: compares outputs of a language model, and there is none; leave it out"
+    for name in ("use_cached_activations", "prefetch_llm_batches", "compile_sae"):
+        if config.values.get(name):
+            yield f"{its_own} with {name} = {config.values[name]}: {_NOT_BESIDE[name]}"
+
+
+_NOT_BESIDE = {
+    "use_cached_activations": "takes the text, of which a cache has only the activations; leave "
+    "one of the two out",
+    "prefetch_llm_batches": "takes text out of turn, which a thread is reading ahead; set it to 0",
+    "compile_sae": "puts another loss in the place of the compiled one; leave one of the two out",
+}
 
 
 def _problems_of_schedule(values: Mapping[str, Any], n_steps: int) -> Iterator[str]:

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -32,14 +33,16 @@ from wsae_plugin.errors import RunFailedError
 from wsae_plugin.export_check import FIELD, problem_of_export
 from wsae_plugin.files import folder_written_whole, write_json_atomic
 from wsae_plugin.saes import WeightedTrainingSAE
+from wsae_plugin.saes.end_to_end import end_to_end
 from wsae_plugin.saes.from_checkpoint import fold_scale
 from wsae_plugin.saes.metric import MetricTrainingSAE
 from wsae_plugin.sources import Source
+from wsae_plugin.sources.model_run import ModelRun
 from wsae_plugin.training.checkpoints import keep_newest, restore_random_state, save_checkpoint
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.interruption import Interruption
 from wsae_plugin.training.run_folder import RunFolder
-from wsae_plugin.training.trainer import WeightedSAETrainer
+from wsae_plugin.training.trainer import WeightedSAETrainer, learning_rate_times
 from wsae_plugin.validation import read_json
 
 logger = logging.getLogger(__name__)
@@ -105,8 +108,9 @@ class TrainingLoop:
         for name, sae in saes.items():
             for key, value in source.metadata(self._hooks[name]).items():
                 sae.cfg.metadata[key] = value
-            if config.is_multi and isinstance(sae, WeightedTrainingSAE):
-                sae.run_name = name
+            if isinstance(sae, WeightedTrainingSAE):
+                sae.run_name = name if config.is_multi else ""
+                sae.has_text = source.has_language_model
             sae.to(self.cfg.device)
             self.trainers[name] = WeightedSAETrainer(self.cfg, sae, data_provider=iter(()))
         self._compile()
@@ -187,10 +191,16 @@ class TrainingLoop:
             self.n_samples + self.cfg.train_batch_size_samples >= self.cfg.total_training_samples
         )
         self._told.log_to_wandb = is_last or step % frequency == 0
-        batch = next(self.source)
-        outputs = {
-            name: part.step(batch[self._hooks[name]]) for name, part in self.trainers.items()
-        }
+        ends = [name for name, part in self.trainers.items() if self._is_end_to_end(part.sae)]
+        outputs: dict[str, TrainStepOutput] = {}
+        if len(ends) < len(self.trainers):
+            batch = next(self.source)
+            rest = [name for name in self.trainers if name not in ends]
+            outputs |= {name: self.trainers[name].step(batch[self._hooks[name]]) for name in rest}
+        if ends:
+            hooks = list(dict.fromkeys(self._hooks[name] for name in ends))
+            run = self.source.contexts(self.cfg.train_batch_size_samples, hooks)
+            outputs |= {name: self._end_to_end_step(name, run) for name in ends}
         if self._told.log_to_wandb:
             self._log(step, outputs)
         evaluated = step % (frequency * self._logger.eval_every_n_wandb_logs) == 0
@@ -199,6 +209,23 @@ class TrainingLoop:
         for part in self.trainers.values():
             part.n_training_steps += 1
         return outputs
+
+    def _is_end_to_end(self, sae: TrainingSAE[Any]) -> bool:
+        left = self.cfg.total_training_samples - self.n_samples
+        return left <= getattr(sae.cfg, "finetune_kl", 0.0) * self.cfg.total_training_samples
+
+    def _end_to_end_step(self, name: str, run: ModelRun) -> TrainStepOutput:
+        part = self.trainers[name]
+        (place,) = [place for place in run.activations if place[0] == self._hooks[name]]
+        divergence = partial(run.divergence, place)
+        rate: float = part.sae.cfg.finetune_kl_lr
+        with (
+            end_to_end(part.sae, part.activation_scaler.unscale, divergence) as found,
+            learning_rate_times(rate, part.optimizer),
+        ):
+            output = part.step(run.samples(place).to(part.sae.dtype))
+        output.metrics["kl_divergence"] = found[0]
+        return output
 
     def _move(self, bar: tqdm[Any], outputs: Mapping[str, TrainStepOutput]) -> None:
         now = time.monotonic()
@@ -325,8 +352,8 @@ class TrainingLoop:
     def _export(self) -> None:
         """Write the SAEs as plain SAELens loads them, all or nothing."""
         batches = self._batches_of_check()
-        with folder_written_whole(self._folder.export(self._config)) as partial:
-            for name, folder in self._folders(partial).items():
+        with folder_written_whole(self._folder.export(self._config)) as unfinished:
+            for name, folder in self._folders(unfinished).items():
                 part = self.trainers[name]
                 files = part.sae.save_inference_model(folder)
                 if batches:
@@ -338,7 +365,7 @@ class TrainingLoop:
                 self._send({name: self.source.finish(part.sae, folder)})
                 if self._logger.log_to_wandb:
                     self._logger.log(part, *files, sparsity, wandb_aliases=["final_model"])
-            self._write_config(partial)
+            self._write_config(unfinished)
 
     def _batches_of_check(self) -> list[Mapping[str, Tensor]]:
         """The batches after the last, which leave no trace in what is drawn later."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,3 +43,23 @@ class WeightedSAETrainer(SAETrainer[Any, Any]):
             lr_end=cfg.lr_end,
             num_cycles=cfg.n_restart_cycles,
         )
+
+
+@contextmanager
+def learning_rate_times(factor: float, optimizer: torch.optim.Optimizer) -> Generator[None]:
+    """Make the optimizer's steps inside with another learning rate, of which its schedule knows
+    nothing."""
+
+    def scale(by: float) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] *= by
+
+    hooks = (
+        optimizer.register_step_pre_hook(lambda *_: scale(factor)),
+        optimizer.register_step_post_hook(lambda *_: scale(1 / factor)),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -37,14 +37,39 @@ class ModelRun:
             self._log_probs_of(*prompt) for prompt in zip(output[0], keep, strict=True)
         ]
         self._ce_loss = self._summed(output[1])
-        self._ablated = {
-            place: self._losses_with(place, torch.zeros_like(x), where=torch.ones_like(keep))
-            for place, x in self.activations.items()
-        }
+        self._ablated: dict[Place, tuple[Tensor, Tensor]] = {}
+
+    def samples(self, place: Place) -> Tensor:
+        """x of the tokens that count, shape (n, d_in), in the order of the text."""
+        return self.activations[place][self._keep_at(place)]
+
+    def divergence(self, place: Place, x_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """What replacing x costs, and where it would cost less.
+
+        Args:
+            place: One of the places.
+            x_hat: In place of `samples`, shape (n, d_in).
+
+        Returns:
+            KL(the model ‖ the model with x̂), nats per token that counts; and its gradient in x̂,
+            shape (n, d_in). The model's own parameters get none.
+        """
+        x = self.activations[place]
+        replaced = x_hat.detach().to(x).requires_grad_()
+        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+            substitute = x.masked_scatter(self._keep_at(place).unsqueeze(-1), replaced)
+            total = self._losses_with(place, substitute, where=self._keep)[1]
+            kl_divergence = total / self._keep.sum().to(total.device)
+            (gradient,) = torch.autograd.grad(kl_divergence, replaced)
+        return kl_divergence.detach(), gradient.to(x_hat)
 
     def losses(self, place: Place, x_hat: Tensor) -> dict[str, Tensor]:
         """What `HeldOutSums` has of the model, with x̂ (batch, context, d_in) in place of x."""
         ce_loss, kl_divergence = self._losses_with(place, x_hat, where=self._keep)
+        if place not in self._ablated:
+            everywhere = torch.ones_like(self._keep)
+            zeros = torch.zeros_like(self.activations[place])
+            self._ablated[place] = self._losses_with(place, zeros, where=everywhere)
         ce_loss_ablated, kl_divergence_ablated = self._ablated[place]
         return {
             "predictions": self._keep[:, :-1].sum(),
@@ -54,6 +79,9 @@ class ModelRun:
             "kl_divergence": kl_divergence,
             "kl_divergence_with_ablation": kl_divergence_ablated,
         }
+
+    def _keep_at(self, place: Place) -> Tensor:
+        return self._keep.to(self.activations[place].device)
 
     def _losses_with(
         self, place: Place, substitute: Tensor, where: Tensor
