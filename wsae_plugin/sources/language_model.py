@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,13 @@ class LanguageModelSource(Source):
         store.n_dataset_processed = n_rows
 
     @override
-    def sensitivity(self, hook: str, file: Path, n_tokens: int) -> Sensitivity:
+    def sensitivity(
+        self,
+        hook: str,
+        file: Path,
+        n_tokens: int,
+        after_batch: Callable[[], object] = lambda: None,
+    ) -> Sensitivity:
         cfg, tokenizer = self._cfg, self.model.tokenizer
         if self.store.cached_activation_dataset is not None:
             raise BadInputError("metric: cached activations have no gradients: give metric_file")
@@ -256,6 +262,7 @@ class LanguageModelSource(Source):
             head=self._hooks[hook].head_index,
             excluded=excluded,
             positions=slice(*store.seqpos_slice),
+            after_batch=after_batch,
         )
 
     @override

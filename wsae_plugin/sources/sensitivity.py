@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def fisher_metric(
     excluded: Collection[int] = (),
     positions: slice = slice(None),  # noqa: B008 - slices do not change
     batch_size: int = 4,
+    after_batch: Callable[[], object] = lambda: None,
 ) -> Sensitivity:
     """Estimate the mean Fisher information at a hook, and keep it in a file.
 
@@ -52,6 +53,7 @@ def fisher_metric(
         excluded: Special tokens, whose activations do not count.
         positions: Of a context, those whose activations count.
         batch_size: Contexts in a pass of the model.
+        after_batch: Called after each of them; what it raises stops the estimate.
 
     Returns:
         F̄, and mean and covariance of the activations.
@@ -91,6 +93,7 @@ def fisher_metric(
         found = found or Sensitivity.of_none(x.shape[-1])
         found.add(x, gradients)
         found.write(file, question | {"contexts": str(first + len(chosen))})
+        after_batch()
     assert found is not None
     return found
 

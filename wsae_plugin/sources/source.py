@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,13 +97,20 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         """
         return None
 
-    def sensitivity(self, hook: str, file: Path, n_tokens: int) -> Sensitivity:  # noqa: ARG002
+    def sensitivity(
+        self,
+        hook: str,  # noqa: ARG002
+        file: Path,  # noqa: ARG002
+        n_tokens: int,  # noqa: ARG002
+        after_batch: Callable[[], object] = lambda: None,  # noqa: ARG002
+    ) -> Sensitivity:
         """What the output of the model behind `hook` feels of an error there, see `fisher_metric`.
 
         Args:
             hook: Of `d_in`.
             file: Where it is kept, and read from where it is there already.
             n_tokens: From how many activations at least; of the training's, which are drawn again.
+            after_batch: Called after each pass of the model; what it raises stops the estimate.
 
         Raises:
             BadInputError: There is no such model, or too little text.
