@@ -60,7 +60,7 @@ class MetricTrainingSAE(TrainingSAE[Any]):
             self.run_time_activation_norm_fn_out = self._out_of
 
     @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MetricTrainingSAE:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         before = {name: self._buffers[name] for name in _BUFFERS if name in self._buffers}
         super()._apply(fn, recurse)
         for name, matrix in before.items():

@@ -92,7 +92,7 @@ def fisher_metric(
         "The metric takes %d forward and %d backward passes of one context of %d tokens",
         *(n - n_done, (n - n_done) * n_labels, len(contexts[0][0])),
     )
-    # Sums, and of how many contexts: changed together, so that a stop at any point keeps both right.
+    # Sums, and of how many contexts: changed together, so that a stop anywhere keeps both right.
     done, n_kept, kept_at = (found, n_done), n_done, time.monotonic()
 
     def keep() -> None:
