@@ -33,7 +33,7 @@ from wsae_plugin.sources.hooks import Hook, hooks_of, open_checked_model
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
 from wsae_plugin.sources.sensitivity import fisher_metric
-from wsae_plugin.sources.source import Source
+from wsae_plugin.sources.source import GIVE_GRADIENTS, Source
 from wsae_plugin.validation import read_json
 
 logger = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ class LanguageModelSource(Source):
     ) -> Sensitivity:
         cfg, tokenizer = self._cfg, self.model.tokenizer
         if self.store.cached_activation_dataset is not None:
-            raise BadInputError("metric: cached activations have no gradients: give metric_file")
+            raise BadInputError(f"metric: cached activations have no gradients: {GIVE_GRADIENTS}")
         # A store of its own, so that training does not begin further on in the text.
         store = self._open_store()
         # Special tokens in any case: their activations are far from all others.

@@ -16,6 +16,10 @@ from typing_extensions import override
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.sensitivity import Sensitivity
 
+GIVE_GRADIENTS = (
+    "give metric_file, a safetensors file with one tensor gradients (n, d_in) of your own"
+)
+
 
 class Source(Iterator[Mapping[str, Tensor]], ABC):
     """Endless batches of activations, which a resumed run continues with the very next one.
@@ -116,7 +120,7 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
             BadInputError: There is no such model, or too little text.
         """
         raise BadInputError(
-            f"metric: {self.name} has no output that would feel an error: give metric_file"
+            f"metric: {self.name} has no output that would feel an error: {GIVE_GRADIENTS}"
         )
 
     def metadata(self, hook: str) -> dict[str, Any]:  # noqa: ARG002
