@@ -145,6 +145,36 @@ def test_weights_that_have_a_mean_keep_it(own: dict[str, Any]) -> None:
     assert torch.equal(sae.b_dec, torch.full((D_IN,), 0.5))
 
 
+def test_a_measurement_does_not_start_b_dec(own: dict[str, Any]) -> None:
+    sae = FOLDED[3].weighted(**own)
+    sae.get_coefficients()
+    given = step_input(sae)
+    sae.eval()
+    sae.training_forward_pass(given)
+    assert not sae.b_dec.any()
+    sae.train()
+    sae.training_forward_pass(given)
+    assert sae.b_dec.any()
+
+
+def test_a_step_that_fails_leaves_the_sae_on_x(
+    own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae, x = FOLDED[3].weighted(**own), activations(seed=1)
+    forward(sae)
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no memory")
+
+    with torch.no_grad():
+        before = sae(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(sae, "decode", failing)
+            with pytest.raises(RuntimeError, match="no memory"):
+                forward(sae)
+        assert torch.equal(sae(x), before)
+
+
 def test_a_scale_and_a_metric_are_both_folded(own: dict[str, Any], tmp_path: Path) -> None:
     sae = FOLDED[3].weighted(normalize_activations="expected_average_only_in", **own)
     made = trainer(sae, steps=8)

@@ -25,6 +25,7 @@ from tests.training.tiny import (
 )
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.gamma.metric import rotated
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.sources.synthetic import SyntheticSource
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
@@ -261,7 +262,8 @@ def under_metrics() -> dict[str, Any]:
     """An SAE for each metric that is estimated, and a plain one."""
     names = ("fisher", "rotated_fisher", "covariance")
     metrics = {
-        name.replace("_", "-"): sae(alpha=0, metric=name, metric_tokens=100) for name in names
+        name.replace("_", "-"): sae(alpha=0, metric=name, metric_tokens=100, gamma_seed=7)
+        for name in names
     }
     return {"plain": sae(alpha=0)} | metrics
 
@@ -278,10 +280,14 @@ def test_a_metric_is_estimated_once_and_changes_no_other_sae(
     exported = {name: weights(path) for name, path in trained.exports.items()}
     alone = run(tmp_path, world.multi(saes={"plain": sae(alpha=0)}, hook_names=hook), output="b")
     assert torch.equal(exported["plain"]["W_dec"], weights(alone.exports["plain"])["W_dec"])
-    made_from = load_file(trained.exports["fisher"] / "metric.safetensors")["metric"]
-    trace = float(estimated.fisher.trace())
-    expected = estimated.fisher * (len(made_from) / trace)
-    torch.testing.assert_close(made_from, expected, atol=1e-5, rtol=1e-4)
+    for name, information in {
+        "fisher": estimated.fisher,
+        "rotated-fisher": rotated(estimated.fisher, seed=7),
+        "covariance": estimated.covariance,
+    }.items():
+        made_from = load_file(trained.exports[name] / "metric.safetensors")["metric"]
+        expected = information * (len(made_from) / float(information.trace()))
+        torch.testing.assert_close(made_from, expected, atol=1e-5, rtol=1e-4)
     decoders = [own["W_dec"] for own in exported.values()]
     assert not any(torch.equal(a, b) for a, b in combinations(decoders, 2))
 
