@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.training.tiny import TinyWorld, make_world, sae, write_config
 from wsae_plugin.cli import main
+from wsae_plugin.sources import sensitivity
 from wsae_plugin.training import load_run_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
@@ -60,6 +62,7 @@ def wsae(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+HOOK_NAME = "blocks.1.hook_resid_post"
 HOOK = "hook_name=blocks.1.hook_resid_pots"
 BAD_FLAGS: dict[str, tuple[list[str], str]] = {
     "a misspelt field": (["--set", "lrr=1"], "lrr: unknown field; did you mean 'lr'?"),
@@ -269,3 +272,38 @@ def test_sigterm_saves_and_resume_goes_on(wsae: Wsae, world: TinyWorld, tmp_path
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == list(range(1, n_steps + 4))
     assert wsae("-q", *command)[0] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_metric_is_estimated(
+    wsae: Wsae,
+    world: TinyWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    section = sae(alpha=0, metric="fisher", metric_tokens=400)  # 13 contexts, four in a batch
+    config = write_config(tmp_path / "mine.yaml", world.language_model(sae=section))
+    assert wsae("-q", "train", config, "--output", "whole")[0] == 0
+    gradients_at, passes = sensitivity.gradients_at, list[int]()
+
+    def signalled(*arguments: Any) -> Any:
+        passes.append(arguments[4])
+        if len(passes) == 2:
+            signal.raise_signal(number)
+        return gradients_at(*arguments)
+
+    monkeypatch.setattr(sensitivity, "gradients_at", signalled)
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    code, out, err = wsae("-q", "train", config, "--output", "run")
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert (code, out, err.count("\n")) == (1, "", 1), err
+    assert err.startswith(f"wsae: stopped by {number.name} while a metric was estimated")
+    assert err.endswith("go on with: wsae train run/config.yaml --output run --resume\n")
+    assert json.loads(Path("run/run.json").read_text())["status"] == "interrupted"
+    assert not Path("run/metrics.jsonl").exists()
+    assert wsae("-q", "train", "run/config.yaml", "--output", "run", "--resume")[0] == 0
+    assert passes == [0, 4, 8, 12]  # none again
+    for name in (f"metric/{HOOK_NAME}-400.safetensors", "sae/sae_weights.safetensors"):
+        resumed, whole = (load_file(Path(run, name)) for run in ("run", "whole"))
+        assert all(torch.equal(resumed[key], whole[key]) for key in whole), name

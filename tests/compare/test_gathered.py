@@ -113,5 +113,11 @@ def test_a_metric_beside_an_sae_whose_b_dec_started_elsewhere() -> None:
     runs, manifest = gathered([under("f", "fisher"), under("r", "rotated_fisher"), sae("t")])
     assert {run.run: run.role for run in runs} == {"f": "weighted", "r": "control", "t": "baseline"}
     assert manifest["unmatched"]["f"] == {"b_dec started at the mean": [False, True]}
-    _, alike = gathered([under("f", "fisher"), under("u", "uniform")])
+    runs, alike = gathered([under("f", "fisher"), under("u", "uniform")])
+    assert {run.run: (run.role, run.pair) for run in runs} == {
+        "f": ("weighted", "u"),
+        "u": ("baseline", "u"),
+    }
     assert alike["unmatched"] == {}
+    for metric in ("fisher", "rotated_fisher", "covariance", "file"):
+        assert not under("s", metric).is_ordinary

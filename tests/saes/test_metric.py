@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE
-from safetensors.torch import save_file
+from sae_lens import SAE, TrainingSAE
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.architectures import (
@@ -22,7 +22,7 @@ from tests.architectures import (
 )
 from tests.saes.test_contract import GBA
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma.metric import metric_from, rotated
+from wsae_plugin.gamma.metric import metric_from, rotated, square_roots
 from wsae_plugin.gamma.sensitivity import Sensitivity
 
 FOLDED = [arch for arch in [*ARCHITECTURES, GBA] if arch.name != "matching_pursuit"]
@@ -145,6 +145,36 @@ def test_weights_that_have_a_mean_keep_it(own: dict[str, Any]) -> None:
     assert torch.equal(sae.b_dec, torch.full((D_IN,), 0.5))
 
 
+def test_a_measurement_does_not_start_b_dec(own: dict[str, Any]) -> None:
+    sae = FOLDED[3].weighted(**own)
+    sae.get_coefficients()
+    given = step_input(sae)
+    sae.eval()
+    sae.training_forward_pass(given)
+    assert not sae.b_dec.any()
+    sae.train()
+    sae.training_forward_pass(given)
+    assert sae.b_dec.any()
+
+
+def test_a_step_that_fails_leaves_the_sae_on_x(
+    own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae, x = FOLDED[3].weighted(**own), activations(seed=1)
+    forward(sae)
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no memory")
+
+    with torch.no_grad():
+        before = sae(x)
+        with monkeypatch.context() as patch:
+            patch.setattr(sae, "decode", failing)
+            with pytest.raises(RuntimeError, match="no memory"):
+                forward(sae)
+        assert torch.equal(sae(x), before)
+
+
 def test_a_scale_and_a_metric_are_both_folded(own: dict[str, Any], tmp_path: Path) -> None:
     sae = FOLDED[3].weighted(normalize_activations="expected_average_only_in", **own)
     made = trainer(sae, steps=8)
@@ -207,6 +237,46 @@ def test_weights_of_another_precision_than_the_activations(
     x = activations(seed=1)
     close = {"atol": 0.2, "rtol": 0.1}
     torch.testing.assert_close(exported.decode(sae.encode(x)), sae.decode(sae.encode(x)), **close)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_metric_is_not_rounded_with_the_weights(
+    own: dict[str, Any], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    exact, inverse = square_roots(metric_from(information()))
+    made_so = FOLDED[3].weighted(dtype=str(dtype).removeprefix("torch."), **own)
+    made_so.get_coefficients()
+    moved = FOLDED[3].weighted(**own)
+    moved.get_coefficients()
+    for sae in (made_so, moved.to(dtype)):
+        assert sae.W_dec.dtype == sae.dtype == dtype
+        assert torch.equal(sae.metric_root, exact.float())
+        assert torch.equal(sae.metric_root_inverse, inverse.float())
+        acts = sae.encode(activations(200, seed=1).to(dtype))
+        sae._is_inside = True
+        in_metric_space = sae.decode(acts)
+        sae._is_inside = False
+        # But for the last bit of x̂ itself.
+        torch.testing.assert_close(
+            sae.decode(acts).double(),
+            in_metric_space.double() @ inverse,
+            rtol=torch.finfo(dtype).eps,
+            atol=1e-6,
+        )
+        sae.save_model(tmp_path / "checkpoint")
+        exported = SAE.load_from_disk(sae.save_inference_model(tmp_path / "export")[0].parent)
+        assert exported.W_dec.dtype == dtype
+        kept = load_file(tmp_path / "export" / "metric.safetensors")["metric"]
+        torch.testing.assert_close(metric_from(kept), metric_from(information()), rtol=1e-5, atol=0)
+        # SAELens rounds whatever it reads, and so M, but M and M⁻¹ as one.
+        read: Any = TrainingSAE.load_from_disk(tmp_path / "checkpoint")
+        product = read.metric_root.double() @ read.metric_root_inverse.double()
+        torch.testing.assert_close(product, torch.eye(D_IN).double(), atol=1e-6, rtol=0)
+        again = FOLDED[3].weighted(dtype=str(dtype).removeprefix("torch."), **own)
+        again.load_weights_from_checkpoint(tmp_path / "checkpoint")
+        assert torch.equal(again.metric_root, exact.float())
+    assert torch.equal(moved.to(torch.float32).metric_root, exact.float())
+    assert moved.to("meta").metric_root.device.type == "meta"
 
 
 def test_names_of_losses_say_which_are_under_the_metric(own: dict[str, Any]) -> None:

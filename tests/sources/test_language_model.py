@@ -13,6 +13,7 @@ from datasets import Array2D, Dataset, Features
 
 from tests.training.tiny import BATCH, D_MODEL, TinyWorld, sae, write_config, write_texts
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.sources import LanguageModelSource, activations_of, open_source
 from wsae_plugin.training import load_run_config
 
@@ -81,6 +82,21 @@ def test_hooks_of_one_batch_are_of_the_same_tokens(world: TinyWorld, tmp_path: P
         torch.manual_seed(0)
         alone = source(world, tmp_path, hook_name=hook, sae=sae(d_in=d_in), **special)
         assert all(torch.equal(next(alone)[hook], batch[hook]) for batch in together)
+
+
+def test_the_sensitivity_is_of_the_configs_head_under_its_seed(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    hook, width = "blocks.1.attn.hook_z", D_MODEL // 2
+    one_head = {"hook_name": hook, "hook_head_index": 1, "sae": sae(d_in=width)}
+    both = source(world, tmp_path, hook_name=hook, seed=3).sensitivity(hook, tmp_path / "both", 90)
+    one = source(world, tmp_path, **one_head, seed=3).sensitivity(hook, tmp_path / "one", 90)
+    other = source(world, tmp_path, **one_head, seed=4).sensitivity(hook, tmp_path / "other", 90)
+    torch.testing.assert_close(one.fisher, both.fisher[width:, width:])
+    torch.testing.assert_close(one.mean, both.mean[width:])
+    assert torch.equal(other.mean, one.mean)
+    assert not torch.allclose(other.fisher, one.fisher, rtol=0.01)
+    assert Sensitivity.read(tmp_path / "one")[1].items() >= {"seed": "3", "head": "1"}.items()
 
 
 @pytest.mark.parametrize("n_steps", [3, 30])

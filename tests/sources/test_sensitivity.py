@@ -138,6 +138,55 @@ def test_it_goes_on_where_it_was_stopped(
     assert not torch.allclose(other.fisher, whole.fisher)
 
 
+@pytest.mark.parametrize(("seconds", "n_writes"), [(3600.0, 1), (-1.0, 3)])
+def test_it_is_written_at_the_end_and_now_and_then(
+    model: HookedTransformer,
+    tokens: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    n_writes: int,
+) -> None:
+    write, contexts = Sensitivity.write, list[str]()
+
+    def counted(self: Sensitivity, file: Path, about: Any) -> None:
+        contexts.append(about["contexts"])
+        write(self, file, about)
+
+    monkeypatch.setattr(Sensitivity, "write", counted)
+    monkeypatch.setattr("wsae_plugin.sources.sensitivity._SECONDS_BETWEEN_WRITES", seconds)
+    for _ in range(2):  # once more there is nothing to write
+        estimated(model, tokens, tmp_path / "f", batch_size=1)
+        assert contexts == ["1", "2", "3"][-n_writes:]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_sums_of_half_a_batch_are_not_kept(
+    model: HookedTransformer,
+    tokens: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+) -> None:
+    whole = estimated(model, tokens, tmp_path / "whole", batch_size=1)
+    add = Sensitivity.add
+
+    def stopped(self: Sensitivity, x: Tensor, gradients: Tensor) -> None:
+        add(self, x, gradients)
+        if int(self.n_tokens) == 10:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sensitivity, "add", stopped)
+        with pytest.raises(error):
+            estimated(model, tokens, tmp_path / "f", batch_size=1)
+    kept, about = Sensitivity.read(tmp_path / "f")
+    assert (int(kept.n_tokens), about["contexts"]) == (5, "1")
+    resumed = estimated(model, tokens, tmp_path / "f", batch_size=1)
+    assert torch.equal(resumed.fisher, whole.fisher)
+    assert torch.equal(resumed.sum_x, whole.sum_x)
+
+
 def test_a_head_alone(model: HookedTransformer, tokens: Tensor, tmp_path: Path) -> None:
     hook, options = "blocks.1.attn.hook_z", {"n_tokens": 18, "n_labels": 2}
     both = fisher_metric(model, hook, tokens, tmp_path / "both", **options)

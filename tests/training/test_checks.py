@@ -92,6 +92,19 @@ def test_refused_in_the_other_kinds(world: TinyWorld, tmp_path: Path) -> None:
     cases = [
         (world.synthetic(training_samples=3), "training_samples = 3: is less than one batch_size"),
         (world.synthetic(eval_samples=-1), "eval_samples = -1: must be at least 0"),
+        (
+            world.synthetic(sae=sae(alpha=0, metric="fisher")),
+            "sae.metric = 'fisher': there are no gradients of a language model to make it from: "
+            "give metric_file, a safetensors file with one tensor gradients (n, d_in) of your own",
+        ),
+        (
+            world.language_model(
+                sae=sae(alpha=0, metric="covariance"),
+                use_cached_activations=True,
+                cached_activations_path=str(tmp_path),
+            ),
+            "sae.metric = 'covariance': there are no gradients",
+        ),
         (world.multi(saes={"a/b": sae()}), "saes.a/b: the name becomes a folder"),
         (world.multi(saes={"a": sae(k=999)}), "saes.a.k = 999: must not exceed saes.a.d_sae"),
         (
@@ -116,6 +129,7 @@ def test_refused_in_the_other_kinds(world: TinyWorld, tmp_path: Path) -> None:
         ),
         (world.multi(saes={}), "saes must contain at least one entry"),
     ]
+    load_run_config(write_config(path, world.synthetic(sae=sae(alpha=0, metric="uniform"))))
     for values, message in cases:
         with pytest.raises(BadInputError) as error:
             load_run_config(write_config(path, values))

@@ -12,11 +12,20 @@ from typing import Any
 import pytest
 import torch
 from sae_lens import SAE, TopKSAE
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from tests.training.tiny import BATCH, D_SAE, TinyWorld, sae, signed_and_pursued, write_config
+from tests.training.tiny import (
+    BATCH,
+    D_MODEL,
+    D_SAE,
+    TinyWorld,
+    sae,
+    signed_and_pursued,
+    write_config,
+)
 from wsae_plugin.assets import BUNDLED_MODEL_NAME
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.gamma.metric import rotated
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.measures.evaluate import evaluate_runs
 from wsae_plugin.measures.held_out import EvalSettings
@@ -312,7 +321,8 @@ def under_metrics() -> dict[str, Any]:
     """An SAE for each metric that is estimated, and a plain one."""
     names = ("fisher", "rotated_fisher", "covariance")
     metrics = {
-        name.replace("_", "-"): sae(alpha=0, metric=name, metric_tokens=100) for name in names
+        name.replace("_", "-"): sae(alpha=0, metric=name, metric_tokens=100, gamma_seed=7)
+        for name in names
     }
     return {"plain": sae(alpha=0)} | metrics
 
@@ -329,12 +339,51 @@ def test_a_metric_is_estimated_once_and_changes_no_other_sae(
     exported = {name: weights(path) for name, path in trained.exports.items()}
     alone = run(tmp_path, world.multi(saes={"plain": sae(alpha=0)}, hook_names=hook), output="b")
     assert torch.equal(exported["plain"]["W_dec"], weights(alone.exports["plain"])["W_dec"])
-    made_from = load_file(trained.exports["fisher"] / "metric.safetensors")["metric"]
-    trace = float(estimated.fisher.trace())
-    expected = estimated.fisher * (len(made_from) / trace)
-    torch.testing.assert_close(made_from, expected, atol=1e-5, rtol=1e-4)
+    for name, information in {
+        "fisher": estimated.fisher,
+        "rotated-fisher": rotated(estimated.fisher, seed=7),
+        "covariance": estimated.covariance,
+    }.items():
+        made_from = load_file(trained.exports[name] / "metric.safetensors")["metric"]
+        expected = information * (len(made_from) / float(information.trace()))
+        torch.testing.assert_close(made_from, expected, atol=1e-5, rtol=1e-4)
     decoders = [own["W_dec"] for own in exported.values()]
     assert not any(torch.equal(a, b) for a, b in combinations(decoders, 2))
+
+
+def test_gradients_of_ones_own_where_no_language_model_is(world: TinyWorld, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradients = torch.randn(300, D_MODEL, generator=generator) * torch.linspace(0.1, 3, D_MODEL)
+    file = tmp_path / "gradients.safetensors"
+    save_file({"gradients": gradients}, file)
+    longer = {"training_samples": 100 * BATCH, "lr": 1e-2}
+    values = world.synthetic(sae=sae(alpha=0, metric="fisher", metric_file=str(file)), **longer)
+    trained = run(tmp_path, values)
+    export = trained.exports["sae"]
+    assert type(SAE.load_from_disk(export)) is TopKSAE
+    fisher = gradients.double().T @ gradients.double() / 300
+    made_from = load_file(export / "metric.safetensors")["metric"]
+    expected = fisher * D_MODEL / fisher.trace()
+    torch.testing.assert_close(made_from, expected, atol=1e-5, rtol=1e-4)
+    # What one trains under, and not only what one writes.
+    plain = world.synthetic(sae=sae(alpha=0, metric="uniform"), **longer)
+    uniform = run(tmp_path, plain, output="uniform")
+    x = SyntheticSource(load_run_config(tmp_path / "config.yaml").runner_config()).held_out(2000)
+    errors = {
+        name: torch.einsum("ni,ij,nj->n", delta, expected, delta).mean()
+        for name, each in (("fisher", trained), ("uniform", uniform))
+        for delta in [(SAE.load_from_disk(each.exports["sae"])(x) - x).detach().double()]
+    }
+    assert errors["fisher"] < errors["uniform"]
+
+    save_file({"gradients": gradients[:, 1:].contiguous()}, file)
+    with pytest.raises(BadInputError, match=r"gradients of shape \(300, 31\): must be \(n, 32\)"):
+        run(tmp_path, values, output="narrow")
+    assert not (tmp_path / "narrow").exists()
+    with pytest.raises(BadInputError, match="no output that would feel an error: give metric_file"):
+        SyntheticSource(load_run_config(tmp_path / "config.yaml").runner_config()).sensitivity(
+            "synthetic_model", tmp_path / "f", 100
+        )
 
 
 def _awkward_data(world: TinyWorld, kind: str) -> dict[str, Any]:

@@ -86,14 +86,34 @@ class Sensitivity:
         return cls.of(tensors, str(file)), about
 
     @classmethod
+    def of_rows(cls, tensors: Mapping[str, Tensor], file: str, d_in: int) -> Sensitivity:
+        """From gradients (n, d_in), and activations (m, d_in) if there are any, of a user's own."""
+        found, none = cls.of_none(d_in), torch.zeros(0, d_in)
+        for name, rows in tensors.items():
+            if rows.ndim != 2 or rows.shape[1] != d_in or len(rows) == 0:
+                raise BadInputError(
+                    f"metric_file = {file!r}: {name} of shape {tuple(rows.shape)}: must be "
+                    f"(n, {d_in}), with one row or more"
+                )
+            for part in rows.split(_ROWS_AT_ONCE):
+                if not part.isfinite().all():
+                    raise BadInputError(f"metric_file = {file!r}: {name} hold NaN or infinity")
+                found.add(*((none, part) if name == "gradients" else (part, none)))
+        return found
+
+    @classmethod
     def of(cls, tensors: Mapping[str, Tensor], file: str) -> Sensitivity:
         """From the tensors of a file, which the message of an error names."""
         if set(tensors) != (names := {each.name for each in fields(cls)}):
             raise BadInputError(
                 f"metric_file = {file!r}: holds {', '.join(sorted(tensors)) or 'nothing'}; "
-                f"`fisher_metric` writes {', '.join(sorted(names))}"
+                f"`fisher_metric` writes {', '.join(sorted(names))}; of your own it may hold "
+                "gradients, with activations or without"
             )
         return cls(**tensors)
+
+
+_ROWS_AT_ONCE = 8192
 
 
 def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) -> Tensor | None:
@@ -101,12 +121,14 @@ def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) 
 
     Args:
         metric: Its name.
-        file: What `fisher_metric` wrote, or one tensor `metric`, which is taken as it is.
+        file: What `fisher_metric` wrote; `gradients` (n, d_in) of a user's own, F̄ = E[ggᵀ], with
+            `activations` (m, d_in) or without; or one tensor `metric`, which is taken as it is.
         d_in: Width of the activations.
         seed: Of the directions of rotated_fisher.
 
     Raises:
-        BadInputError: The file is missing or another.
+        BadInputError: The file is missing or another, or what it holds is of another width, not
+            finite, or nothing.
     """
     if metric == "uniform":
         return torch.eye(d_in, dtype=torch.float64)
@@ -120,7 +142,14 @@ def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) 
             f"metric_file = {file!r}: holds {', '.join(sorted(tensors)) or 'nothing'}; metric "
             "'file' needs the one tensor metric"
         )
-    return Sensitivity.of(tensors, file).information(metric, seed)
+    if not {"gradients"} <= set(tensors) <= {"gradients", "activations"}:
+        return Sensitivity.of(tensors, file).information(metric, seed)
+    if metric == "covariance" and "activations" not in tensors:
+        raise BadInputError(
+            f"metric_file = {file!r}: holds gradients alone; metric 'covariance' is made from "
+            "activations (m, d_in)"
+        )
+    return Sensitivity.of_rows(tensors, file, d_in).information(metric, seed)
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -6,6 +6,7 @@ decoder does not depend on M at all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,27 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         super().__init__(cfg, use_error_term)
         if cfg.metric is None:
             return
+        dtype = torch.promote_types(self.dtype, torch.float32)
         for name in _BUFFERS:
-            none_yet = torch.zeros(cfg.d_in, cfg.d_in, dtype=self.dtype, device=self.device)
+            none_yet = torch.zeros(cfg.d_in, cfg.d_in, dtype=dtype, device=self.device)
             self.register_buffer(name, none_yet)
         if cfg.metric_in_loss_only:
             self.mse_loss_fn = self._metric_loss
         else:
             self.run_time_activation_norm_fn_in = self._into
             self.run_time_activation_norm_fn_out = self._out_of
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        before = {name: self._buffers[name] for name in _BUFFERS if name in self._buffers}
+        super()._apply(fn, recurse)
+        for name, matrix in before.items():
+            now = self._buffers[name]
+            assert matrix is not None and now is not None
+            # In half precision M and M⁻¹ would be rounded apart, and no longer be inverses.
+            if now.dtype.itemsize < torch.float32.itemsize:
+                self._buffers[name] = matrix.to(now.device, torch.float32)
+        return self
 
     @property
     def is_in_metric_space(self) -> bool:
@@ -174,6 +188,12 @@ class MetricTrainingSAE(TrainingSAE[Any]):
                 f"metric = {self.cfg.metric!r}: the checkpoint was trained without a metric, and "
                 "its weights are those of another space; start anew, or go on without one"
             )
+        root = state_dict.get(_BUFFERS[0])
+        if root is not None and root.dtype.itemsize < torch.float32.itemsize and root.any():
+            # SAELens rounds all that it reads into the SAE's precision: what is left of M again
+            # needs the inverse that it has.
+            matrices = root.float(), root.double().inverse().float()
+            state_dict.update(zip(_BUFFERS, matrices, strict=True))
 
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
@@ -205,9 +225,13 @@ class MetricTrainingSAE(TrainingSAE[Any]):
 
 
 def _times(x: Tensor, matrix: Tensor) -> Tensor:
-    """The product in the precision of x: under autocast x itself, the target, would be rounded."""
+    """The product, rounded once, to x's own precision.
+
+    Under autocast, too: x itself, the target, would be rounded.
+    """
+    dtype = torch.promote_types(x.dtype, matrix.dtype)
     with torch.autocast(x.device.type, enabled=False):
-        return x @ matrix.to(x.dtype)
+        return (x.to(dtype) @ matrix.to(dtype)).to(x.dtype)
 
 
 def _is_same(root: Tensor, other: Tensor) -> bool:

@@ -54,7 +54,7 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
         gamma_seed (int): For a shuffled gamma_proxy: the seed of the permutation.
         weight_aux_loss (bool): Whether auxiliary reconstruction losses (dead latents, Gated's via-gate path) are weighted too.
         metric (Literal["fisher", "rotated_fisher", "covariance", "uniform", "file"] | None): What an error is measured with in place of ‖δ‖². fisher is the mean Fisher information of the model's output at the hook, to second order the KL divergence that an error causes; rotated_fisher (its eigenvalues in random directions, drawn from gamma_seed), covariance and uniform (with b_dec started at the mean, as with the others) are its controls; file is your own matrix.
-        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or one tensor `metric` (d_in, d_in), as an export has it. `wsae train` estimates its own where there is none.
+        metric_file (str | None): A safetensors file: what `fisher_metric` wrote, or one tensor `metric` (d_in, d_in), as an export has it. For activations that no language model made it may hold gradients of your own, `gradients` (n, d_in), from which F̄ = E[ggᵀ] is made, and `activations` (m, d_in), which covariance needs. `wsae train` estimates its own where there is none.
         metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
         metric_in_loss_only (bool): Whether the SAE stays in the space of x and the metric is in its reconstruction loss alone: a control of what training in the space of xM adds. The loss for dead latents stays unweighted.
         metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.

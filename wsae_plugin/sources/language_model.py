@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuff
 from wsae_plugin.sources.model_run import ModelRun
 from wsae_plugin.sources.opening import open_dataset, raw_text_on_purpose
 from wsae_plugin.sources.sensitivity import fisher_metric
-from wsae_plugin.sources.source import Source
+from wsae_plugin.sources.source import GIVE_GRADIENTS, Source
 from wsae_plugin.validation import read_json
 
 logger = logging.getLogger(__name__)
@@ -261,10 +261,16 @@ class LanguageModelSource(Source):
         return keep & ~torch.isin(tokens, store.exclude_special_tokens.to(tokens.device))
 
     @override
-    def sensitivity(self, hook: str, file: Path, n_tokens: int) -> Sensitivity:
+    def sensitivity(
+        self,
+        hook: str,
+        file: Path,
+        n_tokens: int,
+        after_batch: Callable[[], object] = lambda: None,
+    ) -> Sensitivity:
         cfg, tokenizer = self._cfg, self.model.tokenizer
         if self.store.cached_activation_dataset is not None:
-            raise BadInputError("metric: cached activations have no gradients: give metric_file")
+            raise BadInputError(f"metric: cached activations have no gradients: {GIVE_GRADIENTS}")
         # A store of its own, so that training does not begin further on in the text.
         store = self._open_store()
         # Special tokens in any case: their activations are far from all others.
@@ -281,6 +287,7 @@ class LanguageModelSource(Source):
             head=self._hooks[hook].head_index,
             excluded=excluded,
             positions=slice(*store.seqpos_slice),
+            after_batch=after_batch,
         )
 
     @override

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.messages import nearest
 
 logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_WRITES = 5
 
 
 def fisher_metric(
@@ -32,13 +36,15 @@ def fisher_metric(
     excluded: Collection[int] = (),
     positions: slice = slice(None),  # noqa: B008 - slices do not change
     batch_size: int = 4,
+    after_batch: Callable[[], object] = lambda: None,
 ) -> Sensitivity:
     """Estimate the mean Fisher information at a hook, and keep it in a file.
 
     F̄ = E[ggᵀ] with g = ∂(−Σ_t log p(y_t))/∂x_n and y_t drawn from the model's own prediction at
     every position t, so that g holds what x_n does to later positions too. A context's labels
     depend on the seed and on the place of the context alone, so the batch size changes rounding
-    and no more. A run that was stopped goes on where it was.
+    and no more. A run that was stopped goes on where it was; one that was killed, a few seconds
+    before.
 
     Args:
         model: A `HookedTransformer`, or a Hugging Face model as SAELens wraps it.
@@ -52,6 +58,7 @@ def fisher_metric(
         excluded: Special tokens, whose activations do not count.
         positions: Of a context, those whose activations count.
         batch_size: Contexts in a pass of the model.
+        after_batch: Called after each of them; what it raises stops the estimate.
 
     Returns:
         F̄, and mean and covariance of the activations.
@@ -85,14 +92,30 @@ def fisher_metric(
         "The metric takes %d forward and %d backward passes of one context of %d tokens",
         *(n - n_done, (n - n_done) * n_labels, len(contexts[0][0])),
     )
-    for first in tqdm(range(n_done, n, batch_size), "Fisher information", unit="batch"):
-        chosen = contexts[first : first + batch_size]
-        x, gradients = gradients_at(model, hook_name, head, chosen, first, n_labels, seed)
-        found = found or Sensitivity.of_none(x.shape[-1])
-        found.add(x, gradients)
-        found.write(file, question | {"contexts": str(first + len(chosen))})
-    assert found is not None
-    return found
+    # Sums, and of how many contexts: changed together, so that a stop anywhere keeps both right.
+    done, n_kept, kept_at = (found, n_done), n_done, time.monotonic()
+
+    def keep() -> None:
+        nonlocal n_kept, kept_at
+        sums, n_contexts = done
+        if sums is not None and n_contexts > n_kept:
+            sums.write(file, question | {"contexts": str(n_contexts)})
+            n_kept, kept_at = n_contexts, time.monotonic()
+
+    try:
+        for first in tqdm(range(n_done, n, batch_size), "Fisher information", unit="batch"):
+            chosen = contexts[first : first + batch_size]
+            x, gradients = gradients_at(model, hook_name, head, chosen, first, n_labels, seed)
+            sums = deepcopy(done[0]) or Sensitivity.of_none(x.shape[-1])
+            sums.add(x, gradients)
+            done = sums, first + len(chosen)
+            after_batch()
+            if time.monotonic() - kept_at > _SECONDS_BETWEEN_WRITES:
+                keep()
+    finally:
+        keep()
+    assert done[0] is not None
+    return done[0]
 
 
 def _fingerprint_of_model(model: Any) -> str:

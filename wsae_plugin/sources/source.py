@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,10 @@ from typing_extensions import override
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.sources.model_run import ModelRun
+
+GIVE_GRADIENTS = (
+    "give metric_file, a safetensors file with one tensor gradients (n, d_in) of your own"
+)
 
 
 class Source(Iterator[Mapping[str, Tensor]], ABC):
@@ -98,19 +102,26 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         """
         return None
 
-    def sensitivity(self, hook: str, file: Path, n_tokens: int) -> Sensitivity:  # noqa: ARG002
+    def sensitivity(
+        self,
+        hook: str,  # noqa: ARG002
+        file: Path,  # noqa: ARG002
+        n_tokens: int,  # noqa: ARG002
+        after_batch: Callable[[], object] = lambda: None,  # noqa: ARG002
+    ) -> Sensitivity:
         """What the output of the model behind `hook` feels of an error there, see `fisher_metric`.
 
         Args:
             hook: Of `d_in`.
             file: Where it is kept, and read from where it is there already.
             n_tokens: From how many activations at least; of the training's, which are drawn again.
+            after_batch: Called after each pass of the model; what it raises stops the estimate.
 
         Raises:
             BadInputError: There is no such model, or too little text.
         """
         raise BadInputError(
-            f"metric: {self.name} has no output that would feel an error: give metric_file"
+            f"metric: {self.name} has no output that would feel an error: {GIVE_GRADIENTS}"
         )
 
     def contexts(self, n_samples: int, hooks: Collection[str]) -> ModelRun:  # noqa: ARG002

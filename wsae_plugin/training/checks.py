@@ -15,6 +15,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.gamma.proxies import proxy_named
 from wsae_plugin.messages import naming
+from wsae_plugin.sources.source import GIVE_GRADIENTS, Source
 from wsae_plugin.training.checkpoints import is_complete
 
 if TYPE_CHECKING:
@@ -75,6 +76,15 @@ def _problems(config: RunConfig) -> Iterator[str]:
             f"resume_from_checkpoint = {checkpoint!r}: no complete checkpoint there; to continue "
             "the run in a run folder use --output RUN --resume instead"
         )
+    if config.source.sensitivity is Source.sensitivity or values.get("use_cached_activations"):
+        for path, section in config.sae_sections.items():
+            metric = section.get("metric")
+            is_given = section.get("metric_file") or pretrained or checkpoint
+            if metric not in (None, "uniform") and not is_given:
+                yield (
+                    f"{path}.metric = {metric!r}: there are no gradients of a language model to "
+                    f"make it from: {GIVE_GRADIENTS}"
+                )
 
 
 def _problems_of_sae(path: str, section: Mapping[str, Any], device: str) -> Iterator[str]:

@@ -59,7 +59,7 @@ _NOT_FINITE = (
 
 
 class TrainingInterruptedError(RunFailedError):
-    """A signal ended the training; everything needed to go on is in a checkpoint."""
+    """A signal ended the training; everything needed to go on is in the run's folder."""
 
 
 class TrainingLoop:
@@ -129,7 +129,8 @@ class TrainingLoop:
         """Train from the start, or from a checkpoint, and export.
 
         Raises:
-            TrainingInterruptedError: A signal came; a checkpoint was saved after the step.
+            TrainingInterruptedError: A signal came; a checkpoint was saved after the step, or what
+                was known of a metric.
             RunFailedError: A loss or a weight is no longer finite; no checkpoint has it.
         """
         if self._logger.log_to_wandb:
@@ -144,7 +145,6 @@ class TrainingLoop:
         try:
             if checkpoint is not None:
                 self._load(checkpoint)
-            self._estimate_metrics()
             self.fit()
             self._export()
         finally:
@@ -159,6 +159,7 @@ class TrainingLoop:
         thresholds = next(iter(self.trainers.values())).checkpoint_thresholds
         thresholds = [samples for samples in thresholds if samples >= self.n_samples]
         with Interruption() as interruption:
+            self._estimate_metrics(interruption)
             self._estimate_norms()
             with tqdm(desc="Training", total=total, initial=self.n_samples) as bar:
                 while self.n_samples < total:
@@ -275,13 +276,21 @@ class TrainingLoop:
             samples = {"details/n_training_samples": self.n_samples}
             wandb.log(samples | prefixed, step=self.n_steps)
 
-    def _estimate_metrics(self) -> None:
+    def _estimate_metrics(self, interruption: Interruption) -> None:
         for name, part in self.trainers.items():
             if isinstance(sae := part.sae, MetricTrainingSAE) and sae.lacks_metric:
                 cfg, hook = sae.cfg, self._hooks[name]
                 file = self._folder.metric(hook, cfg.metric_tokens)
                 file.parent.mkdir(exist_ok=True)
-                found = self.source.sensitivity(hook, file, cfg.metric_tokens)
+
+                def stop(file: Path = file) -> None:
+                    if interruption.signal_name is not None:
+                        raise TrainingInterruptedError(
+                            f"stopped by {interruption.signal_name} while a metric was estimated, "
+                            f"kept as far as it is in {file}; go on with: {self._resume_command}"
+                        )
+
+                found = self.source.sensitivity(hook, file, cfg.metric_tokens, stop)
                 sae.set_metric(found.information(cfg.metric, cfg.gamma_seed))
 
     def _estimate_norms(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,13 +50,16 @@ def learning_rate_times(factor: float, optimizer: torch.optim.Optimizer) -> Gene
     """Make the optimizer's steps inside with another learning rate, of which its schedule knows
     nothing."""
 
-    def scale(by: float) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] *= by
+    def scaling(by: float) -> Callable[..., None]:
+        def scale(*_: object) -> None:
+            for group in optimizer.param_groups:
+                group["lr"] *= by
+
+        return scale
 
     hooks = (
-        optimizer.register_step_pre_hook(lambda *_: scale(factor)),
-        optimizer.register_step_post_hook(lambda *_: scale(1 / factor)),
+        optimizer.register_step_pre_hook(scaling(factor)),
+        optimizer.register_step_post_hook(scaling(1 / factor)),
     )
     try:
         yield
