@@ -16,7 +16,9 @@ Floor: the weight adds one product of (batch, d_in) forward and one backward, 2 
 multiplications, to 12 · batch · d_in · d_sae floating point operations of the dense step: a share
 of 1/(6 · d_sae), 7e-6 at d_sae = 24,576; and the unweighted loss, which is logged beside it, two
 passes over (batch, d_in). While Γ is estimated (the first `gamma_freeze_step` steps
-only) the moments are added: some 15 passes over (batch, d_in) in float64.
+only) the moments are added: some 15 passes over (batch, d_in) in float64. A metric in place of Γ
+adds the product of (batch, d_in) with (d_in, d_in), 2 · batch · d_in² operations: a share of
+d_in/(6 · d_sae), 0.5 %; its control, `uniform`, is a product with I and costs the same.
 """
 
 from __future__ import annotations
@@ -96,8 +98,24 @@ def added_seconds(batch: int, estimating: bool) -> float:
     return median(weighted for weighted, _ in pairs) - median(plain for _, plain in pairs)
 
 
+def product_seconds(batch: int) -> float:
+    """What a metric adds to a step, processor time: median over 50 repetitions."""
+    x, root = torch.randn(batch, 768), torch.randn(768, 768)
+    times: list[float] = []
+    for _ in range(55):
+        start = time.process_time()
+        x @ root
+        times.append(time.process_time() - start)
+    return median(times[5:])
+
+
 def measure(
-    architecture: str, batch: int, pairs: int, estimating: bool = False, alpha: float = 1.0
+    architecture: str,
+    batch: int,
+    pairs: int,
+    estimating: bool = False,
+    alpha: float = 1.0,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """Paired step times of the parent and the weighted architecture."""
     fields = FIELDS[architecture]
@@ -106,7 +124,12 @@ def measure(
     name = f"weighted_{architecture}"
     has_kernels = issubclass(get_sae_training_class(name)[1], SparseTrainingSAEConfig)
     dense = {"kernel": "eager"} if has_kernels else {}
-    weighted = trainer(name, batch, alpha=alpha, gamma_freeze_step=freeze, **fields, **dense)
+    own = {"alpha": alpha, "gamma_freeze_step": freeze, "metric": metric}
+    weighted = trainer(name, batch, **own, **fields, **dense)
+    kind = "I (α = 0, control)" if alpha == 0 else "estimating" if estimating else "frozen"
+    added = added_seconds(batch, estimating) if alpha else 0.0
+    if metric is not None:
+        kind, added = f"metric {metric}", product_seconds(batch)
     generator = torch.Generator().manual_seed(0)
     scale = torch.logspace(-1, 1, 768)
     times: dict[str, list[float]] = {"parent": [], "weighted": []}
@@ -122,11 +145,11 @@ def measure(
     ratios = sorted(w / p for w, p in zip(times["weighted"], times["parent"], strict=True))
     return {
         "architecture": architecture,
-        "gamma": "I (α = 0, control)" if alpha == 0 else "estimating" if estimating else "frozen",
+        "gamma": kind,
         "pairs": pairs,
         "parent_median_cpu_s": median(times["parent"]),
         "weighted_median_cpu_s": median(times["weighted"]),
-        "added_cpu_s": added_seconds(batch, estimating) if alpha else 0.0,
+        "added_cpu_s": added,
         "ratio_median": median(ratios),
         "ratio_quartiles": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
     }
@@ -147,6 +170,7 @@ def main(
         rows.append(measure("topk", batch, pairs, estimating=True))
         # α = 0 runs the parent's own code: how far from 1 this ratio is, is noise.
         rows.append(measure("topk", batch, pairs, alpha=0.0))
+        rows.append(measure("topk", batch, pairs, alpha=0.0, metric="uniform"))
     table = Table("architecture", "Γ", "parent", "weighted", "ratio", "quartiles", "added")
     for row in rows:
         low, high = row["ratio_quartiles"]

@@ -20,7 +20,7 @@ from wsae_plugin.cli.main import app
 from wsae_plugin.compare import run
 from wsae_plugin.errors import BadInputError, RunFailedError
 
-ARMS = ("sae", "wsae-half", "wsae-one", "shuffled", "opposite")
+ARMS = ("sae", "wsae-half", "wsae-one", "shuffled", "opposite", "fisher")
 TINY = {
     "context_size": 64,
     "training_tokens": 3072,
@@ -116,7 +116,7 @@ def test_the_numbers_are_whole(result: dict[str, Any]) -> None:
             assert len(entry["per_seed"]) == 2
             assert entry["over_batches"] > 0
     assert set(result["learning"]) == set(ARMS)
-    assert set(result["gammas"]) == set(ARMS) - {"sae"}
+    assert set(result["gammas"]) == set(ARMS) - {"sae", "fisher"}
 
 
 def test_the_arms_differ_in_gamma_alone(folder: Path) -> None:
@@ -124,8 +124,8 @@ def test_the_arms_differ_in_gamma_alone(folder: Path) -> None:
         arm: load_file(folder / "runs" / f"layer-2-{arm}-seed-0" / "sae" / "gamma.safetensors")
         for arm in ARMS
     }
-    sae, half, one, shuffled, opposite = (gammas[arm]["gamma"].double() for arm in ARMS)
-    assert (sae == 1).all()
+    sae, half, one, shuffled, opposite, fisher = (gammas[arm]["gamma"].double() for arm in ARMS)
+    assert (sae == 1).all() and (fisher == 1).all()
     assert not torch.equal(shuffled, one)
     # Each keeps the total variance, so they are equal but for a factor.
     variance = gammas[ARMS[2]]["variance"].double()

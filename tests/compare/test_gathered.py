@@ -121,3 +121,19 @@ def test_a_metric_beside_an_sae_whose_b_dec_started_elsewhere() -> None:
     assert alike["unmatched"] == {}
     for metric in ("fisher", "rotated_fisher", "covariance", "file"):
         assert not under("s", metric).is_ordinary
+
+
+def test_an_sae_that_was_trained_end_to_end_is_no_baseline() -> None:
+    def trained(name: str, share: float) -> DescribedSAE:
+        found = sae(name, "weighted_topk")
+        details = {"k": 8, "alpha": 0.0, "finetune_kl": share, "finetune_kl_lr": 0.3}
+        found.cfg["metadata"]["training_architecture_details"] = details
+        return found
+
+    runs, manifest = gathered([trained("tuned", 0.1), trained("plain", 0.0)])
+    assert {run.run: run.role for run in runs} == {"tuned": "weighted", "plain": "baseline"}
+    assert [arm["label"] for arm in manifest["arms"] if arm["role"] == "weighted"] == [
+        "weighted_topk, Γ = I, last 10% on KL"
+    ]
+    differing = {"trained end to end": ["on no tokens", "last 10% on KL"]}
+    assert manifest["unmatched"] == {"tuned": differing}

@@ -41,7 +41,7 @@ FREE = {
     *("sae.gamma_proxy", "sae.gamma_normalization", "sae.gamma_clip", "sae.gamma_freeze_step"),
     *("sae.gamma_file", "sae.gamma_seed", "sae.weight_aux_loss", "sae.kernel"),
     *("sae.use_sparse_activations", "sae.metric", "sae.metric_file", "sae.metric_ridge"),
-    *("sae.metric_tokens", "sae.metric_in_loss_only"),
+    *("sae.metric_tokens", "sae.metric_in_loss_only", "sae.finetune_kl", "sae.finetune_kl_lr"),
 }
 """What a comparison may vary: the weights, and where and how fast it is carried out."""
 
@@ -88,6 +88,12 @@ class DescribedSAE:
         return self.details.get("metric")
 
     @property
+    def end_to_end(self) -> str:
+        """On which of its tokens it was trained on the model's output too; empty for none."""
+        share = self.details.get("finetune_kl")
+        return f"last {share:.0%} on KL" if share else ""
+
+    @property
     def is_whitened(self) -> bool:
         """Whether it was trained on whitened activations, with the whitening folded in since."""
         section = self.config.get("sae") or {}
@@ -96,7 +102,9 @@ class DescribedSAE:
     @property
     def is_ordinary(self) -> bool:
         """Whether a weighted SAE is to be compared with it: no weights, and no control either."""
-        is_plain = self.proxy is None and self.metric in (None, "uniform")
+        is_plain = (
+            self.proxy is None and self.metric in (None, "uniform") and not self.end_to_end
+        )
         return is_plain and self.run.role == "baseline" and not self.is_whitened
 
     @property
@@ -121,8 +129,8 @@ class DescribedSAE:
         elif self.metric is not None:
             where = " in the loss only" if self.details.get("metric_in_loss_only") else ""
             weights = f"metric {self.metric}{where}, ε = {self.details['metric_ridge']:g}"
-        whitened = ", whitened" if self.is_whitened else ""
-        return f"{self.architecture}, {weights}{whitened}"
+        whitened = "whitened" if self.is_whitened else ""
+        return ", ".join(filter(None, (self.architecture, weights, whitened, self.end_to_end)))
 
     @property
     def sparsity(self) -> str:
@@ -292,6 +300,7 @@ def _differing(sae: DescribedSAE, other: DescribedSAE) -> dict[str, list[Any]]:
             "sae.architecture": _parent(of.architecture),
             # Every metric starts b_dec there, which is no part of what the metric weighs.
             "b_dec started at the mean": of.metric is not None,
+            "trained end to end": of.end_to_end or "on no tokens",
         }
         for of in (sae, other)
     )

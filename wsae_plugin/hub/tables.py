@@ -219,6 +219,7 @@ def _training(record: SAERecord) -> dict[str, str]:
         "learning rate": f"{config['lr']:g}, {config['lr_scheduler_name']}",
         "warm-up, decay": f"{' and '.join(steps)} steps",
         "loss weights": weights,
+        "trained end to end": record.end_to_end or "on no tokens",
         "software": ", ".join(f"{name} {v}" for name, v in record.record["versions"].items()),
         "code revision": str(record.record.get("git_revision") or "not in a repository"),
         "finished": record.record["ended"][:10],

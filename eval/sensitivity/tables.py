@@ -1,0 +1,284 @@
+"""What study.py found, in numbers: a test for each cell, one family of all, and the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wsae_plugin.gamma.rate_distortion import nats_of_choice, predicted_change
+from wsae_plugin.gamma.sensitivity import Sensitivity
+from wsae_plugin.plots.style import MARKERS, PALETTE, new_figure, save_png, tidy
+from wsae_plugin.statistics import compare, rounded, rounded_cell, t_interval
+
+KL = "kl_divergence"
+BESIDE = {
+    "explained_variance": "explained variance",
+    "ce_loss_recovered": "cross-entropy recovered",
+    "l0": "L0",
+    "dead_share": "dead latents",
+    "token_consistency": "token consistency",
+    "seed_consistency": "agreement between seeds",
+    "sae_top_1_test_auc": "sae-probes AUC, 1 latent",
+}
+YES = -5.0
+"""The rule says yes where it expects the divergence to fall by so many percent or more."""
+PLACE = ["part", "hook_name", "sparsity"]
+K = 32
+"""For the rule, of architectures whose L0 a penalty sets: it is not known before training."""
+
+
+def confirmed(table: Any, rates: Mapping[str, Mapping[str, float]], plan: Mapping[str, Any]) -> Any:
+    """The rows of the parts, each arm at its own learning rate, with the part's plain name."""
+    table = table.assign(part=table["part"].str.replace(r"-0p\d+$", "", regex=True))
+    table = table[table["part"].isin(plan["parts"])]
+    of = table["part"].map({name: part["of"] for name, part in plan["parts"].items()})
+    is_matched = table["part"].map({n: "match_l0" in p for n, p in plan["parts"].items()})
+    metric = table["arm"].where(table["arm"].isin(("uniform", "fisher")))
+    metric = metric.fillna(table["arm"].map({"both": "fisher"})).fillna("uniform")
+    metric = metric.where(~is_matched, "uniform")
+    own = [rates[name][each] for name, each in zip(of, metric, strict=True)]
+    return table[table["lr"] == own]
+
+
+def effects(table: Any) -> Any:
+    """A row for each cell and arm: by how many percent the divergence changes, seed by seed."""
+    kl = table[table["metric"] == KL]
+    baselines = kl[kl["arm"] == "uniform"].set_index([*PLACE, "seed"])["value"]
+    rows: list[dict[str, Any]] = []
+    for (part, hook, sparsity, arm), runs in kl.groupby([*PLACE, "arm"], sort=False):
+        # More tokens are compared with as many as the others had.
+        of = "topk" if part == "longer" else part
+        if arm == "uniform" and part != "longer":
+            continue
+        before = baselines.loc[[(of, hook, sparsity, seed) for seed in runs["seed"]]].to_numpy()
+        change = 100 * (runs["value"].to_numpy() / before - 1)
+        row = {"part": part, "hook_name": hook, "sparsity": sparsity, "arm": arm}
+        rows.append(row | {"uniform": float(before.mean()), "changes": change.tolist()})
+    found = pd.DataFrame(rows)
+    tests = compare(found["changes"].tolist(), [0.0] * len(found))
+    return pd.concat([found, pd.DataFrame([rounded_cell(test) for test in tests])], axis=1)
+
+
+def beside(table: Any) -> list[dict[str, Any]]:
+    """What else changed in each part: mean difference over its cells, interval over seeds."""
+    rows: list[dict[str, Any]] = []
+    for part, of_part in table[table["metric"].isin(BESIDE)].groupby("part", sort=False):
+        wide = of_part.pivot_table(
+            index=["metric", "seed", "hook_name", "sparsity"], columns="arm", values="value"
+        )
+        for arm in wide.columns.drop("uniform"):
+            by_seed = (wide[arm] - wide["uniform"]).groupby(level=["metric", "seed"]).mean()
+            for metric in BESIDE:
+                if metric in by_seed and len(values := by_seed[metric].dropna()) > 1:
+                    interval = t_interval(values.tolist())
+                    mean, half = interval.mean, interval.high - interval.mean
+                    found = {"difference": rounded(mean), "half": rounded(half)}
+                    level = rounded(float(wide["uniform"].loc[metric].mean()))
+                    rows.append(
+                        {"part": part, "arm": arm, "metric": metric, "uniform": level, **found}
+                    )
+    return rows
+
+
+def predictions(cells: Any, folder: Path, plan: Mapping[str, Any]) -> Any:
+    """The cells of the metric alone, with the change that rate–distortion theory predicts, in %."""
+    cells = cells[cells["arm"].eq("fisher") & ~cells["part"].eq("longer")].copy()
+    files = {
+        file.name.removesuffix("-2000.safetensors"): file
+        for file in sorted(folder.glob("*/groups/seed-200/metric/*.safetensors"))
+    }
+    predicted: list[float] = []
+    for row in cells.to_dict("records"):
+        found, _ = Sensitivity.read(files[row["hook_name"]])
+        k = int(row["sparsity"].removeprefix("k = ") or K)
+        d_sae = plan["parts"][row["part"]].get("sae", plan["base"]["sae"])["d_sae"]
+        nats = nats_of_choice(d_sae, k)
+        predicted.append(100 * predicted_change(found.fisher, found.covariance, nats))
+    return cells.assign(predicted=predicted)
+
+
+def rule(cells: Any) -> dict[str, Any]:
+    """A line through the Top-k cells of the residual stream, tried on every other cell."""
+    is_fitted = cells["part"] == "topk"
+    fitted, unseen = cells[is_fitted], cells[~is_fitted]
+    slope, intercept = np.polyfit(fitted["predicted"], fitted["mean"], 1)
+    expected = intercept + slope * cells["predicted"]
+    says_yes = expected <= YES
+    outside = cells.assign(expected=expected, yes=says_yes)
+    cells_of = {
+        "fitted": outside[is_fitted],
+        "unseen": outside[~is_fitted],
+        **{f"unseen, {part}": group for part, group in outside[~is_fitted].groupby("part")},
+    }
+    return {
+        "slope": rounded(slope),
+        "intercept": rounded(intercept),
+        "yes_below": YES,
+        "of": {name: _judged(group) for name, group in cells_of.items()},
+        "n_unseen": len(unseen),
+    }
+
+
+def _judged(cells: Any) -> dict[str, Any]:
+    yes, no = cells[cells["yes"]], cells[~cells["yes"]]
+    many = len(cells) > 2
+    return {
+        "cells": len(cells),
+        "correlation": rounded(cells["predicted"].corr(cells["mean"])) if many else None,
+        "mean_error": rounded((cells["mean"] - cells["expected"]).mean()),
+        "root_mean_square_error": rounded(
+            float(np.sqrt((cells["mean"] - cells["expected"]).pow(2).mean()))
+        ),
+        "yes": _counted(yes),
+        "no": _counted(no),
+    }
+
+
+def _counted(cells: Any) -> dict[str, int]:
+    return {
+        "cells": len(cells),
+        "lower_by_5": int(((cells["mean"] <= YES) & (cells["high"] < 0)).sum()),
+        "clearly_lower": int((cells["clear"] & (cells["mean"] < 0)).sum()),
+        "clearly_higher": int((cells["clear"] & (cells["mean"] > 0)).sum()),
+    }
+
+
+def outcome(
+    table: Any, rates: Mapping[str, Mapping[str, float]], plan: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Everything that is said of the study, as plain values.
+
+    Args:
+        table: A row for each score of each SAE, from all comparisons.
+        rates: Architecture → metric → learning rate.
+        plan: study.yaml.
+        folder: Of the comparisons.
+    """
+    kl = table[table["metric"] == KL]
+    tuned = kl[kl["part"].str.startswith("tune-")]
+    ours = confirmed(table, rates, plan)
+    cells = effects(ours)
+    predicted = predictions(cells, folder, plan)
+    return {
+        "tuning": tuned.groupby(["part", "arm"], sort=False)["value"]
+        .mean()
+        .map(rounded)
+        .reset_index()
+        .to_dict("records"),
+        "family": len(cells),
+        "cells": cells.assign(predicted=predicted["predicted"])
+        .astype(object)
+        .where(lambda frame: frame.notna(), None)
+        .to_dict("records"),
+        "pooled": pooled(cells),
+        "beside": beside(ours),
+        "rule": rule(predicted),
+    }
+
+
+def pooled(cells: Any) -> list[dict[str, Any]]:
+    """Each part's and arm's mean change over its cells, %, with its interval over the seeds."""
+    rows: list[dict[str, Any]] = []
+    for (part, arm), group in cells.groupby(["part", "arm"], sort=False):
+        interval = t_interval(np.mean(group["changes"].tolist(), axis=0).tolist())
+        half = interval.high - interval.mean
+        rows.append(
+            {
+                **{"part": part, "arm": arm, "cells": len(group)},
+                **{"mean": rounded(interval.mean), "half": rounded(half)},
+                **_counted(group),
+            }
+        )
+    return rows
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The result as Markdown."""
+    whole = pd.DataFrame(result["cells"])
+    shown = whole.assign(
+        hook=whole["hook_name"].str.removeprefix("blocks.").str.replace("hook_", ""),
+        KL=whole["uniform"].map("{:.3f}".format),
+        change=[f"{r['mean']:+.1f} [{r['low']:+.1f}, {r['high']:+.1f}]" for r in result["cells"]],
+        p_holm=[f"{r['p_holm']:.2g}{' *' if r['clear'] else ''}" for r in result["cells"]],
+        predicted=[
+            "" if r["predicted"] is None else f"{r['predicted']:+.0f}" for r in result["cells"]
+        ],
+    )[["part", "hook", "sparsity", "arm", "KL", "change", "p_holm", "predicted"]]
+    pools = pd.DataFrame(result["pooled"])
+    pools["change"] = [f"{r['mean']:+.1f} ± {r['half']:.1f}" for r in result["pooled"]]
+    others = pd.DataFrame(result["beside"])
+    others["difference"] = [f"{r['difference']:+.4f} ± {r['half']:.4f}" for r in result["beside"]]
+    others["metric"] = others["metric"].map(BESIDE)
+    wide = others.pivot(index=["part", "arm"], columns="metric", values="difference")
+    rule_rows = pd.DataFrame(
+        [
+            {"cells of": name, "n": of["cells"], "correlation": of["correlation"]}
+            | {"error": of["mean_error"], "rms error": of["root_mean_square_error"]}
+            | {"says yes": of["yes"]["cells"], "of these lower by 5 %": of["yes"]["lower_by_5"]}
+            | {"clearly higher": of["yes"]["clearly_higher"], "says no": of["no"]["cells"]}
+            | {"of these lower by 5 % ": of["no"]["lower_by_5"]}
+            for name, of in result["rule"]["of"].items()
+        ]
+    )
+    rule_line = (
+        f"expected change = {result['rule']['intercept']:+.2f} + {result['rule']['slope']:.3f} × "
+        f"predicted change, in percent, through the cells of the part topk; it says yes at "
+        f"{result['rule']['yes_below']:g} or less."
+    )
+    sections = {
+        "KL divergence by part": _markdown(pools.drop(columns=["mean", "half"])),
+        "What else changed": _markdown(wide.reset_index().fillna("")),
+        "The rule": rule_line + "\n\n" + _markdown(rule_rows),
+        "Every cell": _markdown(shown),
+    }
+    body = "\n\n".join(f"## {name}\n\n{text}" for name, text in sections.items())
+    return f"{_INTRODUCTION.format(family=result['family'])}\n\n{body}\n"
+
+
+_INTRODUCTION = """# Where the Fisher metric helps
+
+Written by `python eval/sensitivity/study.py FOLDER`; what is trained stands in study.yaml. Changes
+are of KL(model ‖ model with x̂), nats per token, in percent of that of the same SAE without a metric
+(`uniform`, whose `b_dec` starts at the mean too) with the same seed, on the same batches. Brackets
+and ± hold Student's 95 % intervals over seeds. p is Holm's, over all {family} changes of the last
+table as one family; * below 0.05. `lower_by_5` counts cells whose mean is −5 % or less with an
+interval that ends below 0."""
+
+
+def _markdown(frame: Any) -> str:
+    head = "| " + " | ".join(map(str, frame.columns)) + " |"
+    rule_line = "|" + " --- |" * len(frame.columns)
+    rows = ["| " + " | ".join(map(str, row)) + " |" for row in frame.to_numpy().tolist()]
+    return "\n".join([head, rule_line, *rows])
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Draw what was predicted before training beside what was measured."""
+    figure = new_figure(6.5, 4.2)
+    axes = figure.subplots()
+    cells = pd.DataFrame([cell for cell in result["cells"] if cell["predicted"] is not None])
+    for n, (part, group) in enumerate(cells.groupby("part", sort=False)):
+        label = f"{part} (fitted)" if part == "topk" else str(part)
+        axes.errorbar(
+            group["predicted"].astype(float),
+            group["mean"],
+            yerr=(group["high"] - group["low"]) / 2,
+            fmt=MARKERS[n % len(MARKERS)],
+            color=PALETTE[n],
+            label=label,
+            linewidth=0.8,
+            markersize=5,
+        )
+    ends = np.array([cells["predicted"].min(), 0.0], dtype=float)
+    line = result["rule"]["intercept"] + result["rule"]["slope"] * ends
+    axes.plot(ends, line, color="#888888", linestyle="--", linewidth=1)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("change that rate–distortion theory predicts before training, %")
+    axes.set_ylabel("measured change of the KL divergence, %")
+    axes.legend(frameon=False, fontsize=8)
+    tidy(axes)
+    save_png(figure, path)
