@@ -144,7 +144,7 @@ def parts_of(
         its_rates = rates[architecture]
         if "match_l0" in whole:  # one rate for both, the baseline's, so that L0 can be matched
             its_rates = dict.fromkeys(its_rates, its_rates["uniform"])
-        of_arms = {arm: its_rates[own["metric"]] for arm, own in whole["arms"].items()}
+        of_arms = {arm: its_rates[own["metric"] or "uniform"] for arm, own in whole["arms"].items()}
         for rate in sorted(set(of_arms.values())):
             yield f"{name}-{rate:g}".replace(".", "p"), merged(whole, {"lr": rate})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ BESIDE = {
 }
 YES = -5.0
 """The rule says yes where it expects the divergence to fall by so many percent or more."""
-PLACE = ["part", "hook_name", "sparsity"]
 K = 32
 """For the rule, of architectures whose L0 a penalty sets: it is not known before training."""
 
@@ -44,21 +43,39 @@ def confirmed(table: Any, rates: Mapping[str, Mapping[str, float]], plan: Mappin
     return table[table["lr"] == own]
 
 
+def pairs(table: Any, metric: str) -> Iterator[tuple[str, str, Any]]:
+    """Part, arm, and the arm beside its baseline: `after` and `before` by hook, sparsity, seed."""
+    rows = table[table["metric"] == metric]
+    wide = rows.pivot_table(
+        index=["hook_name", "sparsity", "seed"], columns=["part", "arm"], values="value"
+    )
+    columns = list(rows.groupby(["part", "arm"], sort=False).groups)
+    # These stand beside what topk has of the same seed, on the same batches.
+    bases = {part: (_FURTHER.get(part, part), "uniform") for part, _ in columns}
+    found = [(part, arm, (part, arm), bases[part]) for part, arm in columns]
+    found.append(("zero", "fisher", ("topk", "fisher"), ("zero", "zero")))
+    for part, arm, column, base in found:
+        if column != base and {column, base} <= set(wide.columns):
+            both = pd.DataFrame({"after": wide[column], "before": wide[base]}).dropna()
+            if len(both):
+                yield part, arm, both
+
+
+_SHARED = "seed_consistency"
+_FURTHER = {"longer": "topk", "zero": "topk", "beside": "topk"}
+
+
 def effects(table: Any) -> Any:
     """A row for each cell and arm: by how many percent the divergence changes, seed by seed."""
-    kl = table[table["metric"] == KL]
-    baselines = kl[kl["arm"] == "uniform"].set_index([*PLACE, "seed"])["value"]
-    rows: list[dict[str, Any]] = []
-    for (part, hook, sparsity, arm), runs in kl.groupby([*PLACE, "arm"], sort=False):
-        # More tokens are compared with as many as the others had.
-        of = "topk" if part == "longer" else part
-        if arm == "uniform" and part != "longer":
-            continue
-        before = baselines.loc[[(of, hook, sparsity, seed) for seed in runs["seed"]]].to_numpy()
-        change = 100 * (runs["value"].to_numpy() / before - 1)
-        row = {"part": part, "hook_name": hook, "sparsity": sparsity, "arm": arm}
-        rows.append(row | {"uniform": float(before.mean()), "changes": change.tolist()})
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(
+        [
+            {"part": part, "hook_name": hook, "sparsity": sparsity, "arm": arm}
+            | {"uniform": float(cell["before"].mean())}
+            | {"changes": (100 * (cell["after"] / cell["before"] - 1)).tolist()}
+            for part, arm, both in pairs(table, KL)
+            for (hook, sparsity), cell in both.groupby(level=["hook_name", "sparsity"])
+        ]
+    )
     tests = compare(found["changes"].tolist(), [0.0] * len(found))
     return pd.concat([found, pd.DataFrame([rounded_cell(test) for test in tests])], axis=1)
 
@@ -66,27 +83,21 @@ def effects(table: Any) -> Any:
 def beside(table: Any) -> list[dict[str, Any]]:
     """What else changed in each part: mean difference over its cells, interval over seeds."""
     rows: list[dict[str, Any]] = []
-    for part, of_part in table[table["metric"].isin(BESIDE)].groupby("part", sort=False):
-        wide = of_part.pivot_table(
-            index=["metric", "seed", "hook_name", "sparsity"], columns="arm", values="value"
-        )
-        for arm in wide.columns.drop("uniform"):
-            by_seed = (wide[arm] - wide["uniform"]).groupby(level=["metric", "seed"]).mean()
-            for metric in BESIDE:
-                if metric in by_seed and len(values := by_seed[metric].dropna()) > 1:
-                    interval = t_interval(values.tolist())
-                    mean, half = interval.mean, interval.high - interval.mean
-                    found = {"difference": rounded(mean), "half": rounded(half)}
-                    level = rounded(float(wide["uniform"].loc[metric].mean()))
-                    rows.append(
-                        {"part": part, "arm": arm, "metric": metric, "uniform": level, **found}
-                    )
+    for metric in BESIDE:
+        for part, arm, both in pairs(table, metric):
+            by_seed = (both["after"] - both["before"]).groupby(level="seed").mean()
+            interval = t_interval(by_seed.tolist())
+            mean, half = rounded(interval.mean), rounded(interval.high - interval.mean)
+            if metric == _SHARED:  # one number for all seeds
+                half = None
+            found = {"part": part, "arm": arm, "metric": metric, "difference": mean, "half": half}
+            rows.append(found | {"uniform": rounded(float(both["before"].mean()))})
     return rows
 
 
 def predictions(cells: Any, folder: Path, plan: Mapping[str, Any]) -> Any:
     """The cells of the metric alone, with the change that rate–distortion theory predicts, in %."""
-    cells = cells[cells["arm"].eq("fisher") & ~cells["part"].eq("longer")].copy()
+    cells = cells[cells["arm"].eq("fisher") & ~cells["part"].isin(_FURTHER)].copy()
     files = {
         file.name.removesuffix("-2000.safetensors"): file
         for file in sorted(folder.glob("*/groups/seed-200/metric/*.safetensors"))
@@ -211,7 +222,10 @@ def page(result: Mapping[str, Any]) -> str:
     pools = pd.DataFrame(result["pooled"])
     pools["change"] = [f"{r['mean']:+.1f} ± {r['half']:.1f}" for r in result["pooled"]]
     others = pd.DataFrame(result["beside"])
-    others["difference"] = [f"{r['difference']:+.4f} ± {r['half']:.4f}" for r in result["beside"]]
+    others["difference"] = [
+        f"{r['difference']:+.4f}" + ("" if r["half"] is None else f" ± {r['half']:.4f}")
+        for r in result["beside"]
+    ]
     others["metric"] = others["metric"].map(BESIDE)
     wide = others.pivot(index=["part", "arm"], columns="metric", values="difference")
     rule_rows = pd.DataFrame(

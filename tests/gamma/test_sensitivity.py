@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.metric import MetricName, rotated
-from wsae_plugin.gamma.sensitivity import information_for
+from wsae_plugin.gamma.sensitivity import information_for, stated_as
 
 GRADIENTS = torch.tensor([[3.0, 0.0], [1.0, 2.0]])
 ACTIVATIONS = torch.tensor([[1.0, 5.0], [3.0, 5.0], [5.0, 8.0]])
@@ -65,3 +65,20 @@ def test_what_no_gradients_are(
 ) -> None:
     with pytest.raises(BadInputError, match=f"metric_file = .*{said}"):
         read(tmp_path, metric, **tensors)
+
+
+def test_a_finished_metric_is_taken_as_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "metric.safetensors"
+    matrix = torch.eye(2, dtype=torch.float64)
+    save_file({"metric": matrix}, file, {"metric": stated_as("rotated_fisher", 7)})
+    for metric, seed in (("rotated_fisher", 7), ("file", 0)):
+        found = information_for(metric, str(file), d_in=2, seed=seed)  # type: ignore[arg-type]
+        assert found is not None and torch.equal(found, matrix)
+    for metric, seed in (("rotated_fisher", 6), ("fisher", 7), ("covariance", 7)):
+        with pytest.raises(
+            BadInputError, match="holds the finished metric rotated_fisher of gamma"
+        ):
+            information_for(metric, str(file), d_in=2, seed=seed)  # type: ignore[arg-type]
+    save_file({"metric": matrix}, file)
+    with pytest.raises(BadInputError, match="holds the finished metric file, and metric is fisher"):
+        information_for("fisher", str(file), d_in=2, seed=0)

@@ -285,9 +285,26 @@ def test_the_last_tokens_are_trained_end_to_end(world: TinyWorld, tmp_path: Path
         for name in saes
     }
     assert losses["whole"][:7] == losses["tuned"][:7] and losses["whole"] != losses["tuned"]
+    alone = run(tmp_path, world.multi(saes={"whole": sae(alpha=0)}), output="alone")
+    assert torch.equal(
+        weights(trained.exports["whole"])["W_dec"], weights(alone.exports["whole"])["W_dec"]
+    )
     assert {line["details/n_training_samples"] for line in metrics(trained.folder)} == {
         BATCH * step for step in range(1, 11)
     }
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.01, 1), (0.29, 3), (0.3, 3), (0.96, 10)])
+def test_a_share_of_the_steps(world: TinyWorld, tmp_path: Path, share: float, n: int) -> None:
+    values = world.language_model(
+        sae=sae(alpha=0, finetune_kl=share), logger={"wandb_log_frequency": 1}
+    )
+    found = [
+        line["step"]
+        for line in metrics(run(tmp_path, values).folder)
+        if "metrics/kl_divergence" in line
+    ]
+    assert found == [*range(11 - n, 11)]
 
 
 @pytest.mark.slow
@@ -393,6 +410,8 @@ def _awkward_data(world: TinyWorld, kind: str) -> dict[str, Any]:
     irregular = {"n_batches_in_buffer": 25, "exclude_special_tokens": True}
     if kind == "signed_and_pursued":
         return world.multi(saes=signed_and_pursued(), **irregular)
+    if kind == "kl_alone":
+        return world.language_model(sae=sae(alpha=0, finetune_kl=1), **irregular)
     if kind == "kl":
         saes = {"plain": sae(alpha=0), "tuned": sae(alpha=1.0, finetune_kl=0.6)}
         hooks = {"plain": "blocks.0.hook_resid_post", "tuned": "blocks.1.hook_resid_post"}

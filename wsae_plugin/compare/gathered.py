@@ -91,7 +91,7 @@ class DescribedSAE:
     def end_to_end(self) -> str:
         """On which of its tokens it was trained on the model's output too; empty for none."""
         share = self.details.get("finetune_kl")
-        return f"last {share:.0%} on KL" if share else ""
+        return f"last {100 * share:g} % on KL" if share else ""
 
     @property
     def is_whitened(self) -> bool:

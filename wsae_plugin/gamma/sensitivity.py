@@ -122,7 +122,8 @@ def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) 
     Args:
         metric: Its name.
         file: What `fisher_metric` wrote; `gradients` (n, d_in) of a user's own, F̄ = E[ggᵀ], with
-            `activations` (m, d_in) or without; or one tensor `metric`, which is taken as it is.
+            `activations` (m, d_in) or without; or one tensor `metric`, which is taken as it is by
+            the metric that the file says it is, and by `file`.
         d_in: Width of the activations.
         seed: Of the directions of rotated_fisher.
 
@@ -134,8 +135,14 @@ def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) 
         return torch.eye(d_in, dtype=torch.float64)
     if file is None:
         return None
-    tensors, _ = _read(Path(file))
+    tensors, about = _read(Path(file))
     if set(tensors) == {"metric"}:
+        stated = about.get("metric", "file")
+        if metric != "file" and stated != stated_as(metric, seed):
+            raise BadInputError(
+                f"metric_file = {file!r}: holds the finished metric {stated}, and metric is "
+                f"{stated_as(metric, seed)}: use metric 'file' to take it whatever it is"
+            )
         return tensors["metric"]
     if metric == "file":
         raise BadInputError(
@@ -150,6 +157,11 @@ def information_for(metric: MetricName, file: str | None, d_in: int, seed: int) 
             "activations (m, d_in)"
         )
     return Sensitivity.of_rows(tensors, file, d_in).information(metric, seed)
+
+
+def stated_as(metric: MetricName, seed: int) -> str:
+    """What the file of a finished metric says that it is."""
+    return f"{metric} of gamma_seed {seed}" if metric == "rotated_fisher" else metric
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from wsae_plugin.measures.held_out import EvalSettings, HeldOutText, open_held_o
 from wsae_plugin.sources import open_source
 from wsae_plugin.sources.hooks import hooks_of
 from wsae_plugin.training.config import RunConfig
+
+logger = logging.getLogger(__name__)
 
 _ESTIMATED = ("fisher", "rotated_fisher", "covariance")
 _TOP = 5
@@ -79,9 +82,13 @@ def survey_metric(
     }
     if sae is None:
         return described
-    run = EvaluatedRun.load(sae, None)
     settings = EvalSettings(batches=2, batch_size_prompts=-(-n_contexts // 2))
-    text = open_held_out([run.config], run.source, settings)
+    try:
+        run = EvaluatedRun.load(sae, None)
+        text = open_held_out([run.config], run.source, settings)
+    except BadInputError as error:  # what was estimated is worth showing without it
+        logger.warning("gate 0 is left out: %s", error)
+        return described
     assert isinstance(text, HeldOutText)
     ridge = section.get("metric_ridge", 1.0)
     metrics = {f"δAδᵀ, {metric}, ε = {e:g}": metric_from(information, e) for e in (0.0, ridge)}

@@ -26,7 +26,7 @@ from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.metric import metric_from, square_roots
-from wsae_plugin.gamma.sensitivity import information_for
+from wsae_plugin.gamma.sensitivity import information_for, stated_as
 from wsae_plugin.saes.weighted_squares import AUXILIARY_LOSS
 from wsae_plugin.validation import read_json
 
@@ -172,7 +172,8 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         cfg, file = self.cfg.to_dict(), Path(checkpoint_path) / SAE_CFG_FILENAME
         # Weights alone, and those that were trained without a metric, say enough by what they hold.
         said = read_json(file, made_by="SAELens") if file.is_file() else {}
-        for name in _FIELDS if said.get("metric") is not None else ():
+        drawn = ("gamma_seed",) if said.get("metric") == "rotated_fisher" else ()
+        for name in (*_FIELDS, *drawn) if said.get("metric") is not None else ():
             if (its_own := said.get(name)) != cfg[name]:
                 raise BadInputError(
                     f"{name} = {cfg[name]!r}: the checkpoint was trained with {its_own!r}, and its "
@@ -220,7 +221,8 @@ class MetricTrainingSAE(TrainingSAE[Any]):
         if self.cfg.metric is not None:
             root, ridge = self.metric_root.double().cpu(), self.cfg.metric_ridge
             made_from = (1 + ridge) * root @ root - ridge * torch.eye(len(root)).double()
-            save_file({"metric": made_from}, Path(path) / METRIC_FILENAME)
+            about = {"metric": stated_as(self.cfg.metric, self.cfg.gamma_seed)}
+            save_file({"metric": made_from}, Path(path) / METRIC_FILENAME, about)
         return written
 
 

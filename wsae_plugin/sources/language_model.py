@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_json_atomic
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.messages import refusals_as_bad_input
 from wsae_plugin.remote_code import check_own
@@ -38,6 +39,9 @@ from wsae_plugin.sources.source import GIVE_GRADIENTS, Source
 from wsae_plugin.validation import read_json
 
 logger = logging.getLogger(__name__)
+
+_TEXT_POSITION = "text_position.json"
+"""Beside a checkpoint, how much was read of the text of `contexts`."""
 
 
 def positions_per_context(values: Mapping[str, Any]) -> int:
@@ -90,6 +94,7 @@ class LanguageModelSource(Source):
             self.store.activations_mixing_fraction,
         )
         self._batches: Iterator[Tensor] | None = None
+        self._text: _CountingStore | None = None
 
     @override
     @classmethod
@@ -206,6 +211,8 @@ class LanguageModelSource(Source):
     def save(self, folder: Path) -> None:
         store, waiting, kept = self.store, self._buffer.waiting, self._buffer.kept
         store.save_to_checkpoint(folder)
+        if self._text is not None:
+            write_json_atomic(folder / _TEXT_POSITION, {"sequences": self._text.n_sequences})
         if self._cfg.prefetch_llm_batches or waiting is None or kept is None:
             return
         cached = store.cached_activation_dataset is not None
@@ -216,6 +223,10 @@ class LanguageModelSource(Source):
 
     @override
     def load(self, folder: Path) -> None:
+        if (folder / _TEXT_POSITION).is_file():
+            n_read = read_json(folder / _TEXT_POSITION, "wsae train")["sequences"]
+            self._text = self._open_store()
+            self._text.skip(n_read)
         store, file = self.store, folder / DATA_POSITION_FILENAME
         if self._cfg.prefetch_llm_batches or not file.is_file():
             store.load_from_checkpoint(folder)
@@ -226,30 +237,33 @@ class LanguageModelSource(Source):
         if store.cached_activation_dataset is not None:
             store.current_row_idx = n_read
             return
-        skipped = islice(store.iterable_sequences, n_read)
-        for _ in tqdm(skipped, "Reading up to the checkpoint", total=n_read, leave=False):
-            pass
-        if store.n_sequences < n_read:
-            raise ValueError(
-                f"the text ends after {store.n_sequences} sequences, and {n_read} had been read: "
-                "it is not what it was"
-            )
+        store.skip(n_read)
         store.n_dataset_processed = n_rows
 
     @override
     @torch.no_grad()
     def contexts(self, n_samples: int, hooks: Collection[str]) -> ModelRun:
+        # A store of its own, so that what else is trained sees the text that it would have seen.
+        self._text = self._text or self._open_store()
         kept: list[Tensor] = []
         text: list[Tensor] = []
-        # Whole contexts, of which the last counts as far as it is needed.
         while (missing := n_samples - sum(int(keep.sum()) for keep in kept)) > 0:
-            n_contexts = -(-missing // self.store.training_context_size)
-            text.append(self.store.get_batch_tokens(n_contexts))
+            n_contexts = -(-missing // self._text.training_context_size)
+            try:
+                text.append(self._text.get_batch_tokens(n_contexts))
+            except StopIteration:
+                raise ValueError(
+                    f"the text does not fill one context of {self._text.context_size} tokens"
+                ) from None
             kept.append(self._counts(text[-1]))
         tokens, keep = torch.cat(text), torch.cat(kept)
-        is_early = keep.flatten().cumsum(0).reshape(keep.shape) <= n_samples
-        places = [(hook, self._hooks[hook].head_index) for hook in hooks]
-        return ModelRun(self.model, tokens, keep & is_early, places)
+        # As many as a batch has, from anywhere in the contexts; the same again after a resumption.
+        generator = torch.Generator().manual_seed(self._cfg.seed + self._text.n_sequences)
+        places = keep.flatten().nonzero().flatten()
+        chosen = places[torch.randperm(len(places), generator=generator)[:n_samples]]
+        counted = torch.zeros_like(keep).flatten().index_fill(0, chosen, value=True)
+        hooked = [(hook, self._hooks[hook].head_index) for hook in hooks]
+        return ModelRun(self.model, tokens, counted.view_as(keep), hooked)
 
     def _counts(self, tokens: Tensor) -> Tensor:
         """Which tokens (contexts, context_size) an SAE is trained on."""
@@ -338,6 +352,21 @@ class _CountingStore(ActivationsStore):
     def iterable_sequences(self, sequences: Iterator[Tensor]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.n_sequences = 0
         self._sequences = self._counted(sequences)
+
+    def skip(self, n: int) -> None:
+        """Read on without giving anything.
+
+        Raises:
+            ValueError: The text ends before.
+        """
+        skipped = islice(self.iterable_sequences, n)
+        for _ in tqdm(skipped, "Reading up to the checkpoint", total=n, leave=False):
+            pass
+        if self.n_sequences < n:
+            raise ValueError(
+                f"the text ends after {self.n_sequences} sequences, and {n} had been read: it is "
+                "not what it was"
+            )
 
     def _counted(self, sequences: Iterator[Tensor]) -> Generator[Tensor]:
         for sequence in sequences:

@@ -59,9 +59,10 @@ class ModelRun:
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
             substitute = x.masked_scatter(self._keep_at(place).unsqueeze(-1), replaced)
             total = self._losses_with(place, substitute, where=self._keep)[1]
-            kl_divergence = total / self._keep.sum().to(total.device)
-            (gradient,) = torch.autograd.grad(kl_divergence, replaced)
-        return kl_divergence.detach(), gradient.to(x_hat)
+            # Of the sum: the shares of a mean may be too small for the model's precision.
+            (gradient,) = torch.autograd.grad(total, replaced)
+        n = len(x_hat)
+        return total.detach() / n, gradient.to(x_hat) / n
 
     def losses(self, place: Place, x_hat: Tensor) -> dict[str, Tensor]:
         """What `HeldOutSums` has of the model, with x̂ (batch, context, d_in) in place of x."""

@@ -125,10 +125,11 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         )
 
     def contexts(self, n_samples: int, hooks: Collection[str]) -> ModelRun:  # noqa: ARG002
-        """The next text, unshuffled, so that what an SAE does to the model's output can train it.
+        """The next contexts of the text, which is read apart from the batches, from its beginning,
+        so that what an SAE does to the model's output can train it.
 
         Args:
-            n_samples: How many activations count in it.
+            n_samples: How many activations count in them, drawn at random.
             hooks: Of `d_in`.
 
         Raises:

@@ -212,8 +212,18 @@ class TrainingLoop:
         return outputs
 
     def _is_end_to_end(self, sae: TrainingSAE[Any]) -> bool:
-        left = self.cfg.total_training_samples - self.n_samples
-        return left <= getattr(sae.cfg, "finetune_kl", 0.0) * self.cfg.total_training_samples
+        share: float = getattr(sae.cfg, "finetune_kl", 0.0)
+        if not share:
+            return False
+        n_steps, n_left = (
+            -(-samples // self.cfg.train_batch_size_samples)
+            for samples in (
+                self.cfg.total_training_samples,
+                self.cfg.total_training_samples - self.n_samples,
+            )
+        )
+        # However small the share, one step is.
+        return n_left <= max(1, round(share * n_steps))
 
     def _end_to_end_step(self, name: str, run: ModelRun) -> TrainStepOutput:
         part = self.trainers[name]
