@@ -144,7 +144,11 @@ def parts_of(
         its_rates = rates[architecture]
         if "match_l0" in whole:  # one rate for both, the baseline's, so that L0 can be matched
             its_rates = dict.fromkeys(its_rates, its_rates["uniform"])
-        of_arms = {arm: its_rates[own["metric"] or "uniform"] for arm, own in whole["arms"].items()}
+        # Controls take the baseline's.
+        of_arms = {
+            arm: its_rates.get(own["metric"], its_rates["uniform"])
+            for arm, own in whole["arms"].items()
+        }
         for rate in sorted(set(of_arms.values())):
             yield f"{name}-{rate:g}".replace(".", "p"), merged(whole, {"lr": rate})
 

@@ -36,8 +36,8 @@ def confirmed(table: Any, rates: Mapping[str, Mapping[str, float]], plan: Mappin
     table = table[table["part"].isin(plan["parts"])]
     of = table["part"].map({name: part["of"] for name, part in plan["parts"].items()})
     is_matched = table["part"].map({n: "match_l0" in p for n, p in plan["parts"].items()})
-    metric = table["arm"].where(table["arm"].isin(("uniform", "fisher")))
-    metric = metric.fillna(table["arm"].map({"both": "fisher"})).fillna("uniform")
+    under_fisher = table["arm"].isin(("fisher", "both", "loss-only"))
+    metric = under_fisher.map({True: "fisher", False: "uniform"})
     metric = metric.where(~is_matched, "uniform")
     own = [rates[name][each] for name, each in zip(of, metric, strict=True)]
     return table[table["lr"] == own]
@@ -62,7 +62,7 @@ def pairs(table: Any, metric: str) -> Iterator[tuple[str, str, Any]]:
 
 
 _SHARED = "seed_consistency"
-_FURTHER = {"longer": "topk", "zero": "topk", "beside": "topk"}
+_FURTHER = dict.fromkeys(("longer", "zero", "beside", "controls"), "topk")
 
 
 def effects(table: Any) -> Any:
