@@ -40,9 +40,9 @@ def demo(
     α = 0.5 and α = 1, one with the weights of α = 1 on the wrong dimensions (shuffled), one with
     α = −0.5 (opposite), and one under the Fisher metric, whose b_dec starts at the mean. Each seed
     trains all six from one pass of the language model, on the same batches and, but for that, from
-    the same initial weights. Held-out text then says what each explains under
-    Γ and without, what it costs the model in cross-entropy, and how sure that is. It is `wsae
-    compare`, `wsae eval` and `wsae report` in one.
+    the same initial weights. Held-out text then says what each explains under Γ and without, what
+    it costs the model in cross-entropy, and how sure that is. It is `wsae compare`, `wsae eval` and
+    `wsae report` in one.
 
     \b
       wsae demo
