@@ -240,16 +240,7 @@ def test_an_interrupted_run_goes_on(
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "language_model",
-        "multi",
-        "two_hooks",
-        "synthetic",
-        "signed_and_pursued",
-        "metric",
-        "kl",
-        "all kl",
-    ],
+    ["language_model", "multi", "two_hooks", "synthetic", "signed_and_pursued", "metric", "kl"],
 )
 @pytest.mark.parametrize("stops", [(1,), (4,), (3, 5), (9,)], ids=str)
 def test_a_resumed_run_ends_as_if_it_had_never_stopped(
@@ -451,8 +442,6 @@ def _awkward_data(world: TinyWorld, kind: str) -> dict[str, Any]:
         saes = {"plain": sae(alpha=0), "tuned": sae(alpha=1.0, finetune_kl=0.6)}
         hooks = {"plain": "blocks.0.hook_resid_post", "tuned": "blocks.1.hook_resid_post"}
         return world.multi(saes=saes, hook_names=hooks, **irregular)
-    if kind == "all kl":  # nothing is ever drawn from the buffer
-        return world.language_model(sae=sae(alpha=0, finetune_kl=1), **irregular)
     if kind == "metric":
         return world.multi(saes=under_metrics(), hook_names="blocks.1.hook_resid_post", **irregular)
     if kind == "two_hooks":

@@ -104,7 +104,9 @@ class DescribedSAE:
     @property
     def is_ordinary(self) -> bool:
         """Whether a weighted SAE is to be compared with it: no weights, and no control either."""
-        is_plain = self.proxy is None and self.metric in (None, "uniform") and not self.end_to_end
+        is_plain = (
+            self.proxy is None and self.metric in (None, "uniform") and not self.end_to_end
+        )
         return is_plain and self.run.role == "baseline" and not self.is_whitened
 
     @property

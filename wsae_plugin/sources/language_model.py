@@ -202,13 +202,10 @@ class LanguageModelSource(Source):
 
     @override
     def save(self, folder: Path) -> None:
-        store, buffer = self.store, self._buffer
+        store, waiting, kept = self.store, self._buffer.waiting, self._buffer.kept
         store.save_to_checkpoint(folder)
-        if self._cfg.prefetch_llm_batches:
+        if self._cfg.prefetch_llm_batches or waiting is None or kept is None:
             return
-        # Of `contexts` alone nothing is buffered.
-        none = torch.zeros(0, sum(self.d_in.values()))
-        waiting, kept = (none if x is None else x for x in (buffer.waiting, buffer.kept))
         cached = store.cached_activation_dataset is not None
         n_read = store.current_row_idx if cached else store.n_sequences
         read = torch.tensor([n_read, store.n_dataset_processed])
