@@ -93,7 +93,7 @@ class DescribedSAE:
         share = self.details.get("finetune_kl")
         if not share:
             return ""
-        return f"last {100 * share:.3g}% on KL, lr × {self.details['finetune_kl_lr']:g}"
+        return f"last {100 * share:g} % on KL, lr × {self.details['finetune_kl_lr']:g}"
 
     @property
     def is_whitened(self) -> bool:
@@ -104,9 +104,7 @@ class DescribedSAE:
     @property
     def is_ordinary(self) -> bool:
         """Whether a weighted SAE is to be compared with it: no weights, and no control either."""
-        is_plain = (
-            self.proxy is None and self.metric in (None, "uniform") and not self.end_to_end
-        )
+        is_plain = self.proxy is None and self.metric in (None, "uniform") and not self.end_to_end
         return is_plain and self.run.role == "baseline" and not self.is_whitened
 
     @property

@@ -142,7 +142,7 @@ def _label(section: Mapping[str, Any]) -> str:
     if "alpha" not in section:
         return section["architecture"]
     if share := section.get("finetune_kl"):
-        return f"{_label({**section, 'finetune_kl': 0})}, last {100 * share:.3g}% on KL"
+        return f"{_label({**section, 'finetune_kl': 0})}, last {100 * share:g} % on KL"
     if section.get("metric") is not None:
         where = " in the loss only" if section["metric_in_loss_only"] else ""
         return f"SAE, metric {section['metric']}{where}"
