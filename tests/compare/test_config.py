@@ -158,6 +158,7 @@ def test_arms_of_metrics(world: TinyWorld, tmp_path: Path) -> None:
         "fisher": {"alpha": 0, "metric": "fisher"},
         "loss": {"alpha": 0, "metric": "fisher", "metric_in_loss_only": True},
         "rotated": {"alpha": 0, "metric": "rotated_fisher", "role": "control"},
+        "kl": {"alpha": 0, "metric": "fisher", "finetune_kl": 0.004},
     }
     config = load(tmp_path, small(world, arms=arms, seeds=[3, 4]))
     assert [(arm.role, arm.label) for arm in config.arms] == [
@@ -165,6 +166,7 @@ def test_arms_of_metrics(world: TinyWorld, tmp_path: Path) -> None:
         ("weighted", "SAE, metric fisher"),
         ("weighted", "SAE, metric fisher in the loss only"),
         ("control", "SAE, metric rotated_fisher"),
+        ("weighted", "SAE, metric fisher, last 0.4 % on KL"),
     ]
     for group in plan(config):
         saes = group_config(config, group).values["saes"]

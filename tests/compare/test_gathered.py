@@ -124,16 +124,18 @@ def test_a_metric_beside_an_sae_whose_b_dec_started_elsewhere() -> None:
 
 
 def test_an_sae_that_was_trained_end_to_end_is_no_baseline() -> None:
-    def trained(name: str, share: float) -> DescribedSAE:
+    def trained(name: str, share: float, rate: float = 0.3) -> DescribedSAE:
         found = sae(name, "weighted_topk")
-        details = {"k": 8, "alpha": 0.0, "finetune_kl": share, "finetune_kl_lr": 0.3}
+        details = {"k": 8, "alpha": 0.0, "finetune_kl": share, "finetune_kl_lr": rate}
         found.cfg["metadata"]["training_architecture_details"] = details
         return found
 
     runs, manifest = gathered([trained("tuned", 0.1), trained("plain", 0.0)])
     assert {run.run: run.role for run in runs} == {"tuned": "weighted", "plain": "baseline"}
     assert [arm["label"] for arm in manifest["arms"] if arm["role"] == "weighted"] == [
-        "weighted_topk, Γ = I, last 10 % on KL"
+        "weighted_topk, Γ = I, last 10 % on KL, lr × 0.3"
     ]
-    differing = {"trained end to end": ["on no tokens", "last 10 % on KL"]}
+    differing = {"trained end to end": ["on no tokens", "last 10 % on KL, lr × 0.3"]}
     assert manifest["unmatched"] == {"tuned": differing}
+    ways = [trained("a", 0.1), trained("b", 0.1, 1.0), trained("c", 0.001), trained("plain", 0)]
+    assert len({run.arm for run in gathered(ways)[0]}) == 4

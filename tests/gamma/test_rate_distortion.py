@@ -25,16 +25,18 @@ def test_nats_of_choice() -> None:
 
 
 def test_reverse_water_filling_by_hand() -> None:
-    covariance = torch.diag(torch.tensor([16.0, 4.0, 1.0]).double())
-    # ½ ln(16/4): all of it is spent on the first.
-    expected = torch.diag(torch.tensor([4.0, 4.0, 1.0]).double())
-    torch.testing.assert_close(best_error(covariance, log(2)), expected)
-    # ½ ln(16/1) + ½ ln(4/1).
-    ones = torch.eye(3).double()
-    torch.testing.assert_close(best_error(covariance, log(4) + log(2)), ones)
-    torch.testing.assert_close(best_error(covariance, 0.0), covariance)
+    covariance = torch.diag(torch.tensor([1.6, 0.4, 0.1], dtype=torch.float64))
+    # ½ ln(1.6/0.4): all of it is spent on the first.
+    expected = torch.diag(torch.tensor([0.4, 0.4, 0.1], dtype=torch.float64))
+    exactly: dict[str, float] = {"rtol": 1e-13, "atol": 0}
+    torch.testing.assert_close(best_error(covariance, log(2)), expected, **exactly)
+    # ½ ln(1.6/0.1) + ½ ln(0.4/0.1).
+    tenths = torch.eye(3).double() / 10
+    torch.testing.assert_close(best_error(covariance, log(4) + log(2)), tenths, **exactly)
+    torch.testing.assert_close(best_error(covariance, 0.0), covariance, **exactly)
     # Beyond, all of them alike: half of it for 3 · ½ ln 4.
-    torch.testing.assert_close(best_error(covariance, log(8) + 1.5 * log(4)), ones / 4)
+    nats = log(8) + 1.5 * log(4)
+    torch.testing.assert_close(best_error(covariance, nats), tenths / 4, **exactly)
 
 
 def test_a_metric_by_hand() -> None:

@@ -71,6 +71,14 @@ def test_a_step_is_half_of_each(arch: Architecture, kind: str, own: dict[str, An
     assert any(gradient.any() for gradient in followed.values())
 
 
+def test_a_reconstruction_without_an_error_has_a_gradient() -> None:
+    (arch,) = (each for each in ARCHITECTURES if each.name == "topk")
+    sae = arch.weighted(alpha=0.0)
+    with end_to_end(sae, lambda x: x, lambda x_hat: (torch.tensor(0.0), torch.zeros_like(x_hat))):
+        found = gradients(sae, forward(sae).loss)
+    assert found and all(gradient.isfinite().all() for gradient in found.values())
+
+
 def test_the_loss_comes_back_after_an_error() -> None:
     (arch,) = (each for each in ARCHITECTURES if each.name == "topk")
     sae = arch.weighted(alpha=0.0)

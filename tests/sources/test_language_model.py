@@ -230,6 +230,15 @@ def test_a_batch_that_is_less_than_a_context_reads_all_positions_alike(
     assert int(counted.min()) > 90 and int(counted.max()) < 160  # type: ignore[union-attr]
 
 
+def test_contexts_are_of_the_configs_head(world: TinyWorld, tmp_path: Path) -> None:
+    hook, width = "blocks.1.attn.hook_z", D_MODEL // 2
+    one_head = {"hook_name": hook, "hook_head_index": 1, "sae": sae(d_in=width)}
+    run = source(world, tmp_path, **one_head).contexts(20, [hook])
+    both = source(world, tmp_path, hook_name=hook).contexts(20, [hook])
+    x = run.samples((hook, 1))
+    torch.testing.assert_close(x, both.samples((hook, None))[:, width:])
+
+
 def test_a_language_model_is_never_trained(world: TinyWorld, tmp_path: Path) -> None:
     model = source(world, tmp_path).model
     assert not any(parameter.requires_grad for parameter in model.parameters())

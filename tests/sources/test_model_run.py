@@ -60,3 +60,28 @@ def test_no_gradient_is_asked_of_who_calls(model: HookedTransformer) -> None:
         run = ModelRun(model, TOKENS, KEEP, [place])
         value, gradient = run.divergence(place, replaced(run, place))
     assert not value.requires_grad and gradient.any()
+
+
+def test_divergences_by_hand(model: HookedTransformer) -> None:
+    """KL(the model ‖ as changed), x̂ where tokens count and zeros everywhere."""
+    hook = "blocks.0.hook_resid_post"
+    run = ModelRun(model, TOKENS, KEEP, [(hook, None)])
+    whole = run.activations[hook, None].clone()
+    whole[KEEP] = replaced(run, (hook, None))
+    found = run.losses((hook, None), whole + 5 * ~KEEP[..., None])  # of those that do not count
+    usual = model(TOKENS).softmax(dim=-1)
+    for name, given in (("", whole), ("_with_ablation", torch.zeros_like(whole))):
+        changed = model.run_with_hooks(TOKENS, fwd_hooks=[(hook, lambda *_, y=given, **__: y)])
+        kl = (usual * (usual / changed.softmax(dim=-1)).log()).sum(dim=-1)[KEEP].sum()
+        torch.testing.assert_close(found[f"kl_divergence{name}"], kl, rtol=1e-4, atol=1e-5)
+
+
+def test_autocast_of_the_sae_does_not_round_the_model(model: HookedTransformer) -> None:
+    place = ("blocks.0.hook_resid_post", None)
+    single = ModelRun(model.float(), TOKENS, KEEP, [place])
+    x_hat = replaced(single, place)
+    expected = single.divergence(place, x_hat)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = single.divergence(place, x_hat)
+    model.double()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -29,6 +29,7 @@ from wsae_plugin.gamma.metric import rotated
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.measures.evaluate import evaluate_runs
 from wsae_plugin.measures.held_out import EvalSettings
+from wsae_plugin.sources.model_run import ModelRun
 from wsae_plugin.sources.synthetic import SyntheticSource
 from wsae_plugin.training import TrainingInterruptedError, load_run_config
 from wsae_plugin.training.loop import TrainingLoop
@@ -305,6 +306,50 @@ def test_a_share_of_the_steps(world: TinyWorld, tmp_path: Path, share: float, n:
         if "metrics/kl_divergence" in line
     ]
     assert found == [*range(11 - n, 11)]
+
+
+def test_end_to_end_steps_are_of_what_is_exported(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    divergence, seen = ModelRun.divergence, list[tuple[Any, Any, float]]()
+
+    def recorded(run: ModelRun, place: Any, x_hat: Any) -> Any:
+        found = divergence(run, place, x_hat)
+        seen.append((run.samples(place), x_hat, float(found[0])))
+        return found
+
+    monkeypatch.setattr(ModelRun, "divergence", recorded)
+    scaled = {"normalize_activations": "expected_average_only_in"}
+    levels = {"architecture": "weighted_matryoshka_batchtopk", "matryoshka_widths": [8, D_SAE]}
+    for name, fields in {
+        "scaled": scaled,
+        "metric": scaled | {"metric": "fisher", "metric_tokens": 100},
+        "levels": levels,
+    }.items():
+        section = sae(alpha=0, finetune_kl=1, **fields)
+        values = world.language_model(sae=section, lr=1e-12, logger={"wandb_log_frequency": 1})
+        trained = run(tmp_path, values, output=name)
+        logged = [line["metrics/kl_divergence"] for line in metrics(trained.folder)]
+        n = len(seen) // len(logged)  # the whole, and each level
+        assert n == (2 if name == "levels" else 1)
+        x, x_hat, value = seen[-n]
+        assert logged[-1] == pytest.approx(value, rel=1e-6)
+        assert [each[2] for each in seen[::n]] == pytest.approx(logged, rel=1e-6)
+        if name != "levels":  # whose threshold is another rule than its training's
+            exported = SAE.load_from_disk(trained.exports["sae"])
+            torch.testing.assert_close(exported(x), x_hat, rtol=1e-3, atol=1e-4)
+        seen.clear()
+
+
+def test_end_to_end_steps_have_a_rate_of_their_own(world: TinyWorld, tmp_path: Path) -> None:
+    def trained(lr: float, factor: float) -> dict[str, Any]:
+        section = sae(alpha=0, finetune_kl=1, finetune_kl_lr=factor)
+        values = world.language_model(sae=section, lr=lr)
+        return weights(run(tmp_path, values, output=f"{lr}-{factor}").exports["sae"])
+
+    half = trained(0.02, 0.5)
+    assert same(half, trained(0.01, 1.0))
+    assert not same(half, trained(0.02, 1.0))
 
 
 @pytest.mark.slow

@@ -34,14 +34,15 @@ def demo(
         bool, typer.Option("--json", help="Print report.json on stdout, and nothing else there.")
     ] = False,
 ) -> None:
-    """Train and compare an SAE, two weighted SAEs and two controls, in a minute or two, offline.
+    """Train and compare an SAE, weighted SAEs, controls and a metric, in a minute or two, offline.
 
     On the small language model that comes with this package: Top-k SAEs with α = 0 (SAELens's own),
-    α = 0.5 and α = 1, one with the weights of α = 1 on the wrong dimensions (shuffled), and one
-    with α = −0.5 (opposite). Each seed trains all five from one pass of the language model, on the
-    same batches and from the same initial weights. Held-out text then says what each explains under
-    Γ and without, what it costs the model in cross-entropy, and how sure that is. It is `wsae
-    compare`, `wsae eval` and `wsae report` in one.
+    α = 0.5 and α = 1, one with the weights of α = 1 on the wrong dimensions (shuffled), one with
+    α = −0.5 (opposite), and one under the Fisher metric, whose b_dec starts at the mean. Each seed
+    trains all six from one pass of the language model, on the same batches and, but for that, from
+    the same initial weights. Held-out text then says what each explains under Γ and without, what
+    it costs the model in cross-entropy, and how sure that is. It is `wsae compare`, `wsae eval` and
+    `wsae report` in one.
 
     \b
       wsae demo

@@ -91,7 +91,9 @@ class DescribedSAE:
     def end_to_end(self) -> str:
         """On which of its tokens it was trained on the model's output too; empty for none."""
         share = self.details.get("finetune_kl")
-        return f"last {100 * share:g} % on KL" if share else ""
+        if not share:
+            return ""
+        return f"last {100 * share:g} % on KL, lr × {self.details['finetune_kl_lr']:g}"
 
     @property
     def is_whitened(self) -> bool:

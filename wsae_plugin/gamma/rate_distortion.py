@@ -8,7 +8,7 @@ such code, but it, too, spends an equal budget where its loss asks for it.
 
 from __future__ import annotations
 
-from math import lgamma
+from math import exp, lgamma, log
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from torch import Tensor
 from wsae_plugin.gamma.metric import metric_from, square_roots
 
 _HALVINGS = 100
+_LEAST = 1e-12
+"""Of the largest variance: less is rounding."""
 
 
 def nats_of_choice(d_sae: int, k: int) -> float:
@@ -40,16 +42,12 @@ def best_error(covariance: Tensor, nats: float) -> Tensor:
     """
     variances, directions = torch.linalg.eigh(covariance.double())
     variances = variances.clamp(min=_LEAST * float(variances[-1]))
-    low, high = float(variances[0].log()) - 2 * nats, float(variances[-1].log())
+    low, high = log(variances[0]) - 2 * nats, log(variances[-1])
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         needed = float((variances.log() - middle).clamp(min=0).sum()) / 2
         low, high = (middle, high) if needed > nats else (low, middle)
-    return (directions * variances.clamp(max=torch.tensor(high).exp())) @ directions.T
-
-
-_LEAST = 1e-12
-"""Of the largest variance: less is rounding."""
+    return (directions * variances.clamp(max=exp(high))) @ directions.T
 
 
 def predicted_change(

@@ -202,10 +202,8 @@ class LanguageModelSource(Source):
         activations = store.get_multi_hook_activations(tokens)
         parts = [activations[name].to(store.device).flatten(0, 1) for name in self.d_in]
         side_by_side = torch.cat(parts, dim=1)
-        if store.exclude_special_tokens is None:
-            return side_by_side
-        ids = tokens[:, slice(*store.seqpos_slice)].flatten().to(store.device)
-        return side_by_side[~torch.isin(ids, store.exclude_special_tokens)]
+        counts = self._counts(tokens)[:, slice(*store.seqpos_slice)]
+        return side_by_side[counts.flatten().to(store.device)]
 
     @override
     def save(self, folder: Path) -> None:

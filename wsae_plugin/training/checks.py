@@ -15,7 +15,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.gamma.proxies import proxy_named
 from wsae_plugin.messages import naming
-from wsae_plugin.sources.source import GIVE_GRADIENTS, Source
+from wsae_plugin.sources.source import GIVE_GRADIENTS
 from wsae_plugin.training.checkpoints import is_complete
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def _problems(config: RunConfig) -> Iterator[str]:
     values = config.values
     for path, section in config.sae_sections.items():
         yield from _problems_of_sae(path, section, values["device"])
-        if section.get("finetune_kl"):
-            yield from _problems_of_text(path, section, config)
+        yield from _problems_of_text(path, section, config)
     if config.n_samples < config.batch_size:
         total, batch = config.source.n_samples_field, config.source.batch_size_field
         yield f"{total} = {values[total]}: is less than one {batch} = {values[batch]}"
@@ -76,15 +75,6 @@ def _problems(config: RunConfig) -> Iterator[str]:
             f"resume_from_checkpoint = {checkpoint!r}: no complete checkpoint there; to continue "
             "the run in a run folder use --output RUN --resume instead"
         )
-    if config.source.sensitivity is Source.sensitivity or values.get("use_cached_activations"):
-        for path, section in config.sae_sections.items():
-            metric = section.get("metric")
-            is_given = section.get("metric_file") or pretrained or checkpoint
-            if metric not in (None, "uniform") and not is_given:
-                yield (
-                    f"{path}.metric = {metric!r}: there are no gradients of a language model to "
-                    f"make it from: {GIVE_GRADIENTS}"
-                )
 
 
 def _problems_of_sae(path: str, section: Mapping[str, Any], device: str) -> Iterator[str]:
@@ -107,13 +97,25 @@ def _problems_of_sae(path: str, section: Mapping[str, Any], device: str) -> Iter
 
 
 def _problems_of_text(path: str, section: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
-    """What end-to-end training cannot do without, or beside."""
+    """What a metric and end-to-end training cannot do without, or beside."""
+    values, metric = config.values, section.get("metric")
+    starts = (values.get(name) for name in ("from_pretrained_path", "resume_from_checkpoint"))
+    has_gradients = config.has_language_model and not values.get("use_cached_activations")
+    if metric not in (None, "uniform") and not (
+        has_gradients or section.get("metric_file") or any(starts)
+    ):
+        yield (
+            f"{path}.metric = {metric!r}: there are no gradients of a language model to make it "
+            f"from: {GIVE_GRADIENTS}"
+        )
+    if not section.get("finetune_kl"):
+        return
     its_own = f"{path}.finetune_kl = {section['finetune_kl']:g}"
     if not config.has_language_model:
         yield f"{its_own}: compares outputs of a language model, and there is none; leave it out"
     for name in ("use_cached_activations", "prefetch_llm_batches", "compile_sae"):
-        if config.values.get(name):
-            yield f"{its_own} with {name} = {config.values[name]}: {_NOT_BESIDE[name]}"
+        if values.get(name):
+            yield f"{its_own} with {name} = {values[name]}: {_NOT_BESIDE[name]}"
 
 
 _NOT_BESIDE = {
