@@ -104,8 +104,8 @@ class Study:
             env = os.environ | {"OMP_NUM_THREADS": "1"}
             subprocess.run(command, check=True, stdout=log, stderr=log, env=env)
 
-    def tuned_rates(self) -> dict[str, dict[str, float]]:
-        """Architecture → metric → the learning rate with the lowest divergence."""
+    def tuned_rates(self) -> tuple[dict[str, dict[str, float]], Any]:
+        """Architecture → metric → the learning rate with the lowest divergence; and all scores."""
         plan = self.plan
         rates = {
             name: fields["lr"] for name, fields in plan["architectures"].items() if "lr" in fields
@@ -128,7 +128,7 @@ class Study:
             if len(mine):
                 means = mine.groupby(["arm", "lr"])["value"].mean().unstack()
                 found[name] = means.idxmin(axis=1).to_dict()
-        return found
+        return found, table
 
 
 def parts_of(
@@ -165,12 +165,12 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     write_windows(folder)
     study = Study(folder, plan, jobs, bench)
-    rates = study.tuned_rates()
+    rates, tuning = study.tuned_rates()
     typer.echo(rates)
     topk = merged(plan["base"], plan["architectures"]["topk"], plan["tuning"])
     kl_tuning = merged(topk, plan["kl_tuning"], {"lr": rates["topk"]["uniform"]})
     table = study.scores({**dict(parts_of(plan, rates)), "tune-kl": kl_tuning})
-    result = outcome(table, rates, plan, folder)
+    result = outcome(pd.concat([tuning, table]), rates, plan, folder)
     about = {"rates": rates, "windows": WINDOWS, "versions": versions()}
     write_json_atomic(RESULT, about | result)
     draw(result, RESULT.with_suffix(".png"))
