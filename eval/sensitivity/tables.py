@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rate_distortion import nats_of_choice, predicted_change
 
-from wsae_plugin.gamma.rate_distortion import nats_of_choice, predicted_change
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.plots.style import MARKERS, PALETTE, new_figure, save_png, tidy
 from wsae_plugin.statistics import compare, rounded, rounded_cell, t_interval

@@ -8,9 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rate_distortion import best_error, nats_of_choice, predicted_change
 from torch import Tensor
-
-from wsae_plugin.gamma.rate_distortion import best_error, nats_of_choice, predicted_change
 
 
 def positive(seed: int, d: int) -> Tensor:
