@@ -158,6 +158,13 @@ def test_gate_0_of_a_trained_sae(world: TinyWorld, tmp_path: Path, hook: str) ->
     assert result["gate"]["(gδᵀ)²"] > 0.3
 
 
+def test_a_text_without_a_held_out_part_has_no_gate_0(world: TinyWorld, tmp_path: Path) -> None:
+    path = write_config(tmp_path / "run.yaml", world.language_model(sae=sae(alpha=0)))
+    train(load_run_config(path), tmp_path / "run")
+    result = json.loads(run(tmp_path / "run", "--metric", "fisher", "--tokens", 100, "--json"))
+    assert "gate" not in result and len(result["eigenvalues"]) == D_MODEL
+
+
 def test_metrics_that_are_not_estimated(world: TinyWorld, config: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="--metric uniform: must be fisher, rotated_fisher"):
         run(config, "--metric", "uniform")

@@ -86,8 +86,9 @@ def survey_metric(
     try:
         run = EvaluatedRun.load(sae, None)
         text = open_held_out([run.config], run.source, settings)
-    except BadInputError as error:  # what was estimated is worth showing without it
-        logger.warning("gate 0 is left out: %s", error)
+    except BadInputError:  # what was estimated is worth showing without it
+        text_of = runner_config.dataset_path
+        logger.warning("gate 0 is left out: %s has no held-out part that can be read", text_of)
         return described
     assert isinstance(text, HeldOutText)
     ridge = section.get("metric_ridge", 1.0)
