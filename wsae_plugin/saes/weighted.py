@@ -58,7 +58,7 @@ class WeightedTrainingSAEConfig(TrainingSAEConfig):
         metric_ridge (float): ε in A = (F̄·d/tr F̄ + εI)/(1 + ε): how much every direction counts whatever F̄ says.
         metric_in_loss_only (bool): Whether the SAE stays in the space of x and the metric is in its reconstruction loss alone: a control of what training in the space of xM adds. The loss for dead latents stays unweighted.
         metric_tokens (int): How many activations it is estimated from, where `wsae train` does it.
-        finetune_kl (float): The last share of the tokens, on which `wsae train` trains end to end: half on the KL divergence of the language model's output, half on the squared error, on whole contexts. 1 does so from the beginning.
+        finetune_kl (float): The last share of the tokens, on which `wsae train` trains end to end: half on the KL divergence of the language model's output, half on the squared error, on tokens drawn from a few contexts. 1 does so from the beginning.
         finetune_kl_lr (float): What the learning rate is multiplied by meanwhile: a batch of a few contexts says less than one of shuffled activations.
     """  # noqa: E501
 
