@@ -216,6 +216,11 @@ def outcome(
 def pooled(cells: Any) -> list[dict[str, Any]]:
     """Each part's and arm's mean change over its cells, %, with its interval over the seeds."""
     rows: list[dict[str, Any]] = []
+    # The parts that `beside` is to be read against, in its places alone.
+    place = cells["hook_name"] + cells["sparsity"]
+    is_there = place.isin(place[cells["part"] == "beside"])
+    same = cells[is_there & cells["part"].isin(("topk", "longer"))]
+    cells = pd.concat([cells, same.assign(part=same["part"] + ", where beside is")])
     for (part, arm), group in cells.groupby(["part", "arm"], sort=False):
         interval = t_interval(np.mean(group["changes"].tolist(), axis=0).tolist())
         half = interval.high - interval.mean

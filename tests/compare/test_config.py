@@ -166,7 +166,7 @@ def test_arms_of_metrics(world: TinyWorld, tmp_path: Path) -> None:
         ("weighted", "SAE, metric fisher"),
         ("weighted", "SAE, metric fisher in the loss only"),
         ("control", "SAE, metric rotated_fisher"),
-        ("weighted", "SAE, metric fisher, last 0.4 % on KL"),
+        ("weighted", "SAE, metric fisher, last 0.4 % on KL, lr × 0.3"),
     ]
     for group in plan(config):
         saes = group_config(config, group).values["saes"]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from study import merged, parts_of
-from tables import effects, pairs, rule
+from tables import effects, pairs, pooled, rule
 
 STUDY = Path(__file__).parents[2] / "eval" / "sensitivity"
 HOOKS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
@@ -47,6 +47,19 @@ def test_changes_are_of_what_stands_beside() -> None:
     lost = table[~((table["part"] == "gated") & (table["arm"] == "fisher") & (table["seed"] == 1))]
     with pytest.raises(ValueError, match="gated, fisher: kl_divergence is missing in some SAEs"):
         list(pairs(lost, "kl_divergence"))
+
+
+def test_what_stands_beside_is_pooled_in_the_same_places() -> None:
+    rows = [("topk", HOOKS[0], -2.0), ("topk", HOOKS[1], -8.0), ("beside", HOOKS[1], -3.0)]
+    cells = pd.DataFrame(
+        [
+            cell(part, hook, 0.0, mean)
+            | {"arm": "fisher", "sparsity": "k = 32", "changes": [mean - 1, mean, mean + 1]}
+            for part, hook, mean in rows
+        ]
+    )
+    found = {row["part"]: row["mean"] for row in pooled(cells)}
+    assert found == {"topk": -5.0, "beside": -3.0, "topk, where beside is": -8.0}
 
 
 def cell(part: str, hook: str, predicted: float, mean: float) -> dict[str, Any]:

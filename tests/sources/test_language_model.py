@@ -218,6 +218,9 @@ def test_contexts_are_the_text_from_its_beginning_and_disturb_no_batch(
     following = opened.contexts(100, [hook]).samples(place)
     assert torch.equal(resumed.contexts(100, [hook]).samples(place), following)
     assert not torch.equal(following, x)
+    (tmp_path / "c" / "text_position.json").write_text('{"sequences": "all"}')
+    with pytest.raises(ValueError, match="sequences = 'all' is no position"):
+        source(world, tmp_path, **changes).load(tmp_path / "c")
 
 
 def test_a_batch_that_is_less_than_a_context_reads_all_positions_alike(

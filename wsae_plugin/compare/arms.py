@@ -12,6 +12,13 @@ METRICS_OF_CONTROLS = ("rotated_fisher", "covariance")
 """Metrics that an arm has as a control, unless its `role` says otherwise."""
 
 
+def end_to_end_label(fields: Mapping[str, Any]) -> str:
+    """On which of its tokens an SAE is trained on the model's output too; empty for none."""
+    if not (share := fields.get("finetune_kl")):
+        return ""
+    return f"last {100 * share:g} % on KL, lr × {fields['finetune_kl_lr']:g}"
+
+
 @dataclass(frozen=True)
 class Arm:
     """One way of training the SAE.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control
+from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control, end_to_end_label
 from wsae_plugin.compare.manifest import ComparedRun, Comparison, is_comparison
 from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
@@ -90,10 +90,7 @@ class DescribedSAE:
     @property
     def end_to_end(self) -> str:
         """On which of its tokens it was trained on the model's output too; empty for none."""
-        share = self.details.get("finetune_kl")
-        if not share:
-            return ""
-        return f"last {100 * share:g} % on KL, lr × {self.details['finetune_kl_lr']:g}"
+        return end_to_end_label(self.details)
 
     @property
     def is_whitened(self) -> bool:

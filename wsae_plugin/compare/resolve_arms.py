@@ -11,7 +11,7 @@ from typing import Any, get_args
 from sae_lens import TrainingSAEConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
-from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control, Role
+from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control, Role, end_to_end_label
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.proxies import SHUFFLED
 from wsae_plugin.messages import nearest
@@ -141,8 +141,8 @@ def _controlled(where: str, of: str | None, own: Mapping[str, Arm]) -> Arm:
 def _label(section: Mapping[str, Any]) -> str:
     if "alpha" not in section:
         return section["architecture"]
-    if share := section.get("finetune_kl"):
-        return f"{_label({**section, 'finetune_kl': 0})}, last {100 * share:g} % on KL"
+    if its_end := end_to_end_label(section):
+        return f"{_label({**section, 'finetune_kl': 0})}, {its_end}"
     if section.get("metric") is not None:
         where = " in the loss only" if section["metric_in_loss_only"] else ""
         return f"SAE, metric {section['metric']}{where}"

@@ -222,7 +222,9 @@ class LanguageModelSource(Source):
     @override
     def load(self, folder: Path) -> None:
         if (folder / _TEXT_POSITION).is_file():
-            n_read = read_json(folder / _TEXT_POSITION, "wsae train")["sequences"]
+            n_read = read_json(folder / _TEXT_POSITION, "wsae train").get("sequences")
+            if not isinstance(n_read, int) or n_read < 0:
+                raise ValueError(f"{_TEXT_POSITION}: sequences = {n_read!r} is no position")
             self._text = self._open_store()
             self._text.skip(n_read)
         store, file = self.store, folder / DATA_POSITION_FILENAME
