@@ -209,7 +209,7 @@ def chance(class_sizes: Tensor) -> float:
 def sparse_of(activations: Tensor, above: float | None = None) -> Tensor:
     """The entries that are not 0, or those above a number, as a coalesced COO tensor.
 
-    It takes less than two reads of the activations where few are kept; torch's `to_sparse` takes
+    It takes about two reads of the activations where few are kept; torch's own search takes
     ten.
 
     Args:
