@@ -70,13 +70,7 @@ class Encoder:
             RunFailedError: The batch does not fit into memory, or a number is not finite.
         """
         inputs = {key: torch.cat([one[key] for one in pixels]).to(self.device) for key in pixels[0]}
-        try:
-            outputs = self._outputs(inputs)
-        except torch.OutOfMemoryError:
-            raise RunFailedError(
-                f"--batch-size {len(pixels)}: so many images do not fit on {self.device} at once; "
-                "give a smaller one"
-            ) from None
+        outputs = self._outputs(inputs)
         found = {hook: self._rows_of(hook, output, inputs) for hook, output in outputs.items()}
         for hook, rows in found.items():
             if not rows.isfinite().all():
@@ -93,7 +87,13 @@ class Encoder:
                 stack.callback(module.register_forward_hook(_appending_to(given)).remove)
             # A model of images and texts has one for images alone.
             encode = getattr(self.model, "get_image_features", self.model)
-            output = encode(**inputs)
+            try:
+                output = encode(**inputs)
+            except torch.OutOfMemoryError:
+                raise RunFailedError(
+                    f"--batch-size: {len(next(iter(inputs.values())))} images do not fit on "
+                    f"{self.device} at once; give a smaller one"
+                ) from None
         for hook, given in calls.items():
             if len(given) != 1:
                 raise BadInputError(
