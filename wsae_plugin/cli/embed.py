@@ -71,8 +71,8 @@ def embed(
 
     The folder gets metadata.json, images.txt (the images in the order of the rows) and
     rows-00000.safetensors and so on: a float32 tensor for each hook, and the labels. After Ctrl-C
-    the same command goes on behind the last whole file. A model's name on the Hub is looked up in
-    the cache alone with HF_HUB_OFFLINE=1. timm's checkpoints (timm/...) need wsae-plugin[vision].
+    the same command goes on behind the last whole file. HF_HUB_OFFLINE=1 looks in the Hub's cache
+    alone. Checkpoints of timm (timm/...) need the extra "vision" of wsae-plugin.
 
     Exit codes: 0 done, 1 an image cannot be read, or interrupted, 2 the request is wrong.
     """
