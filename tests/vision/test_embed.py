@@ -147,12 +147,16 @@ def test_a_stopped_table_goes_on(
             run(table)
     assert json.loads((table / "metadata.json").read_text())["complete"] is False
     assert len(list(table.glob("rows-*"))) == after
+    labels = read(tmp_path / "whole")["labels"]
+    assert labels.tolist() == [label for label in LABELS for _ in range(N_PATCHES)]
     before = {path.name: path.stat().st_mtime_ns for path in table.glob("rows-*")}
     assert run(table) == whole
     assert contents(table) == contents(tmp_path / "whole")
     assert {name: (table / name).stat().st_mtime_ns for name in before} == before
     # And once more: nothing is left.
+    before = {path: path.stat().st_mtime_ns for path in table.iterdir()}
     assert run(table) == whole
+    assert {path: path.stat().st_mtime_ns for path in table.iterdir()} == before
 
 
 def incomplete(metadata: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
