@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,28 @@ def test_images_that_stay_of_different_sizes(tmp_path: Path) -> None:
         picture(tmp_path / "images" / f"{seed}.png", seed)
     with pytest.raises(RunFailedError, match=r"2.png: .*\(3, 22, 30\) of it and .*\(3, 21, 30\)"):
         embed_folder(tmp_path / "images", str(model), tmp_path / "table")
+
+
+def test_an_image_that_the_processor_refuses_is_named(
+    images: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, calls = embed.Encoder.pixels, [0]
+
+    def refusing(encoder: Any, image: Any) -> Any:
+        calls[0] += 1
+        # The first image is seen once before the table is begun.
+        if calls[0] == 3:
+            raise BadInputError("--model: no such size")
+        return pixels(encoder, image)
+
+    class OneThread(ThreadPoolExecutor):
+        def __init__(self) -> None:
+            super().__init__(1)
+
+    monkeypatch.setattr(embed.Encoder, "pixels", refusing)
+    monkeypatch.setattr(embed, "ThreadPoolExecutor", OneThread)
+    with pytest.raises(BadInputError, match=r"ant/b.png: --model: no such size"):
+        embed_folder(images, model, tmp_path / "table")
 
 
 def test_no_more_is_read_than_the_batches_to_come(

@@ -29,7 +29,7 @@ from wsae_plugin.files import (
     write_bytes_atomic,
     write_json_atomic,
 )
-from wsae_plugin.messages import one_line, refusals_as_bad_input
+from wsae_plugin.messages import naming, one_line, refusals_as_bad_input
 from wsae_plugin.provenance import versions
 from wsae_plugin.validation import read_json
 from wsae_plugin.vision.encoder import Encoder, Tokens, open_encoder
@@ -98,7 +98,8 @@ class _Table:
     def pixels(self, name: str) -> dict[str, Tensor]:
         """What the encoder is given of an image."""
         path = self.images.path / name
-        pixels = self.encoder.pixels(load_image(path))
+        with naming(str(path)):
+            pixels = self.encoder.pixels(load_image(path))
         shapes = {key: value.shape for key, value in pixels.items()}
         if shapes != self.shapes:
             raise RunFailedError(
