@@ -22,6 +22,8 @@ from wsae_plugin.validation import read_json
 
 VERSION = 1
 FOLDER = "scores"
+GALLERY = "gallery.json"
+"""Beside the scores of an SAE on a table with pictures: those that excite a few of its latents."""
 MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench"}
 """Name of a file of scores → the command that writes it, of those that a report asks for."""
 

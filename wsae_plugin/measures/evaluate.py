@@ -18,6 +18,7 @@ import torch
 from wsae_plugin.compare.gathered import read_gathered
 from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.files import write_json_atomic
 from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.gamma.spectrum import gamma_spectrum
 from wsae_plugin.measures import MEASURES
@@ -31,7 +32,7 @@ from wsae_plugin.measures.held_out import EvalSettings, open_held_out
 from wsae_plugin.measures.identifiability import Seeds
 from wsae_plugin.measures.measure import EVAL, Evidence
 from wsae_plugin.provenance import versions
-from wsae_plugin.scores import ScoreFile, read_scores
+from wsae_plugin.scores import GALLERY, ScoreFile, read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ def evaluate_runs(
             )
             scores = _scores(run, evidence, about, asked[run.name])
             documents[run.name] = scores.write(run.compared.path, EVAL)
+            if evidence.gallery:
+                write_json_atomic(run.compared.path / GALLERY, {"entries": [*evidence.gallery]})
     return [documents[run.name] for run in runs]
 
 

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.measures.gallery import gallery
 from wsae_plugin.measures.labelled import LabelledSamples
 from wsae_plugin.measures.measure import Evidence
 from wsae_plugin.measures.sums import HeldOutSums, keep_sums, reconstruct, sums_of_samples
@@ -211,19 +212,19 @@ class HeldOutSamples:
         for n, batch in enumerate(tqdm(batches, desc="Held-out batches", unit="batch")):
             for name, sae in saes.items():
                 x_hat, feature_acts = reconstruct(sae, batch.x)
-                found = sums_of_samples(batch.x, x_hat, feature_acts)
-                keep_sums(sums[name], n, self.n_batches, found)
+                of_batch = sums_of_samples(batch.x, x_hat, feature_acts)
+                keep_sums(sums[name], n, self.n_batches, of_batch)
                 if batch.labels is not None:
                     acts = feature_acts.cpu()
                     labelled[name].add(batch.x.cpu(), acts, batch.labels, shuffled[n])
-        return {
-            name: Evidence(
-                HeldOutSums(**sums[name]),
-                truth=self._truth(sae),
-                labelled=labelled[name].evidence() if labelled else None,
-            )
-            for name, sae in saes.items()
-        }
+        found: dict[str, Evidence] = {}
+        for name, sae in saes.items():
+            classes = labelled[name].evidence() if labelled else None
+            pictures = self.source.pictures
+            shown = gallery(sae, batches, classes, pictures) if classes and pictures else ()
+            kept = HeldOutSums(**sums[name])
+            found[name] = Evidence(kept, None, self._truth(sae), classes, shown)
+        return found
 
     def _truth(self, sae: SAE[Any]) -> SyntheticDataEvalResult | None:
         """What SAELens measures, on samples that are the same for every SAE."""

@@ -34,6 +34,7 @@ class Evidence:
         tokens: What its latents say of the tokens; None without a language model.
         truth: What SAELens measures against the features of a synthetic model; None without one.
         labelled: What its latents say of samples that belong to classes; None where they do not.
+        gallery: The images that excite a few of its latents; see `measures.gallery`.
         gamma: Its own γ, shape (d_in,); ones for an ordinary SAE.
         weighted: Arm → γ of the weighted arms that saw the same data, the strongest first.
         seeds: The runs that differ from this one in their seed alone, this one among them.
@@ -43,6 +44,7 @@ class Evidence:
     tokens: TokenEvidence | None = None
     truth: SyntheticDataEvalResult | None = None
     labelled: LabelledEvidence | None = None
+    gallery: Sequence[Mapping[str, Any]] = ()
     gamma: Tensor = field(default_factory=lambda: torch.ones(1))
     weighted: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     seeds: Seeds = Seeds(())

@@ -14,6 +14,7 @@ from wsae_plugin.files import write_json_atomic, write_text_atomic
 from wsae_plugin.local_paths import without_local_paths
 from wsae_plugin.report import text
 from wsae_plugin.report.figures import FIGURES, drawable
+from wsae_plugin.report.galleries import read_galleries
 from wsae_plugin.report.inputs import read_inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.svg import inline_svg
@@ -35,7 +36,8 @@ def write_report(
     if target.exists() and not target.is_dir():
         raise BadInputError(f"--output {target}: is a file; give a folder")
     # A report is for others too, as a card is.
-    report: Report = without_local_paths(summarize(read_inputs(*folders, baseline=baseline)))
+    inputs = read_inputs(*folders, baseline=baseline)
+    report: Report = without_local_paths(summarize(inputs)) | {"gallery": read_galleries(inputs)}
     return report, write_pages(target, report)
 
 

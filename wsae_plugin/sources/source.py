@@ -19,6 +19,7 @@ from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.proxies import no_labels
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.sources.model_run import ModelRun
+from wsae_plugin.sources.pictures import Pictures
 
 GIVE_GRADIENTS = (
     "give metric_file, a safetensors file with one tensor gradients (n, d_in) of your own"
@@ -60,6 +61,7 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
     Attributes:
         name: What it is, in a few words.
         d_in: Hook → width of its activations. A source without hooks has one entry.
+        pictures: What the rows that `held_out` gives look like; None where nobody knows.
     """
 
     runner_configs: ClassVar[Mapping[tuple[str, ...], type[Any]]]
@@ -77,6 +79,7 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
 
     name: str
     d_in: Mapping[str, int]
+    pictures: Pictures | None = None
 
     @abstractmethod
     def __init__(self, cfg: Any) -> None: ...

@@ -21,6 +21,7 @@ from wsae_plugin.gamma.consistency import LabelCounter, LabelEvidence
 from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
 from wsae_plugin.sources.labels import Labels, read_labels
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
+from wsae_plugin.sources.pictures import Pictures, read_pictures
 from wsae_plugin.sources.source import Samples, Source
 from wsae_plugin.sources.table_config import MultiTableSAERunnerConfig, TableSAERunnerConfig
 from wsae_plugin.sources.table_files import Column, columns_of, described
@@ -83,6 +84,7 @@ class TableSource(Source):
         )
         self.labels = read_labels(cfg.labels, columns, self.n_rows, "labels", about.get("classes"))
         row_bytes = sum(4 * width for width in self.d_in.values())
+        self.pictures = _pictures(cfg.images, about, self.n_rows)
         self._block_rows = max(1, _BLOCK_BYTES // row_bytes)
         self._n_blocks = -(-self.n_rows // self._block_rows)
         self._check_values(row_bytes)
@@ -307,6 +309,12 @@ class _Rows:
         x[back] = self._column.read(ascending).float()
         labels = self._labels and self._labels.codes[rows].long()
         return Samples(x, rows, labels, self._labels.names if self._labels else ())
+
+
+def _pictures(said: str | None, about: Mapping[str, Any], n_rows: int) -> Pictures | None:
+    if said is not None or not Path(about.get("image_folder", "")).is_dir():
+        return read_pictures(said, n_rows, "images", None)
+    return read_pictures(about.get("images"), n_rows, "images", about.get("image_folder"))
 
 
 def is_held_out(numbers: Tensor, share: float, seed: int) -> Tensor:

@@ -98,7 +98,11 @@ def described(path: str) -> dict[str, Any]:
     """What `wsae embed`, or saev, says of a table that it wrote; empty of others.
 
     Returns:
-        `model_name`, `dataset_path`, `n_images`, and of `wsae embed` `classes` and `images`.
+        `model_name`, `dataset_path`, `n_images`, and of `wsae embed` `classes`, `images` and
+        `image_folder`.
+
+    Raises:
+        BadInputError: It is not complete.
     """
     file = Path(path) / "metadata.json"
     if not file.is_file():
@@ -107,7 +111,14 @@ def described(path: str) -> dict[str, Any]:
     if about.get("format") == "wsae embed":
         own = {name: about[name] for name in ("model_name", "n_images", "classes")}
         data = {"dataset_path": Path(about["image_folder"]).name}
-        return own | data | {"images": str(file.parent / "images.txt")}
+        if not about["complete"]:
+            raise BadInputError("is not complete: run `wsae embed` again, which goes on with it")
+        return (
+            own
+            | data
+            | {"images": str(file.parent / "images.txt")}
+            | {"image_folder": about["image_folder"]}
+        )
     if "protocol" in about:
         return {"model_name": str(about["ckpt"]), "n_images": int(about["n_ex"])}
     return {}
