@@ -136,6 +136,12 @@ def test_sparse_activations_are_dense_ones(n: int, layout: str, seed: int) -> No
     assert_same(counter.evidence(), counted(acts, labels, 3, n_top=4))
 
 
+def test_a_stored_entry_that_is_not_active_does_not_count() -> None:
+    counter = LabelCounter(2, 2)
+    counter.add(sparse_of(torch.tensor([[1e-6, 1.0], [2.0, 1e-5]])), torch.tensor([0, 1]))
+    assert counter.evidence().active.tolist() == counter.evidence().top.tolist() == [[0, 1], [1, 0]]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_floating_dtype_is_counted(dtype: torch.dtype) -> None:
     acts = torch.tensor([[1.0, 0.0], [0.5, -1.0], [4.0, 2.0]])

@@ -53,7 +53,7 @@ def test_nearest_neighbour_by_hand() -> None:
 
 def test_the_probe_finds_the_latents_that_know_and_no_random_one_does() -> None:
     _, labels, _ = world()
-    acts = torch.cat([blind_latents(labels, n=300), class_latents(labels)], dim=1)
+    acts = torch.cat([class_latents(labels), blind_latents(labels, n=300)], dim=1)
     features, of = sparse.csr_array(acts.numpy()), labels.numpy()
     value, control = linear_probe_accuracies(features, of, np.random.default_rng(0))
     assert value > 0.99

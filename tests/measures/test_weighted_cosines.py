@@ -77,6 +77,8 @@ def test_what_has_no_score() -> None:
     found = streamed(torch.randn(50, 3), acts).scores()
     assert found.isnan().tolist() == [True, True, False, True, True]
     assert math.isnan(WeightedCosines(3, 2).mean_cosine())
+    constant = torch.full((1000, 1), 0.1, dtype=torch.float64)
+    assert streamed(torch.randn(1000, 3), constant, 7).scores().isnan().all()
 
 
 def test_a_sample_without_a_direction_is_left_out() -> None:
