@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from tests.training.tiny import BATCH, TinyWorld, sae, write_config
 
 N_KILLS = 10
-N_STEPS = {"language_model": 240, "multi": 240, "synthetic": 4000}
+N_STEPS = {"language_model": 240, "multi": 240, "synthetic": 4000, "table": 4000}
 """Some seconds each, so that a blow meets a run and not its end."""
 
 
@@ -73,13 +73,14 @@ def _wait(condition: Callable[[], bool], process: BaseProcess) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["language_model", "multi", "synthetic"])
+@pytest.mark.parametrize("kind", ["language_model", "multi", "synthetic", "table"])
 def test_a_run_that_is_killed_again_and_again(
     world: TinyWorld, tmp_path: Path, start: Callable[..., BaseProcess], kind: str
 ) -> None:
     """While Γ is estimated, α warms up, checkpoints are written and the SAE is exported."""
-    section = sae(gamma_freeze_step=30, alpha_warm_up_steps=60)
-    amount = "training_samples" if kind == "synthetic" else "training_tokens"
+    proxy = "semantic_consistency" if kind == "table" else "variance"
+    section = sae(gamma_freeze_step=30, alpha_warm_up_steps=60, gamma_proxy=proxy)
+    amount = "training_samples" if kind in ("synthetic", "table") else "training_tokens"
     saes: dict[str, Any] = (
         {"saes": {"one": section, "two": sae(alpha=-0.5)}} if kind == "multi" else {"sae": section}
     )

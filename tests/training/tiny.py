@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -59,6 +60,23 @@ class TinyWorld:
             "training_samples": 10 * BATCH,
             "batch_size": BATCH,
             "eval_samples": 256,
+        } | changes
+
+    def table(self, **changes: Any) -> dict[str, Any]:
+        """A config of one SAE on a table with labels."""
+        if not (file := self.path / "table.npy").exists():
+            generator = torch.Generator().manual_seed(0)
+            labels = torch.randint(3, (1000,), generator=generator)
+            x = torch.randn(1000, D_MODEL, generator=generator) + labels.unsqueeze(1)
+            np.save(self.path / "labels.npy", labels.numpy())
+            np.save(file, x.numpy())
+        return {
+            "activations": str(file),
+            "labels": str(self.path / "labels.npy"),
+            "sae": sae(),
+            "training_samples": 10 * BATCH,
+            "batch_size": BATCH,
+            "n_batches_in_buffer": 3,
         } | changes
 
     def _common(self) -> dict[str, Any]:

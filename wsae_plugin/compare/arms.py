@@ -10,6 +10,8 @@ Role = Literal["baseline", "weighted", "control"]
 Control = Literal["constant", "shuffled", "opposite", "whitening"]
 METRICS_OF_CONTROLS = ("rotated_fisher", "covariance")
 """Metrics that an arm has as a control, unless its `role` says otherwise."""
+PROXIES_OF_CONTROLS = ("semantic_consistency_of_shuffled_labels",)
+"""Proxies likewise."""
 
 
 def end_to_end_label(fields: Mapping[str, Any]) -> str:

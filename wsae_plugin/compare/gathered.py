@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control, end_to_end_label
+from wsae_plugin.compare.arms import (
+    METRICS_OF_CONTROLS,
+    PROXIES_OF_CONTROLS,
+    Arm,
+    Control,
+    end_to_end_label,
+)
 from wsae_plugin.compare.manifest import ComparedRun, Comparison, is_comparison
 from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
@@ -323,8 +329,8 @@ def _without_folder(field: str, value: Any) -> Any:
 
 
 def _role(sae: DescribedSAE) -> Any:
-    is_control = sae.run.role == "control" or sae.metric in METRICS_OF_CONTROLS
-    return "control" if is_control else "weighted"
+    of_controls = sae.metric in METRICS_OF_CONTROLS or sae.proxy in PROXIES_OF_CONTROLS
+    return "control" if sae.run.role == "control" or of_controls else "weighted"
 
 
 def _arms(saes: Sequence[DescribedSAE]) -> dict[str, str]:

@@ -11,7 +11,14 @@ from typing import Any, get_args
 from sae_lens import TrainingSAEConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
-from wsae_plugin.compare.arms import METRICS_OF_CONTROLS, Arm, Control, Role, end_to_end_label
+from wsae_plugin.compare.arms import (
+    METRICS_OF_CONTROLS,
+    PROXIES_OF_CONTROLS,
+    Arm,
+    Control,
+    Role,
+    end_to_end_label,
+)
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.proxies import SHUFFLED
 from wsae_plugin.messages import nearest
@@ -86,7 +93,9 @@ def _own_arm(
     known = {field.name for field in fields(config_class_of({**sae, **own}))}
     common = {key: value for key, value in sae.items() if key in known or key == "architecture"}
     section = convert(common | own, TrainingSAEConfig, where)
-    ours = "control" if section.get("metric") in METRICS_OF_CONTROLS else "weighted"
+    is_control = section.get("metric") in METRICS_OF_CONTROLS
+    is_control |= section.get("gamma_proxy") in PROXIES_OF_CONTROLS
+    ours = "control" if is_control else "weighted"
     role: Role = about["role"] or ("baseline" if is_baseline else ours)
     if (role == "baseline") != is_baseline:
         allowed = "must be 'baseline'" if is_baseline else "there is one baseline; 'weighted'?"

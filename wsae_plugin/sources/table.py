@@ -40,7 +40,7 @@ _MOST_CANDIDATES = 2**26
 class TableSource(Source):
     """The rows of a table, in random order, epoch after epoch, without those that are held out.
 
-    Blocks of rows are read in an order that the seed draws anew for each epoch, one ahead of its
+    Blocks of rows are read in an order that the seed draws anew for each epoch, ahead of their
     use, and shuffled through SAELens's mixing buffer; whether a row is held out depends on its
     number and on `split_seed` alone. Its position is exact: a checkpoint holds the buffer and how
     many blocks were read.
@@ -92,12 +92,10 @@ class TableSource(Source):
             raise BadInputError(f"held_out = {cfg.held_out}: leaves none of {self.n_rows} rows")
         self._n_read = 0
         self._reader = ThreadPoolExecutor(max_workers=1)
-        self._ahead: tuple[int, Future[Tensor]] | None = None
+        self._ahead: Future[tuple[Tensor, int]] | None = None
+        self._buffer_size = cfg.n_batches_in_buffer * cfg.batch_size
         self._buffer = MixingBuffer(
-            self._read,
-            cfg.n_batches_in_buffer * cfg.batch_size,
-            cfg.batch_size,
-            cfg.activations_mixing_fraction,
+            self._read, self._buffer_size, cfg.batch_size, cfg.activations_mixing_fraction
         )
         self._left_out: _Rows | None = None
 
@@ -155,36 +153,31 @@ class TableSource(Source):
         return dict(zip(self.d_in, batch.split(list(self.d_in.values()), dim=1), strict=True))
 
     def _read(self) -> Tensor:
-        """What fills the buffer again, in one piece."""
-        cfg = self._cfg
-        size = cfg.n_batches_in_buffer * cfg.batch_size
-        wanted = max(1, size - (0 if self._buffer.kept is None else len(self._buffer.kept)))
-        blocks: list[Tensor] = []
-        while sum(map(len, blocks)) < wanted:
-            blocks.append(self._next_block().to(cfg.act_store_device))
-        return torch.cat(blocks)
+        """What the buffer has served, read while it was served."""
+        ahead = self._ahead or self._reader.submit(self._read_from, self._n_read)
+        rows, self._n_read = ahead.result()
+        self._ahead = self._reader.submit(self._read_from, self._n_read)
+        return rows.to(self._cfg.act_store_device)
 
-    def _next_block(self) -> Tensor:
-        if self._ahead is None or self._ahead[0] != self._n_read:
-            self._ahead = self._n_read, self._reader.submit(self._read_block, self._n_read)
-        block = self._ahead[1].result()
-        self._n_read += 1
-        self._ahead = self._n_read, self._reader.submit(self._read_block, self._n_read)
-        return block
+    def _read_from(self, n_read: int) -> tuple[Tensor, int]:
+        """The blocks from one on, as many as a full buffer serves, and which is the next."""
+        size, share = self._buffer_size, self._cfg.activations_mixing_fraction
+        blocks: list[Tensor] = []
+        while sum(map(len, blocks)) < max(1, size - int(size * share)):
+            blocks.append(self._read_block(n_read + len(blocks)))
+        return torch.cat(blocks), n_read + len(blocks)
 
     def _read_block(self, n_read: int) -> Tensor:
         """The rows of a block that are trained on, all columns side by side."""
         epoch, place = divmod(n_read, self._n_blocks)
         where = self._rows_of(int(self._order(epoch)[place]))
         dtype = str_to_dtype(self._cfg.dtype)
-        side_by_side = torch.cat(
-            [
-                _refuse_not_finite(column.read(where), where, hook).to(dtype)
-                for hook, column in self._columns.items()
-            ],
-            dim=1,
-        )
-        return side_by_side[self._is_trained_on(torch.arange(where.start, where.stop))]
+        columns = [
+            _refuse_not_finite(column.read(where), where, hook).to(dtype)
+            for hook, column in self._columns.items()
+        ]
+        trained = self._is_trained_on(torch.arange(where.start, where.stop))
+        return torch.cat([column[trained] for column in columns], dim=1)
 
     def _order(self, epoch: int) -> Tensor:
         seeds = np.random.SeedSequence([self._cfg.seed, epoch])

@@ -13,7 +13,7 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
-from wsae_plugin.gamma.proxies import proxy_named
+from wsae_plugin.gamma.proxies import needs_of, proxy_named
 from wsae_plugin.messages import naming
 from wsae_plugin.sources.source import GIVE_GRADIENTS
 from wsae_plugin.training.checkpoints import is_complete
@@ -53,7 +53,7 @@ def _problems(config: RunConfig) -> Iterator[str]:
     """What fields make impossible together, one after the other."""
     values = config.values
     for path, section in config.sae_sections.items():
-        yield from _problems_of_sae(path, section, values["device"])
+        yield from _problems_of_sae(path, section, values["device"], bool(values.get("labels")))
         yield from _problems_of_text(path, section, config)
     if config.n_samples < config.batch_size:
         total, batch = config.source.n_samples_field, config.source.batch_size_field
@@ -77,12 +77,19 @@ def _problems(config: RunConfig) -> Iterator[str]:
         )
 
 
-def _problems_of_sae(path: str, section: Mapping[str, Any], device: str) -> Iterator[str]:
+def _problems_of_sae(
+    path: str, section: Mapping[str, Any], device: str, has_labels: bool
+) -> Iterator[str]:
     if not _NAME.fullmatch(path.removeprefix("saes.")):
         yield f"{path}: the name becomes a folder and a part of --set; use letters, digits, - and _"
     if (proxy := section.get("gamma_proxy")) is not None:
         with naming(f"{path}.gamma_proxy = {proxy!r}"):
             proxy_named(proxy)
+        if "labels" in (needs_of(proxy) or ()) and not has_labels:
+            yield (
+                f"{path}.gamma_proxy = {proxy!r}: is made from the classes of the samples, and "
+                "there are no labels; give 'labels:' beside 'activations:', or another gamma_proxy"
+            )
     k, d_sae = section.get("k"), section["d_sae"]
     if k is not None and k > d_sae:
         yield f"{path}.k = {k}: must not exceed {path}.d_sae = {d_sae}"
