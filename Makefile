@@ -5,10 +5,17 @@ BIN := $(VENV)/bin
 SAEBENCH := .venv-saebench
 SAEBENCH_FILES := wsae_plugin/saebench
 
-.PHONY: demo test quick check format bench mutants toy saebench test-saebench clean
+.PHONY: demo textures test quick check format bench mutants toy saebench test-saebench clean
 
 demo: $(VENV)/installed  ## train an SAE and two weighted SAEs on the bundled model, and report
 	$(BIN)/wsae demo
+
+textures: $(VENV)/installed  ## the same on a table of images: patches of three textures
+	$(BIN)/python eval/vision/textures.py --output runs/textures
+	rm -rf runs/textures/compare
+	$(BIN)/wsae compare configs/vision/textures.yaml --output runs/textures/compare
+	$(BIN)/wsae eval runs/textures/compare
+	$(BIN)/wsae report runs/textures/compare
 
 test: quick test-saebench  ## every test
 	$(BIN)/pytest -m slow --ignore=tests/saebench
