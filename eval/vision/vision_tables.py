@@ -1,0 +1,219 @@
+"""Trains the encoders of the study, writes their features as tables, and says what they learned.
+
+    python eval/vision/vision_tables.py runs/vision
+
+A table for each set of images, kind of encoder and seed; what they are like goes to encoders.json
+and encoders.md beside this file. Four minutes of two cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import typer
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from vision_encoders import FEWEST_ACTIVE, Recipe, embed, live_dimensions, train
+from vision_images import Splits, digits, pictures, pixels, write_table
+
+from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.provenance import versions
+from wsae_plugin.statistics import rounded, t_interval
+
+RESULT = Path(__file__).with_name("encoders.json")
+SETS: dict[str, Callable[[], Splits]] = {"pictures": pictures, "digits": digits}
+RECIPES = {
+    ("pictures", "ncl"): Recipe(is_non_negative=True, epochs=5),
+    ("pictures", "contrastive"): Recipe(is_non_negative=False, epochs=5),
+    ("digits", "ncl"): Recipe(is_non_negative=True, epochs=60, flips=False),
+    ("digits", "contrastive"): Recipe(is_non_negative=False, epochs=60, flips=False),
+}
+"""What differs within a set is the ReLU alone. Epochs are what time allows."""
+TOP = 20
+"""Images that excite a dimension most, of which the share of one class is taken."""
+ACTIVE = 1e-5
+"""As in main_eval.py of the authors of NCL: |f| above it is active, f of a row of length 1."""
+SHOWN = {
+    "one_nn": "1-NN",
+    "probe": "linear probe",
+    "dimensions": "dimensions",
+    "active_share": "active",
+    "consistency_of_active": "consistency of the active",
+    "consistency_of_positive": "of the positive",
+    "consistency_of_top": f"of the top {TOP}",
+    "seconds": "seconds",
+}
+
+
+def class_shares(
+    features: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """How much of what excites each dimension is of one class: its semantic consistency.
+
+    Args:
+        features: Shape (n, d), in rows of length 1.
+        labels: Shape (n,).
+
+    Returns:
+        The share of the most frequent class, shape (d,), among the samples with |f| > 1e-5
+        (`consistency_of_active`, arXiv 2403.12459), with f > 1e-5 (`consistency_of_positive`) and
+        among the 20 with the largest f (`consistency_of_top`, arXiv 2506.15963); NaN where fewer
+        than 20 samples have f > 1e-5.
+    """
+    of_class = np.eye(labels.max() + 1)[labels]
+    positive = (features > ACTIVE).astype(np.float64)
+    active = (np.abs(features) > ACTIVE).astype(np.float64)
+    top = np.argpartition(-features, TOP, axis=0)[:TOP]
+    counts = {
+        "consistency_of_active": of_class.T @ active,
+        "consistency_of_positive": of_class.T @ positive,
+        "consistency_of_top": of_class[top].sum(axis=0).T,
+    }
+    is_dead = positive.sum(axis=0) < FEWEST_ACTIVE
+    with np.errstate(invalid="ignore"):  # 0 / 0 in what is never active
+        shares = {name: of.max(axis=0) / of.sum(axis=0) for name, of in counts.items()}
+    return {name: np.where(is_dead, np.nan, share) for name, share in shares.items()}
+
+
+def described(rows: Mapping[str, NDArray[np.float32]], splits: Splits) -> dict[str, float]:
+    """What features are like: accuracies on held-out images, and how specific dimensions are.
+
+    Args:
+        rows: Split → features, shape (n, d).
+        splits: Their images.
+    """
+    labels = {split: of.labels for split, of in splits.items()}
+    models = {
+        "one_nn": KNeighborsClassifier(n_neighbors=1),
+        "probe": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, tol=1e-2)),
+    }
+    accuracies = {
+        name: float(
+            model.fit(rows["train"], labels["train"]).score(rows["held_out"], labels["held_out"])
+        )
+        for name, model in models.items()
+    }
+    held_out = rows["held_out"]
+    length = np.linalg.norm(held_out, axis=1, keepdims=True)
+    shares = class_shares(held_out / np.maximum(length, 1e-12), labels["held_out"])
+    return (
+        accuracies
+        | {"dimensions": held_out.shape[1]}
+        | {"active_share": float((np.abs(held_out) > ACTIVE).mean())}
+        | {name: float(np.nanmean(of)) for name, of in shares.items()}
+    )
+
+
+def make_table(folder: Path, images: str, kind: str, seed: int) -> dict[str, Any]:
+    """Train an encoder, write its features, and describe them.
+
+    Dimensions that are active (> 0) on fewer than 20 training images are left out.
+
+    Args:
+        folder: Of all tables.
+        images: Of `SETS`.
+        kind: `ncl` or `contrastive`.
+        seed: Of the encoder.
+    """
+    torch.set_num_threads(1)
+    start = perf_counter()
+    splits = SETS[images]()
+    recipe = RECIPES[images, kind]
+    encoder = train(splits["train"].images, Recipe(**(vars(recipe) | {"seed": seed})))
+    rows = {split: embed(encoder, of.images) for split, of in splits.items()}
+    live = live_dimensions(rows["train"])
+    rows = {split: of[:, live] for split, of in rows.items()}
+    write_table(folder / f"{images}-{kind}-{seed}", rows, splits)
+    seconds = perf_counter() - start
+    found = {"set": images, "encoder": kind, "seed": seed, **described(rows, splits)}
+    return found | {"seconds": seconds}
+
+
+def raw(images: str) -> dict[str, Any]:
+    """The same of pixels: what an encoder must exceed to have learned anything."""
+    splits = SETS[images]()
+    rows = {split: pixels(of.images) for split, of in splits.items()}
+    return {"set": images, "encoder": "pixels", "seed": 0, **described(rows, splits), "seconds": 0}
+
+
+def page(table: Any, chance: Mapping[str, float]) -> str:
+    """The encoders as Markdown: the mean over seeds, with its 95 % interval.
+
+    Args:
+        table: A row for each encoder.
+        chance: Set → the largest class's share of the held-out images.
+    """
+    lines = [
+        "| images | encoder | " + " | ".join(SHOWN.values()) + " |",
+        "|" + " --- |" * (2 + len(SHOWN)),
+    ]
+    for (images, kind), group in table.groupby(["set", "encoder"], sort=False):
+        cells = [_cell(group[name].tolist()) for name in SHOWN]
+        lines.append(f"| {images} | {kind} | " + " | ".join(cells) + " |")
+    told = ", ".join(f"{name} {share:.3f}" for name, share in chance.items())
+    return _INTRODUCTION.format(chance=told) + "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.3g}"
+    interval = t_interval(values)
+    return f"{interval.mean:.3g} ± {interval.high - interval.mean:.2g}"
+
+
+_INTRODUCTION = """# What the encoders learned
+
+Written by `python eval/vision/vision_tables.py FOLDER`. On held-out images, mean over seeds with
+Student's 95 % interval; one seed's training and embedding took `seconds` of one core. `active`:
+share of the features with |f| > 1e-5. Consistency: share of the most frequent class, mean over
+dimensions, among the held-out images that a dimension is active on, positive on, and among those
+with the largest values. Chance (the largest class's share): {chance}.
+
+"""
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="For the tables.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Encoders of each kind.")] = 5,
+    jobs: Annotated[int, typer.Option(min=1, help="Encoders at a time, a core each.")] = 2,
+) -> None:
+    """Train, write and describe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a worker starts
+    grid = [(folder, *key, seed) for key, seed in product(RECIPES, range(seeds))]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        made = pool.map(make_table, *zip(*grid, strict=True))
+        rows = [*pool.map(raw, SETS), *made]
+    table = pd.DataFrame(rows)
+    chance = {
+        name: float(np.bincount(make()["held_out"].labels).max() / len(make()["held_out"].labels))
+        for name, make in SETS.items()
+    }
+    values = table.map(lambda value: rounded(value) if isinstance(value, float) else value)
+    about = {"recipes": {"-".join(key): vars(recipe) for key, recipe in RECIPES.items()}}
+    found = about | {
+        "chance": chance,
+        "versions": versions(),
+        "encoders": values.to_dict("records"),
+    }
+    write_json_atomic(RESULT, found)
+    text = page(table, chance)
+    write_text_atomic(RESULT.with_suffix(".md"), text)
+    typer.echo(text)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,166 @@
+"""The images, the encoders and the tables of the vision study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+from vision_encoders import Recipe, contrastive_loss, embed, live_dimensions, rep_relu, train, views
+from vision_images import Splits, bands, digits, pictures, pixels, textures, write_table
+from vision_tables import class_shares, described, page
+
+SMALL = {"epochs": 2, "width": 2, "d": 8, "batch": 16}
+
+
+def some_images(n: int = 40, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, size, size), dtype=np.uint8)
+
+
+def test_no_pixel_is_in_both_splits() -> None:
+    rows, columns = 40, 30
+    place = np.arange(rows * columns).reshape(rows, columns)
+    found = bands(place, height=13, size=4, stride=3)
+    train_pixels, held_out = (set(found[split].ravel().tolist()) for split in found)
+    assert train_pixels
+    assert held_out
+    assert not train_pixels & held_out
+    # A band of 13 rows holds 4 patches above each other, and 30 columns hold 9; the fourth band
+    # has one row and no patch.
+    assert {split: patches.shape for split, patches in found.items()} == {
+        "train": (2 * 4 * 9, 4, 4),
+        "held_out": (4 * 9, 4, 4),
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "n_classes", "n_train", "n_held_out", "size"),
+    [
+        (textures, 3, 24003, 24003, 8),
+        (pictures, 17, 18700, 9350, 16),
+        (digits, 10, 1198, 599, 8),
+    ],
+)
+def test_classes_are_as_frequent_as_each_other(
+    make: Callable[[], Splits], n_classes: int, n_train: int, n_held_out: int, size: int
+) -> None:
+    found = make()
+    assert [len(found[split].labels) for split in ("train", "held_out")] == [n_train, n_held_out]
+    for of in found.values():
+        assert of.images.shape[1:] == (size, size)
+        assert (of.images.dtype, of.labels.dtype) == (np.uint8, np.int64)
+        assert len(of.classes) == n_classes
+        counts = np.bincount(of.labels)
+        assert len(counts) == n_classes
+        assert counts.max() <= 1.1 * counts.min()
+    again = make()
+    assert all(np.array_equal(found[split].images, again[split].images) for split in found)
+
+
+def test_no_digit_is_in_both_splits() -> None:
+    found = digits()
+    both = [{image.tobytes() for image in of.images} for of in found.values()]
+    assert not both[0] & both[1]
+
+
+def test_a_table_keeps_images_beside_their_labels(tmp_path: Path) -> None:
+    splits = digits()
+    rows = {split: pixels(of.images) for split, of in splits.items()}
+    write_table(tmp_path / "table", rows, splits)
+    for split, of in splits.items():
+        folder = tmp_path / "table" / split
+        activations, labels, images = (
+            np.load(folder / f"{name}.npy") for name in ("activations", "labels", "images")
+        )
+        assert activations.dtype == np.float32
+        np.testing.assert_array_equal(activations, pixels(images))
+        assert (folder / "classes.txt").read_text().split() == list("0123456789")
+        of_image = {
+            image.tobytes(): label for image, label in zip(of.images, of.labels, strict=True)
+        }
+        assert [of_image[image.tobytes()] for image in images] == labels.tolist()
+        assert not np.array_equal(labels, of.labels)
+
+
+def test_features_of_an_encoder_are_of_length_1_and_those_of_ncl_not_negative() -> None:
+    images = some_images()
+    for is_non_negative in (False, True):
+        features = embed(train(images, Recipe(is_non_negative, **SMALL)), images)
+        assert features.shape == (40, 8)
+        np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
+        assert (features >= 0).all() == is_non_negative
+
+
+def test_training_is_set_by_the_seed_and_leaves_the_global_state_alone() -> None:
+    images = some_images()
+    state = torch.get_rng_state()
+    one, same, other = (
+        embed(train(images, Recipe(True, **SMALL, seed=seed)), images) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_loss_falls_where_views_are_those_of_one_image() -> None:
+    # Two images, four views: of the three others, one is right. With opposite features the right
+    # one has a similarity of 1, the wrong ones −1.
+    features = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    wrong = 2 * np.exp(-1 / 0.2)
+    expected = -np.log(np.exp(1 / 0.2) / (np.exp(1 / 0.2) + wrong))
+    assert_close(float(contrastive_loss(features, features)), expected, rtol=1e-4, atol=1e-7)
+    assert contrastive_loss(features, -features) > 9
+
+
+def test_rep_relu_is_relu_with_the_derivative_of_gelu() -> None:
+    z = torch.tensor([-3.0, -0.5, 0.0, 2.0], dtype=torch.float64, requires_grad=True)
+    found = rep_relu(z)
+    assert_close(found, torch.relu(z))
+    (ours,) = torch.autograd.grad(found.sum(), z)
+    (theirs,) = torch.autograd.grad(torch.nn.functional.gelu(z).sum(), z)
+    assert_close(ours, theirs)
+
+
+def test_views_differ_and_stay_in_range() -> None:
+    images = torch.from_numpy(some_images(6)).float() / 255
+    one, other = (views(images, True, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert one.shape == images.shape
+    assert not torch.equal(one, other)
+    assert float(one.min()) >= 0
+    assert float(one.max()) <= 1
+
+
+def test_the_consistency_of_dimensions_by_hand() -> None:
+    # 30 images of class 0 and 30 of class 1.
+    labels = np.repeat([0, 1], 30)
+    step = np.linspace(1, 2, 60)
+    features = np.stack(
+        [
+            np.where(labels == 0, step, 0),  # class 0 alone
+            step,  # both, most of class 1
+            np.where(np.arange(60) % 3 == 0, 1, -step),  # 20 positive ones, 10 of each
+            np.where(np.arange(60) < 19, 1, 0),  # too few
+        ],
+        axis=1,
+    ).astype(np.float32)
+    found = class_shares(features, labels)
+    nan = np.nan
+    np.testing.assert_allclose(found["consistency_of_active"], [1, 0.5, 0.5, nan])
+    np.testing.assert_allclose(found["consistency_of_positive"], [1, 0.5, 0.5, nan])
+    np.testing.assert_allclose(found["consistency_of_top"], [1, 1, 0.5, nan])
+    assert live_dimensions(features).tolist() == [0, 1, 2]
+
+
+def test_pixels_of_digits_tell_them_apart_and_their_page_says_so() -> None:
+    splits = digits()
+    found = described({split: pixels(of.images) for split, of in splits.items()}, splits)
+    assert found["one_nn"] > 0.95
+    assert found["probe"] > 0.9
+    row = {"set": "digits", "encoder": "pixels", "seed": 0, "seconds": 0.0, **found}
+    text = page(pd.DataFrame([row]), {"digits": 0.1})
+    assert f"| digits | pixels | {found['one_nn']:.3g} | {found['probe']:.3g} | 64 |" in text
+    assert "digits 0.100" in text
