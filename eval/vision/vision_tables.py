@@ -8,8 +8,9 @@ and encoders.md beside this file. Four minutes of two cores.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -118,7 +119,7 @@ def described(rows: Mapping[str, NDArray[np.float32]], splits: Splits) -> dict[s
 
 
 def make_table(folder: Path, images: str, kind: str, seed: int) -> dict[str, Any]:
-    """Train an encoder, write its features, and describe them.
+    """Train an encoder, write its features, and describe them; what is done is not done again.
 
     Dimensions that are active (> 0) on fewer than 20 training images are left out.
 
@@ -128,6 +129,10 @@ def make_table(folder: Path, images: str, kind: str, seed: int) -> dict[str, Any
         kind: `ncl` or `contrastive`.
         seed: Of the encoder.
     """
+    table = folder / f"{images}-{kind}-{seed}"
+    about = folder / f"{table.name}.json"
+    if about.exists():
+        return json.loads(about.read_text(encoding="utf-8"))
     torch.set_num_threads(1)
     start = perf_counter()
     splits = SETS[images]()
@@ -136,9 +141,10 @@ def make_table(folder: Path, images: str, kind: str, seed: int) -> dict[str, Any
     rows = {split: embed(encoder, of.images) for split, of in splits.items()}
     live = live_dimensions(rows["train"])
     rows = {split: of[:, live] for split, of in rows.items()}
-    write_table(folder / f"{images}-{kind}-{seed}", rows, splits)
+    write_table(table, rows, splits)
     seconds = perf_counter() - start
     found = {"set": images, "encoder": kind, "seed": seed, **described(rows, splits)}
+    write_json_atomic(about, found | {"seconds": seconds})
     return found | {"seconds": seconds}
 
 
@@ -149,7 +155,7 @@ def raw(images: str) -> dict[str, Any]:
     return {"set": images, "encoder": "pixels", "seed": 0, **described(rows, splits), "seconds": 0}
 
 
-def page(table: Any, chance: Mapping[str, float]) -> str:
+def page_of_encoders(table: Any, chance: Mapping[str, float]) -> str:
     """The encoders as Markdown: the mean over seeds, with its 95 % interval.
 
     Args:
@@ -185,34 +191,44 @@ with the largest values. Chance (the largest class's share): {chance}.
 """
 
 
-def main(
-    folder: Annotated[Path, typer.Argument(help="For the tables.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Encoders of each kind.")] = 5,
-    jobs: Annotated[int, typer.Option(min=1, help="Encoders at a time, a core each.")] = 2,
-) -> None:
-    """Train, write and describe."""
+def make_tables(folder: Path, seeds: Sequence[int], jobs: int) -> None:
+    """Train the encoders whose tables are missing, and write what all of them are like.
+
+    Args:
+        folder: For the tables.
+        seeds: Of the encoders of each kind.
+        jobs: Encoders at a time, a core each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"  # read when a worker starts
-    grid = [(folder, *key, seed) for key, seed in product(RECIPES, range(seeds))]
+    grid = [(folder, *key, seed) for key, seed in product(RECIPES, seeds)]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         made = pool.map(make_table, *zip(*grid, strict=True))
         rows = [*pool.map(raw, SETS), *made]
     table = pd.DataFrame(rows)
-    chance = {
-        name: float(np.bincount(make()["held_out"].labels).max() / len(make()["held_out"].labels))
-        for name, make in SETS.items()
-    }
+    chance: dict[str, float] = {}
+    for name, make in SETS.items():
+        labels = make()["held_out"].labels
+        chance[name] = rounded(float(np.bincount(labels).max() / len(labels)))
     values = table.map(lambda value: rounded(value) if isinstance(value, float) else value)
-    about = {"recipes": {"-".join(key): vars(recipe) for key, recipe in RECIPES.items()}}
-    found = about | {
+    found = {
+        "recipes": {"-".join(key): vars(recipe) for key, recipe in RECIPES.items()},
         "chance": chance,
         "versions": versions(),
         "encoders": values.to_dict("records"),
     }
     write_json_atomic(RESULT, found)
-    text = page(table, chance)
-    write_text_atomic(RESULT.with_suffix(".md"), text)
-    typer.echo(text)
+    write_text_atomic(RESULT.with_suffix(".md"), page_of_encoders(table, chance))
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="For the tables.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Encoders of each kind.")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, help="Encoders at a time, a core each.")] = 2,
+) -> None:
+    """Train, write and describe."""
+    make_tables(folder, range(seeds), jobs)
+    typer.echo(RESULT.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

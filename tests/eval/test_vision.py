@@ -9,11 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 from torch.testing import assert_close
 from vision_encoders import Recipe, contrastive_loss, embed, live_dimensions, rep_relu, train, views
 from vision_images import Splits, bands, digits, pictures, pixels, textures, write_table
-from vision_tables import class_shares, described, page
+from vision_outcome import contrasts, draw, outcome, page
+from vision_study import comparison, write_leak
+from vision_tables import class_shares, described, page_of_encoders
 
+PLAN = yaml.safe_load(
+    (Path(__file__).parents[2] / "eval" / "vision" / "study.yaml").read_text(encoding="utf-8")
+)
 SMALL = {"epochs": 2, "width": 2, "d": 8, "batch": 16}
 
 
@@ -161,6 +168,60 @@ def test_pixels_of_digits_tell_them_apart_and_their_page_says_so() -> None:
     assert found["one_nn"] > 0.95
     assert found["probe"] > 0.9
     row = {"set": "digits", "encoder": "pixels", "seed": 0, "seconds": 0.0, **found}
-    text = page(pd.DataFrame([row]), {"digits": 0.1})
+    text = page_of_encoders(pd.DataFrame([row]), {"digits": 0.1})
     assert f"| digits | pixels | {found['one_nn']:.3g} | {found['probe']:.3g} | 64 |" in text
     assert "digits 0.100" in text
+
+
+def scores(part: str, effects: dict[str, float]) -> list[dict[str, object]]:
+    """Every score of eight seeds: 0.4 and what the arm adds, but for a little."""
+    drawn = np.random.default_rng(0)
+    return [
+        {"part": part, "arm": arm, "seed": seed, "metric": metric, "chance": 0.1}
+        | {"value": 0.4 + effects.get(arm, 0) + 0.01 * seed + 1e-3 * drawn.normal()}
+        for metric in (PLAN["primary"], *PLAN["others"])
+        for arm in PLAN["base"]["arms"]
+        for seed in PLAN["seeds"]
+    ]
+
+
+def test_arms_are_paired_with_those_they_are_put_beside(tmp_path: Path) -> None:
+    effects = {"beta_1": 0.02, "shuffled_1": 0.02, "beta_2": -0.03}
+    table = pd.DataFrame(scores("pictures, ncl", effects) + scores("digits, ncl", {}))
+    found = outcome(table, PLAN)
+    assert found["family"] == len(found["cells"]) == 2 * len(list(contrasts(PLAN)))
+    assert found["family"] == 2 * (len(PLAN["base"]["arms"]) - 1 + 7)
+    cells = {(row["part"], row["arm"], row["beside"]): row for row in found["cells"]}
+    one = cells["pictures, ncl", "beta_1", "sae"]
+    assert one["mean"] == pytest.approx(0.02, abs=2e-3)
+    assert one["clear"]
+    assert not cells["pictures, ncl", "beta_1", "shuffled_1"]["clear"]
+    assert not cells["digits, ncl", "beta_1", "sae"]["clear"]
+    told = {sentence.partition(":")[0]: sentence for sentence in found["sentences"]}
+    assert "clearly higher in 1, clearly lower in 0 of 2" in told["beta_1 beside sae"]
+    assert "clearly higher in 0, clearly lower in 0 of 2" in told["beta_1 beside shuffled_1"]
+    assert "clearly higher in 0, clearly lower in 1 of 2" in told["beta_2 beside sae"]
+    assert "| digits, ncl | beta_1 | labels_1 |" in page(found)
+    draw(found, PLAN, tmp_path / "study.png")
+    assert (tmp_path / "study.png").stat().st_size > 10_000
+    with pytest.raises(ValueError, match="digits, ncl: semantic_consistency is missing in some"):
+        outcome(table.drop(table[table["part"] == "digits, ncl"].index[3]), PLAN)
+
+
+def test_a_comparison_reads_the_table_and_the_leak_alone_its_held_out_labels(
+    tmp_path: Path,
+) -> None:
+    splits = digits()
+    write_table(tmp_path, {split: pixels(of.images) for split, of in splits.items()}, splits)
+    write_leak(tmp_path)
+    found = comparison(PLAN, tmp_path, "digits", seed=3)
+    assert found["sae"] == PLAN["base"]["sae"] | {"d_sae": 128, "d_in": 64}
+    assert found["seeds"] == [3]
+    assert found["labels"] == str(tmp_path / "train" / "labels.npy")
+    assert found["held_out"] == str(tmp_path / "held_out" / "activations.npy")
+    with_files = {name: arm for name, arm in found["arms"].items() if "gamma_file" in arm}
+    assert list(with_files) == ["leak_1"]
+    (beta,) = load_file(with_files["leak_1"]["gamma_file"]).values()
+    assert beta.shape == (64,)
+    assert 0.1 < float(beta.max()) <= 1
+    assert {"gamma_file", "labels"} & set(PLAN["base"]) == set()
