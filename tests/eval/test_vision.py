@@ -215,7 +215,7 @@ def test_a_comparison_reads_the_table_and_the_leak_alone_its_held_out_labels(
     write_table(tmp_path, {split: pixels(of.images) for split, of in splits.items()}, splits)
     write_leak(tmp_path)
     found = comparison(PLAN, tmp_path, "digits", seed=3)
-    assert found["sae"] == PLAN["base"]["sae"] | {"d_sae": 128, "d_in": 64}
+    assert found["sae"] == PLAN["base"]["sae"] | {"d_sae": 64, "d_in": 64}
     assert found["seeds"] == [3]
     assert found["labels"] == str(tmp_path / "train" / "labels.npy")
     assert found["held_out"] == str(tmp_path / "held_out" / "activations.npy")
