@@ -17,11 +17,10 @@ import torch.nn.functional as F  # noqa: N812 as in torch's own documentation
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wsae_plugin.gamma.consistency import ACTIVE, FEWEST
+
 TEMPERATURE = 0.2
 """Theirs, on CIFAR and on ImageNet-100."""
-FEWEST_ACTIVE = 20
-"""A dimension that is active on fewer training images is left out of a table. Their main_eval.py
-leaves out what is never active; the share of the modal class of few images is high by chance."""
 _BATCH = 2048
 """Images that are embedded at once."""
 
@@ -174,5 +173,8 @@ def _unit_range(images: NDArray[np.uint8]) -> Tensor:
 
 
 def live_dimensions(features: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Which dimensions are active (> 0) on `FEWEST_ACTIVE` images or more."""
-    return np.flatnonzero((features > 0).sum(axis=0) >= FEWEST_ACTIVE)
+    """Which dimensions are active on enough images to have a semantic consistency.
+
+    The authors' main_eval.py leaves out those that are never active.
+    """
+    return np.flatnonzero((features > ACTIVE).sum(axis=0) >= FEWEST)

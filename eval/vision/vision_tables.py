@@ -27,10 +27,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from vision_encoders import FEWEST_ACTIVE, Recipe, embed, live_dimensions, train
+from vision_encoders import Recipe, embed, live_dimensions, train
 from vision_images import Splits, digits, pictures, pixels, write_table
 
 from wsae_plugin.files import write_json_atomic, write_text_atomic
+from wsae_plugin.gamma.consistency import ACTIVE, N_TOP, LabelCounter, semantic_consistency
 from wsae_plugin.provenance import versions
 from wsae_plugin.statistics import rounded, t_interval
 
@@ -43,18 +44,14 @@ RECIPES = {
     ("digits", "contrastive"): Recipe(is_non_negative=False, epochs=60, flips=False),
 }
 """What differs within a set is the ReLU alone. Epochs are what time allows."""
-TOP = 20
-"""Images that excite a dimension most, of which the share of one class is taken."""
-ACTIVE = 1e-5
-"""As in main_eval.py of the authors of NCL: |f| above it is active, f of a row of length 1."""
 SHOWN = {
     "one_nn": "1-NN",
     "probe": "linear probe",
     "dimensions": "dimensions",
     "active_share": "active",
-    "consistency_of_active": "consistency of the active",
-    "consistency_of_positive": "of the positive",
-    "consistency_of_top": f"of the top {TOP}",
+    "consistency_of_top": f"consistency of the top {N_TOP}",
+    "consistency_of_shuffled": "labels shuffled",
+    "consistency_of_active": "of the active",
     "seconds": "seconds",
 }
 
@@ -62,31 +59,22 @@ SHOWN = {
 def class_shares(
     features: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
-    """How much of what excites each dimension is of one class: its semantic consistency.
+    """How much of what excites each dimension is of one class, as the proxies of Γ have it.
 
     Args:
-        features: Shape (n, d), in rows of length 1.
+        features: Shape (n, d).
         labels: Shape (n,).
 
     Returns:
-        The share of the most frequent class, shape (d,), among the samples with |f| > 1e-5
-        (`consistency_of_active`, arXiv 2403.12459), with f > 1e-5 (`consistency_of_positive`) and
-        among the 20 with the largest f (`consistency_of_top`, arXiv 2506.15963); NaN where fewer
-        than 20 samples have f > 1e-5.
+        `consistency_of_top` and `consistency_of_active`: the share of the most frequent class among
+        the 20 images with the largest f, and among those with f > 1e-5; shape (d,), NaN where these
+        are fewer than 20.
     """
-    of_class = np.eye(labels.max() + 1)[labels]
-    positive = (features > ACTIVE).astype(np.float64)
-    active = (np.abs(features) > ACTIVE).astype(np.float64)
-    top = np.argpartition(-features, TOP, axis=0)[:TOP]
-    counts = {
-        "consistency_of_active": of_class.T @ active,
-        "consistency_of_positive": of_class.T @ positive,
-        "consistency_of_top": of_class[top].sum(axis=0).T,
-    }
-    is_dead = positive.sum(axis=0) < FEWEST_ACTIVE
-    with np.errstate(invalid="ignore"):  # 0 / 0 in what is never active
-        shares = {name: of.max(axis=0) / of.sum(axis=0) for name, of in counts.items()}
-    return {name: np.where(is_dead, np.nan, share) for name, share in shares.items()}
+    counter = LabelCounter(features.shape[1], int(labels.max()) + 1)
+    counter.add(torch.from_numpy(features), torch.from_numpy(labels))
+    found = counter.evidence()
+    counts = {"consistency_of_top": found.top, "consistency_of_active": found.active}
+    return {name: semantic_consistency(of).numpy() for name, of in counts.items()}
 
 
 def described(rows: Mapping[str, NDArray[np.float32]], splits: Splits) -> dict[str, float]:
@@ -108,12 +96,13 @@ def described(rows: Mapping[str, NDArray[np.float32]], splits: Splits) -> dict[s
         for name, model in models.items()
     }
     held_out = rows["held_out"]
-    length = np.linalg.norm(held_out, axis=1, keepdims=True)
-    shares = class_shares(held_out / np.maximum(length, 1e-12), labels["held_out"])
+    shares = class_shares(held_out, labels["held_out"])
+    shuffled = class_shares(held_out, np.random.default_rng(0).permutation(labels["held_out"]))
+    shares["consistency_of_shuffled"] = shuffled["consistency_of_top"]
     return (
         accuracies
         | {"dimensions": held_out.shape[1]}
-        | {"active_share": float((np.abs(held_out) > ACTIVE).mean())}
+        | {"active_share": float((held_out > ACTIVE).mean())}
         | {name: float(np.nanmean(of)) for name, of in shares.items()}
     )
 
@@ -184,9 +173,9 @@ _INTRODUCTION = """# What the encoders learned
 
 Written by `python eval/vision/vision_tables.py FOLDER`. On held-out images, mean over seeds with
 Student's 95 % interval; one seed's training and embedding took `seconds` of one core. `active`:
-share of the features with |f| > 1e-5. Consistency: share of the most frequent class, mean over
-dimensions, among the held-out images that a dimension is active on, positive on, and among those
-with the largest values. Chance (the largest class's share): {chance}.
+share of the features above 1e-5. Consistency: share of the most frequent class, mean over
+dimensions, among the held-out images with the largest values of a dimension, the same of shuffled
+labels, and among all images that it is active on. Chance (the largest class's share): {chance}.
 
 """
 

@@ -157,7 +157,6 @@ def test_the_consistency_of_dimensions_by_hand() -> None:
     found = class_shares(features, labels)
     nan = np.nan
     np.testing.assert_allclose(found["consistency_of_active"], [1, 0.5, 0.5, nan])
-    np.testing.assert_allclose(found["consistency_of_positive"], [1, 0.5, 0.5, nan])
     np.testing.assert_allclose(found["consistency_of_top"], [1, 1, 0.5, nan])
     assert live_dimensions(features).tolist() == [0, 1, 2]
 

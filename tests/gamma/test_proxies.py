@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from scipy.optimize import minimize
 
 from wsae_plugin import register_proxy
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma import PROXIES, ProxyEvidence, moments_of
+from wsae_plugin.gamma import PROXIES, ProxyEvidence, gamma_from_proxy, moments_of
+from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.proxies import (
     interference,
     latent_variance,
     load_proxy,
+    needs_sae,
     proxy_named,
     read_proxy_file,
 )
@@ -249,3 +252,55 @@ def test_a_proxy_of_latents_cannot_be_computed_once() -> None:
             "early", lambda seen: seen.latents.variance, refresh="once", needs=("latents",)
         )
     assert "early" not in PROXIES
+
+
+def labels_of(active: list[list[int]], top: list[list[int]]) -> LabelEvidence:
+    counts = torch.tensor(active), torch.tensor(top)
+    return LabelEvidence(*counts, class_sizes=torch.tensor([60, 40]))
+
+
+ACTIVE, TOP = [[60, 40], [30, 0], [5, 5], [0, 0]], [[15, 5], [20, 0], [5, 5], [0, 0]]
+SHUFFLED_TOP = [[12, 8], [10, 10], [11, 9], [1, 0]]
+
+
+def labelled(seed: int = 0) -> ProxyEvidence:
+    return replace(
+        evidence(seed=seed),
+        labels=lambda: labels_of(ACTIVE, TOP),
+        shuffled_labels=lambda: labels_of(ACTIVE, SHUFFLED_TOP),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("semantic_consistency", [0.75, 1.0, 0, 0]),
+        ("semantic_consistency_of_active", [0.6, 1.0, 0, 0]),
+        ("semantic_consistency_of_shuffled_labels", [0.6, 0.5, 0.55, 0]),
+    ],
+)
+def test_semantic_consistency_by_hand(name: str, expected: list[float]) -> None:
+    proxy = PROXIES[name]
+    s = proxy.compute(labelled())
+    assert s.tolist() == pytest.approx(expected)
+    assert s.dtype == torch.float64
+    assert (proxy.refresh, proxy.needs) == ("once", ("labels",))
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(PROXIES[f"shuffled_{name}"].compute(labelled(seed=1)), s[order])
+
+
+def test_a_dimension_without_a_consistency_weighs_as_the_least_consistent() -> None:
+    s = PROXIES["semantic_consistency"].compute(labelled())
+    assert gamma_from_proxy(s, 1.0, "none").tolist() == [0.75, 1.0, 0.75, 0.75]
+
+
+def test_without_labels_there_is_no_consistency() -> None:
+    for name in ("semantic_consistency", "semantic_consistency_of_shuffled_labels"):
+        with pytest.raises(BadInputError, match="labels: missing: .* give `labels:` in a config"):
+            PROXIES[name].compute(evidence())
+
+
+def test_labels_are_no_sae() -> None:
+    assert not needs_sae("semantic_consistency") and not needs_sae("variance")
+    assert needs_sae("interference") and needs_sae("shuffled_latent_variance")
+    assert not needs_sae("registered_elsewhere")

@@ -17,6 +17,7 @@ from wsae_plugin import (
 )
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma import PROXIES, Proxy, moments_of, no_samples
+from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.statistics import GammaStatistics
 from wsae_plugin.gamma.weights import NORMALIZATIONS
 
@@ -372,3 +373,38 @@ def test_the_example_in_the_docstring() -> None:
     x = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
     gamma.update(step=0, alpha=0.5, activations=x, decoder=lambda: torch.zeros(8, 2))
     assert gamma.gamma.square().tolist() == pytest.approx([5 / 17, 20 / 17])
+
+
+def class_counts() -> LabelEvidence:
+    counts = torch.tensor([[20, 0], [15, 5], [10, 10], [20, 0], [20, 0], [3, 0]])
+    return LabelEvidence(counts, counts, counts.sum(dim=0))
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_labels_are_asked_for_once_and_by_no_resumed_run(shuffled: bool) -> None:
+    asked: list[int] = []
+
+    def labels() -> LabelEvidence:
+        asked.append(len(asked))
+        return class_counts()
+
+    of = "_of_shuffled_labels" if shuffled else ""
+    scheduler = GammaScheduler(D_IN, D_SAE, proxy=f"semantic_consistency{of}", freeze_step=4)
+    setattr(scheduler, "shuffled_labels" if shuffled else "labels", labels)
+    run(scheduler, range(2))
+    assert asked == [0]
+    s = torch.tensor([1, 0.75, 0.5, 1, 1, 0]).double()
+    assert torch.equal(scheduler.read().proxy, s)
+    resumed = GammaScheduler(D_IN, D_SAE, proxy=f"semantic_consistency{of}", freeze_step=4)
+    resumed.load_state_dict(scheduler.state_dict())
+    for one, other in zip(run(scheduler, range(2, 6)), run(resumed, range(2, 6)), strict=True):
+        assert torch.equal(one, other)
+    variance = resumed.read().activations.variance
+    expected = gamma_from_proxy(s, 1.0, variance=variance)
+    torch.testing.assert_close(resumed.gamma, expected.float())
+
+
+def test_a_proxy_of_labels_without_labels_is_refused() -> None:
+    scheduler = GammaScheduler(D_IN, D_SAE, proxy="semantic_consistency")
+    with pytest.raises(BadInputError, match="labels: missing"):
+        run(scheduler, range(1))

@@ -9,6 +9,7 @@ import torch
 
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.gamma import PROXIES, proxies
+from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.moments import merge, moments_of
 from wsae_plugin.gamma.spectrum import (
     check_needs_no_sae,
@@ -169,3 +170,21 @@ def test_a_registered_proxy_that_reads_the_decoder_is_refused(
     proxies.register_proxy("unsaid", lambda seen: seen.decoder().norm(dim=0))
     with pytest.raises(BadInputError, match=r'register it with needs=\("decoder",\)'):
         survey((half, half), [1.0], ["unsaid"])
+
+
+def test_labels_are_surveyed_where_there_are_any() -> None:
+    half = moments_of(torch.tensor([[-1.0, -2.0], [1.0, 2.0]]))
+    counts, shuffled = torch.tensor([[20, 0], [10, 10]]), torch.tensor([[10, 10], [20, 0]])
+    sizes = torch.tensor([30, 10])
+    proxies = ["semantic_consistency", "semantic_consistency_of_shuffled_labels"]
+    result = survey(
+        (half, half),
+        [1.0],
+        proxies,
+        normalization="none",
+        labels=lambda: LabelEvidence(counts, counts, sizes),
+        shuffled_labels=lambda: LabelEvidence(shuffled, shuffled, sizes),
+    )
+    assert [entry["gamma"] for entry in result["gammas"][1:]] == [[1.0, 0.5], [0.5, 1.0]]
+    with pytest.raises(BadInputError, match="labels: missing"):
+        survey((half, half), [1.0], proxies)

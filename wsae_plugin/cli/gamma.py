@@ -206,7 +206,7 @@ def _write(result: dict[str, Any], output: Path) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from wsae_plugin.gamma.proxies import needs_of
+    from wsae_plugin.gamma.proxies import needs_sae
     from wsae_plugin.plots.gamma import label
 
     title = f"Γ at {result['hook_name']} of {result['model']}, {result['tokens']:,} tokens"
@@ -226,7 +226,7 @@ def _show(result: dict[str, Any]) -> None:
         largest.append(f"{label(entry)}: most of the weighted variance in dimensions {shares}")
         if entry["spectrum"]["concentrated"]:
             notes.append(f"WARNING {label(entry)}: {_warning(entry)}")
-    if needs_of(result["config"]["gamma_proxy"]):
+    if needs_sae(result["config"]["gamma_proxy"]):
         notes.append(
             f"The config's own proxy, {result['config']['gamma_proxy']}, is made from the SAE's "
             "decoder while it trains, so it cannot be known before."

@@ -22,10 +22,24 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.consistency import LabelEvidence
+from wsae_plugin.gamma.consistency import semantic_consistency as consistency_of
 from wsae_plugin.gamma.moments import Moments
 from wsae_plugin.gamma.weights import check_proxy, shuffled
 from wsae_plugin.messages import naming, one_line
 from wsae_plugin.remote_code import FLAG, is_trusted
+
+
+def no_labels() -> LabelEvidence:
+    """The labels in the evidence of a proxy where samples have none.
+
+    Raises:
+        BadInputError: Always.
+    """
+    raise BadInputError(
+        "labels: missing: this gamma_proxy is made from the classes of the samples, and the data "
+        "have none; give `labels:` in a config with `activations:`, or use another gamma_proxy"
+    )
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,9 @@ class ProxyEvidence:
             Before an SAE is trained it is `no_decoder`.
         file: the config's `gamma_file`.
         seed: the config's `gamma_seed`, of the shuffles.
+        labels: gives of which classes the samples are that excite each input dimension, over the
+            whole training data; a function, since it takes a pass over them.
+        shuffled_labels: the same with the labels permuted over all samples.
     """
 
     activations: Moments
@@ -48,10 +65,12 @@ class ProxyEvidence:
     decoder: Callable[[], Tensor]
     file: str | None
     seed: int
+    labels: Callable[[], LabelEvidence] = no_labels
+    shuffled_labels: Callable[[], LabelEvidence] = no_labels
 
 
 ProxyFunction = Callable[[ProxyEvidence], Tensor]
-Need = Literal["decoder", "latents"]
+Need = Literal["decoder", "latents", "labels"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +81,8 @@ class Proxy:
         compute: evidence → s, shape (d_in,), float64, finite and not negative.
         refresh: when s is recomputed while Γ is estimated: at every step, at the steps
             0, 1, 2, 4, 8, … and the last (for what is expensive), or at step 0 only.
-        needs: what of an SAE it looks at beside the activations; nothing means that it is known
-            before any SAE is trained.
+        needs: what it looks at beside the activations; nothing, or the labels of the samples,
+            means that it is known before any SAE is trained.
     """
 
     compute: ProxyFunction
@@ -123,6 +142,33 @@ def interference(evidence: ProxyEvidence) -> Tensor:
     design = root.unsqueeze(1) * eigenvectors.T
     solution, _ = nnls(design.cpu().numpy(), target.cpu().numpy(), maxiter=30 * len(target))
     return torch.from_numpy(solution).to(gram).sqrt()
+
+
+def semantic_consistency(evidence: ProxyEvidence) -> Tensor:
+    """s_q = β_q, the share of the modal class among the samples with the largest x_q.
+
+    It is arXiv 2506.15963's for vision (Section 5.2.2). A dimension that is positive on too few
+    samples to have one is given 0, and so by `gamma_from_proxy` the smallest of those measured:
+    nothing says that it is consistent, and it is not left out of the loss.
+    """
+    return _consistency(evidence, evidence.labels().top)
+
+
+def semantic_consistency_of_active(evidence: ProxyEvidence) -> Tensor:
+    """s_q = the share of the modal class among all samples with x_q > 0, as NCL's code has it."""
+    return _consistency(evidence, evidence.labels().active)
+
+
+def semantic_consistency_of_shuffled_labels(evidence: ProxyEvidence) -> Tensor:
+    """s_q = β_q of labels that were permuted over all samples, so that no dimension knows them.
+
+    What is left is what the finite number of samples makes of nothing.
+    """
+    return _consistency(evidence, evidence.shuffled_labels().top)
+
+
+def _consistency(evidence: ProxyEvidence, counts: Tensor) -> Tensor:
+    return consistency_of(counts).nan_to_num(0.0).to(evidence.activations.mean)
 
 
 def uniform(evidence: ProxyEvidence) -> Tensor:
@@ -279,7 +325,7 @@ def proxy_named(name: str) -> Proxy:
 
 
 def needs_of(name: str) -> tuple[Need, ...] | None:
-    """What of an SAE a proxy looks at; None for a name that nobody has registered here.
+    """What a proxy looks at beside the activations; None for a name that is not registered here.
 
     An SAE may have been trained where somebody had: reading it takes its Γ, and not the proxy.
     """
@@ -287,6 +333,11 @@ def needs_of(name: str) -> tuple[Need, ...] | None:
         return proxy_named(name).needs
     except BadInputError:
         return None
+
+
+def needs_sae(name: str) -> bool:
+    """Whether a proxy looks at an SAE's decoder or latents; not for a name that is unknown here."""
+    return not {"decoder", "latents"}.isdisjoint(needs_of(name) or ())
 
 
 def load_proxy(name: str) -> None:
@@ -307,3 +358,16 @@ register_proxy("latent_variance", latent_variance, needs=("decoder", "latents"))
 register_proxy("interference", interference, refresh="doubling", needs=("decoder",))
 register_proxy("uniform", uniform)
 register_proxy("file", from_file, refresh="once")
+register_proxy("semantic_consistency", semantic_consistency, refresh="once", needs=("labels",))
+register_proxy(
+    "semantic_consistency_of_active",
+    semantic_consistency_of_active,
+    refresh="once",
+    needs=("labels",),
+)
+register_proxy(
+    "semantic_consistency_of_shuffled_labels",
+    semantic_consistency_of_shuffled_labels,
+    refresh="once",
+    needs=("labels",),
+)

@@ -13,8 +13,9 @@ from typing_extensions import override
 
 from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import RunFailedError
+from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.moments import as_float64, merge, moments_of
-from wsae_plugin.gamma.proxies import Proxy, ProxyEvidence, needs_of, proxy_named
+from wsae_plugin.gamma.proxies import Proxy, ProxyEvidence, needs_of, no_labels, proxy_named
 from wsae_plugin.gamma.statistics import GammaStatistics
 from wsae_plugin.gamma.weights import (
     Normalization,
@@ -57,6 +58,12 @@ class GammaScheduler(nn.Module):
         dtype: the SAE's.
         device: the SAE's.
 
+    Attributes:
+        labels: gives of which classes the samples are that excite each input dimension, for the
+            proxies that are made from them, at step 0 only. Whoever has labels sets it before; it
+            is in no checkpoint, and a resumed run needs none.
+        shuffled_labels: the same with the labels permuted over all samples.
+
     Example:
         >>> gamma = GammaScheduler(d_in=2, d_sae=8, freeze_step=1)
         >>> x = torch.tensor([[0.0, 0.0], [2.0, 4.0]])
@@ -67,6 +74,8 @@ class GammaScheduler(nn.Module):
 
     statistics: Tensor
     gamma: Tensor
+    labels: Callable[[], LabelEvidence]
+    shuffled_labels: Callable[[], LabelEvidence]
 
     def __init__(
         self,
@@ -94,6 +103,7 @@ class GammaScheduler(nn.Module):
         self.alpha_warm_up_steps = alpha_warm_up_steps
         self.file = file
         self.seed = seed
+        self.labels = self.shuffled_labels = no_labels
         self.gamma_dtype = torch.promote_types(dtype, torch.float32)
         self.register_buffer("statistics", self.initial_statistics(device))
         self.register_buffer("gamma", torch.ones(d_in, dtype=self.gamma_dtype, device=device))
@@ -218,6 +228,8 @@ class GammaScheduler(nn.Module):
             decoder=lambda: as_float64(decoder()),
             file=self.file,
             seed=self.seed,
+            labels=self.labels,
+            shuffled_labels=self.shuffled_labels,
         )
         proxy = self.proxy.compute(evidence)
         check_proxy(proxy, f"gamma_proxy {self.proxy_name!r}", self.d_in)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.moments import Moments, merge, moments_of, no_samples
-from wsae_plugin.gamma.proxies import ProxyEvidence, no_decoder, proxy_named
+from wsae_plugin.gamma.proxies import (
+    ProxyEvidence,
+    needs_sae,
+    no_decoder,
+    no_labels,
+    proxy_named,
+)
 from wsae_plugin.gamma.weights import (
     Normalization,
     effective_dimensions,
@@ -134,6 +141,8 @@ def survey(
     clip: float | None = None,
     file: str | None = None,
     seed: int = 0,
+    labels: Callable[[], LabelEvidence] = no_labels,
+    shuffled_labels: Callable[[], LabelEvidence] = no_labels,
 ) -> dict[str, Any]:
     """Γ for several proxies and exponents, before any SAE is trained.
 
@@ -145,6 +154,10 @@ def survey(
         clip: see `gamma_from_proxy`.
         file: for the proxy "file".
         seed: for the shuffled proxies.
+        labels: for the proxies that are made from them, see `ProxyEvidence`; called once for each
+            Γ and each sample. They are the same for both samples, so that what the spread has of
+            such a proxy is that of the variance alone.
+        shuffled_labels: the same with the labels permuted over all samples.
 
     Returns:
         Plain values for JSON: `tokens`, `variance`, and `gammas`: one entry for each Γ with
@@ -161,7 +174,9 @@ def survey(
         raise RunFailedError("the activations do not vary in any dimension; look at the hook.")
 
     def entry(proxy: str, alpha: float) -> dict[str, Any]:
-        s, *per_half = (_proxy(proxy, m, file, seed) for m in (both, *halves))
+        s, *per_half = (
+            _proxy(proxy, m, file, seed, labels, shuffled_labels) for m in (both, *halves)
+        )
         named = {"proxy": proxy, "alpha": alpha, "dead_dimensions": int((s <= 0).sum())}
         try:
             gamma, *gammas = (
@@ -201,21 +216,28 @@ def survey(
 
 
 def check_needs_no_sae(proxy: str) -> None:
-    """Refuse a proxy that cannot be computed from activations alone.
+    """Refuse a proxy that cannot be computed from activations and their labels alone.
 
     Raises:
         BadInputError: it is unknown, or made from an SAE's decoder or latents.
     """
     with naming(f"proxy {proxy!r}"):
-        needs = proxy_named(proxy).needs
-    if needs:
+        proxy_named(proxy)
+    if needs_sae(proxy):
         raise BadInputError(
             f"proxy {proxy!r}: is computed from the SAE's own decoder or latents while it trains, "
             "so it does not exist before; train one and look at its gamma.safetensors"
         )
 
 
-def _proxy(name: str, moments: Moments, file: str | None, seed: int) -> Tensor:
+def _proxy(
+    name: str,
+    moments: Moments,
+    file: str | None,
+    seed: int,
+    labels: Callable[[], LabelEvidence],
+    shuffled_labels: Callable[[], LabelEvidence],
+) -> Tensor:
     check_needs_no_sae(name)
     evidence = ProxyEvidence(
         activations=moments,
@@ -223,6 +245,8 @@ def _proxy(name: str, moments: Moments, file: str | None, seed: int) -> Tensor:
         decoder=no_decoder,
         file=file,
         seed=seed,
+        labels=labels,
+        shuffled_labels=shuffled_labels,
     )
     return proxy_named(name).compute(evidence)
 

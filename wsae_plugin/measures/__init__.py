@@ -8,9 +8,12 @@ from wsae_plugin.measures import (
     activity,
     explained_variance,
     language_model,
+    monosemanticity,
     seed_consistency,
+    semantic_consistency,
     token_consistency,
     true_features,
+    usefulness,
 )
 from wsae_plugin.measures.measure import Evidence, Measure
 from wsae_plugin.measures.sums import Found
@@ -30,6 +33,10 @@ MEASURES: list[Measure] = [
     activity.norm_ratio,
     activity.cosine_similarity,
     token_consistency.token_consistency,
+    semantic_consistency.semantic_consistency,
+    monosemanticity.monosemanticity_score,
+    usefulness.nearest_neighbour_accuracy,
+    usefulness.linear_probe_accuracy,
     seed_consistency.seed_consistency,
     seed_consistency.seed_best_match,
     true_features.mcc,

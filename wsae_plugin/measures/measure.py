@@ -17,6 +17,7 @@ from sae_lens.synthetic.evals import SyntheticDataEvalResult
 from torch import Tensor
 
 from wsae_plugin.measures.identifiability import Seeds
+from wsae_plugin.measures.labelled import LabelledEvidence
 from wsae_plugin.measures.sums import BatchScore, Found, HeldOutSums, over_batches
 from wsae_plugin.measures.top_tokens import TokenEvidence
 from wsae_plugin.scores import Direction, Score
@@ -32,6 +33,7 @@ class Evidence:
         sums: Over the held-out batches.
         tokens: What its latents say of the tokens; None without a language model.
         truth: What SAELens measures against the features of a synthetic model; None without one.
+        labelled: What its latents say of samples that belong to classes; None where they do not.
         gamma: Its own γ, shape (d_in,); ones for an ordinary SAE.
         weighted: Arm → γ of the weighted arms that saw the same data, the strongest first.
         seeds: The runs that differ from this one in their seed alone, this one among them.
@@ -40,6 +42,7 @@ class Evidence:
     sums: HeldOutSums
     tokens: TokenEvidence | None = None
     truth: SyntheticDataEvalResult | None = None
+    labelled: LabelledEvidence | None = None
     gamma: Tensor = field(default_factory=lambda: torch.ones(1))
     weighted: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     seeds: Seeds = Seeds(())

@@ -193,8 +193,29 @@ def specificity(labels: Tensor, positions: Tensor, contexts: Tensor, seed: int) 
     )
 
 
+class RandomProjection:
+    """x · r for random r, x centred by the mean of the first batch.
+
+    Args:
+        seed: of the directions.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._mean: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Project the next samples, shape (n, d_in), to shape (n, `N_DIRECTIONS`), float32."""
+        x = x.float()
+        if self._mean is None:
+            self._mean = x.mean(dim=0)
+        generator = torch.Generator().manual_seed(self._seed)
+        directions = torch.randn(x.shape[1], N_DIRECTIONS, generator=generator)
+        return (x - self._mean) @ directions.to(x.device)
+
+
 class RandomDirections(TopTokens):
-    """The top tokens of x · r for random r, x centred by the mean of the first batch.
+    """The top tokens of random directions.
 
     The activations themselves are specific to tokens, so any direction's top tokens agree more
     often than chance; only what a latent has beyond these is the dictionary's.
@@ -205,18 +226,12 @@ class RandomDirections(TopTokens):
 
     def __init__(self, seed: int) -> None:
         super().__init__(N_DIRECTIONS)
-        self._seed = seed
-        self._mean: Tensor | None = None
+        self._project = RandomProjection(seed)
 
     @override
     def add(self, feature_acts: Tensor) -> None:
         """Take in the activations themselves on the next tokens, shape (n_tokens, d_in)."""
-        x = feature_acts.float()
-        if self._mean is None:
-            self._mean = x.mean(dim=0)
-        generator = torch.Generator().manual_seed(self._seed)
-        directions = torch.randn(x.shape[1], N_DIRECTIONS, generator=generator)
-        super().add((x - self._mean) @ directions.to(x.device))
+        super().add(self._project(feature_acts))
 
 
 @dataclass(frozen=True)

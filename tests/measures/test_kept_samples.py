@@ -1,0 +1,61 @@
+"""A random few of a stream, each with the same probability and whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wsae_plugin.gamma.consistency import sparse_of
+from wsae_plugin.measures import kept_samples
+from wsae_plugin.measures.kept_samples import KeptSamples, Samples
+
+
+def kept(n: int, batch: int, seed: int = 0, unlabelled: int = 0) -> Samples:
+    """Of samples that carry their own number wherever they can."""
+    numbers = torch.arange(1.0, n + 1)
+    x, acts = numbers.unsqueeze(1).repeat(1, 3), torch.zeros(n, 4)
+    acts[torch.arange(n), torch.arange(n) % 4] = numbers
+    labels = numbers.long()
+    labels[:unlabelled] = -1
+    keeper = KeptSamples(3, 4, seed)
+    for start in range(0, n, batch):
+        stop = start + batch
+        keeper.add(x[start:stop], sparse_of(acts[start:stop]), labels[start:stop])
+    return keeper.samples()
+
+
+def test_all_are_kept_while_there_is_room_but_those_without_a_label() -> None:
+    samples = kept(50, batch=7, unlabelled=10)
+    assert sorted(samples.labels.tolist()) == list(range(11, 51))
+
+
+@pytest.mark.parametrize("batch", [7, 100])
+def test_a_sample_keeps_what_is_its_own(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_samples, "N_KEPT", 20)
+    samples = kept(100, batch)
+    numbers = samples.labels
+    assert len(set(numbers.tolist())) == 20
+    assert torch.equal(samples.x, numbers.float().unsqueeze(1).repeat(1, 3))
+    codes = torch.from_numpy(samples.codes.toarray())
+    assert torch.equal(codes.argmax(dim=1), (numbers - 1) % 4)
+    assert torch.equal(codes.sum(dim=1), numbers.float())
+    assert torch.equal(samples.codes_in_torch().to_dense(), codes)
+
+
+def test_batches_change_nothing_and_seeds_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_samples, "N_KEPT", 20)
+    one, other = kept(100, batch=9), kept(100, batch=100)
+    assert torch.equal(one.labels, other.labels)
+    assert not torch.equal(one.labels, kept(100, batch=9, seed=1).labels)
+
+
+def test_each_sample_is_as_likely_and_comes_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_samples, "N_KEPT", 10)
+    times, places = torch.zeros(41), torch.zeros(41)
+    for seed in range(400):
+        labels = kept(40, batch=11, seed=seed).labels
+        times[labels] += 1
+        places[labels] += torch.arange(10.0)
+    # 100 ± 9, and a mean place of 4.5 ± 0.3; five standard errors.
+    assert (times[1:] - 100).abs().max() < 45
+    assert (places[1:] / times[1:] - 4.5).abs().max() < 1.5

@@ -1,0 +1,124 @@
+"""Classifiers of latents: near perfect where these know the class, at chance where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from tests.measures.labelled import blind_latents, class_latents, collected, world
+from tests.measures.sums import sums_of
+from wsae_plugin.measures.measure import Evidence, HeldOutScore
+from wsae_plugin.measures.usefulness import (
+    N_PROBED,
+    linear_probe_accuracies,
+    linear_probe_accuracy,
+    nearest_neighbour_accuracies,
+    nearest_neighbour_accuracy,
+)
+
+X = torch.randn(4, 8)
+NOTHING = Evidence(sums_of([(X, X), (X, X)]))
+
+
+def scores_of(evidence: Evidence) -> dict[str, HeldOutScore]:
+    both = (*nearest_neighbour_accuracy(evidence), *linear_probe_accuracy(evidence))
+    return {score.metric: score for score in both}
+
+
+def test_without_labels_there_is_none() -> None:
+    assert scores_of(NOTHING) == {}
+
+
+def test_nearest_neighbour_by_hand() -> None:
+    # By the cosine, not by the distance; four samples train, four test, one of which is wrong.
+    features = np.array(
+        [[1.0, 0], [9, 1], [0, 2], [1, 5], [0.1, 0], [0, 9], [2, 0.1], [0.1, 2]], dtype="float32"
+    )
+    labels = np.array([0, 0, 1, 1, 0, 1, 0, 0])
+    value, control = nearest_neighbour_accuracies(features, labels, np.random.default_rng(0))
+    assert value == 0.75
+    permuted = np.random.default_rng(0).permutation(labels)
+    nearest = [0, 2, 0, 2]
+    assert control == pytest.approx(np.mean(permuted[nearest] == permuted[4:]))
+    stored = sparse.csr_array(features)
+    assert nearest_neighbour_accuracies(stored, labels, np.random.default_rng(0)) == (
+        value,
+        control,
+    )
+
+
+def test_the_probe_finds_the_latents_that_know_and_no_random_one_does() -> None:
+    _, labels, _ = world()
+    acts = torch.cat([blind_latents(labels, n=300), class_latents(labels)], dim=1)
+    features, of = sparse.csr_array(acts.numpy()), labels.numpy()
+    value, control = linear_probe_accuracies(features, of, np.random.default_rng(0))
+    assert value > 0.99
+    assert control < 0.6
+    dense = linear_probe_accuracies(acts.numpy(), of, np.random.default_rng(0))
+    assert dense == pytest.approx((value, control), abs=0.01)
+
+
+def test_latents_are_chosen_by_the_half_that_trains() -> None:
+    """One knows the class in the half that tests alone, which nobody may see."""
+    _, labels, shuffled = world()
+    known = torch.cat([shuffled[:1000], labels[1000:]])
+    acts = torch.cat([blind_latents(labels), class_latents(known)], dim=1).numpy()
+    value, _ = linear_probe_accuracies(acts, labels.numpy(), np.random.default_rng(0))
+    assert value < 0.5
+
+
+def test_a_latent_that_is_constant_in_each_class_is_the_best() -> None:
+    _, labels, _ = world(400)
+    acts = torch.cat([torch.rand(400, 100), (labels == 2).unsqueeze(1).float()], dim=1)
+    acts[:, 3] = 7  # constant
+    of = (labels == 2).long().numpy()
+    value, _ = linear_probe_accuracies(acts.numpy(), of, np.random.default_rng(0))
+    assert value == 1
+
+
+def test_latents_that_never_vary_are_at_chance() -> None:
+    labels = np.array([0, 0, 1] * 40)
+    found = linear_probe_accuracies(np.zeros((120, 3)), labels, np.random.default_rng(0))
+    assert found == pytest.approx((2 / 3, 2 / 3))
+
+
+def test_scores_of_latents_that_know_and_of_those_that_do_not() -> None:
+    x, labels, shuffled = world()
+    knowing = scores_of(
+        replace(NOTHING, labelled=collected(x, class_latents(labels), labels, shuffled))
+    )
+    assert [(s.metric, s.direction) for s in knowing.values()] == [
+        ("nearest_neighbour_accuracy", "up"),
+        ("nearest_neighbour_accuracy_of_activations", "none"),
+        ("linear_probe_accuracy", "up"),
+        ("linear_probe_accuracy_of_activations", "none"),
+    ]
+    for score in knowing.values():
+        assert score.value is not None and score.value > 0.95, score.metric
+        assert score.chance == pytest.approx(0.2, abs=0.03)
+        assert score.definition and not score.headline
+        assert "1000 samples train, 1000 test" in score.note
+    assert knowing["nearest_neighbour_accuracy"].control == pytest.approx(0.2, abs=0.05)
+    # No more than as many are read, so that random ones are all there are.
+    assert knowing["linear_probe_accuracy"].control == knowing["linear_probe_accuracy"].value
+    assert f"{N_PROBED} latents" in knowing["linear_probe_accuracy"].definition
+    blind = scores_of(
+        replace(NOTHING, labelled=collected(x, blind_latents(labels), labels, shuffled))
+    )
+    for metric in ("nearest_neighbour_accuracy", "linear_probe_accuracy"):
+        assert blind[metric].value == pytest.approx(0.2, abs=0.05), metric
+
+
+@pytest.mark.parametrize(("n", "n_classes"), [(30, 5), (300, 1)])
+def test_too_few_samples_or_one_class_have_no_accuracy(n: int, n_classes: int) -> None:
+    x, labels, shuffled = world(n)
+    labelled = collected(x, blind_latents(labels), labels % n_classes, shuffled)
+    found = scores_of(replace(NOTHING, labelled=labelled))
+    assert len(found) == 4
+    for score in found.values():
+        assert score.value is None and score.control is None
+        assert f"{n} held-out samples with a label: too few, or all of one class" in score.note

@@ -1,0 +1,40 @@
+"""How alike the samples are that excite a latent, in the activations that the SAE reads."""
+
+from __future__ import annotations
+
+import torch
+
+from wsae_plugin.gamma.consistency import FEWEST
+from wsae_plugin.measures.kept_samples import Samples
+from wsae_plugin.measures.measure import Evidence, measure
+from wsae_plugin.measures.sums import Found
+from wsae_plugin.measures.weighted_cosines import WeightedCosines
+
+
+@measure("monosemanticity score", "up")
+def monosemanticity_score(evidence: Evidence) -> Found | None:
+    """Mean cosine of the activations of two different samples, weighted by the product of how much
+    they excite a latent, scaled to 0 to 1; mean over latents (arXiv 2504.02821, with the
+    activations that the SAE reads as the embeddings)."""
+    labelled = evidence.labelled
+    if labelled is None:
+        return None
+    scores = labelled.weighted_cosines
+    scores = scores[~scores.isnan()]
+    return Found(
+        float(scores.mean()),
+        chance=labelled.mean_cosine,
+        control=float(_permuted(labelled.samples, labelled.seed).nanmean()),
+        note=f"mean over the {len(scores)} latents active on {FEWEST} held-out samples or more; "
+        "chance: the mean cosine of two samples; control: the feature activations of "
+        f"{len(labelled.samples.labels)} samples, permuted over them",
+    )
+
+
+def _permuted(samples: Samples, seed: int) -> torch.Tensor:
+    """The score of each latent whose activations were given to the wrong samples, (d_sae,)."""
+    order = torch.randperm(len(samples.x), generator=torch.Generator().manual_seed(seed))
+    codes = samples.codes_in_torch()
+    cosines = WeightedCosines(samples.x.shape[1], codes.shape[1])
+    cosines.add(samples.x[order], codes)
+    return cosines.scores()
