@@ -15,8 +15,11 @@ from torch.testing import assert_close
 from vision_encoders import Recipe, contrastive_loss, embed, live_dimensions, rep_relu, train, views
 from vision_images import Splits, bands, digits, pictures, pixels, textures, write_table
 from vision_outcome import contrasts, draw, outcome, page
-from vision_study import comparison, write_leak
+from vision_study import comparison, trained, write_leak
 from vision_tables import class_shares, described, page_of_encoders
+
+from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.yaml_file import to_yaml
 
 PLAN = yaml.safe_load(
     (Path(__file__).parents[2] / "eval" / "vision" / "study.yaml").read_text(encoding="utf-8")
@@ -224,3 +227,21 @@ def test_a_comparison_reads_the_table_and_the_leak_alone_its_held_out_labels(
     assert beta.shape == (64,)
     assert 0.1 < float(beta.max()) <= 1
     assert {"gamma_file", "labels"} & set(PLAN["base"]) == set()
+
+
+@pytest.mark.slow
+def test_a_table_is_trained_on_and_has_every_score_of_the_study(tmp_path: Path) -> None:
+    splits = digits()
+    table = tmp_path / "digits"
+    write_table(table, {split: pixels(of.images) for split, of in splits.items()}, splits)
+    write_leak(table)
+    short = {"training_samples": 2048, "lr_warm_up_steps": 1, "lr_decay_steps": 1}
+    config = tmp_path / "saes.yaml"
+    config.write_text(to_yaml(comparison(PLAN, table, "digits", seed=0) | short))
+    output = trained(config, batches=2)
+    found = read_inputs(output).table
+    wide = found.pivot(index="arm", columns="metric", values="value")
+    assert wide.index.tolist() == sorted(PLAN["base"]["arms"])
+    assert wide[[PLAN["primary"], *PLAN["others"]]].notna().all(axis=None)
+    assert found["seed"].unique().tolist() == [0]
+    assert trained(config, batches=2) == output
