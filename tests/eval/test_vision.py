@@ -169,10 +169,18 @@ def test_pixels_of_digits_tell_them_apart_and_their_page_says_so() -> None:
     found = described({split: pixels(of.images) for split, of in splits.items()}, splits)
     assert found["one_nn"] > 0.95
     assert found["probe"] > 0.9
-    row = {"set": "digits", "encoder": "pixels", "seed": 0, "seconds": 0.0, **found}
-    text = page_of_encoders(pd.DataFrame([row]), {"digits": 0.1})
+    rows = [
+        {"set": "digits", "encoder": encoder, "seed": seed, "seconds": 1.0, **found}
+        | {"consistency_of_top": found["consistency_of_top"] + added + 1e-3 * seed * added}
+        for encoder, added in (("ncl", 0.3), ("contrastive", 0.0))
+        for seed in range(3)
+    ]
+    rows.append({"set": "digits", "encoder": "pixels", "seed": 0, "seconds": 0.0, **found})
+    text = page_of_encoders(pd.DataFrame(rows), {"digits": 0.1})
     assert f"| digits | pixels | {found['one_nn']:.3g} | {found['probe']:.3g} | 64 |" in text
     assert "digits 0.100" in text
+    assert "among the top 20: NCL's dimensions are more consistent (+0.300 [" in text
+    assert "among the active: NCL's dimensions are not clearly different (+0.000" in text
 
 
 def scores(part: str, effects: dict[str, float]) -> list[dict[str, object]]:
