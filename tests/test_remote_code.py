@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+)
 from transformers.integrations import hub_kernels
 from transformers.models.auto import tokenization_auto
 
@@ -136,7 +142,7 @@ def test_a_model_s_own_config_names_no_kernel(
 
 
 def test_everything_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    classes = (AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer)
+    classes = (AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoTokenizer)
     before = [dict(vars(cls)) for cls in classes]
     forced, forbidden = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     monkeypatch.setenv(forbidden, "1")

@@ -51,6 +51,7 @@ _HARMLESS = {
 
 _LOADERS = {
     "transformers.models.auto.configuration_auto": ("AutoConfig",),
+    "transformers.models.auto.image_processing_auto": ("AutoImageProcessor",),
     "transformers.models.auto.modeling_auto": ("AutoModel", "AutoModelForCausalLM"),
     "transformers.models.auto.tokenization_auto": ("AutoTokenizer",),
 }

@@ -21,6 +21,7 @@ from tests.cli.test_faults import Ended, wsae
 from tests.hostile import ATTACKS, LINKS, SECRET, World
 from tests.hub.conftest import hub  # noqa: F401 - a fixture
 from tests.hub.server import FakeHub
+from tests.vision.tiny import picture
 from wsae_plugin.cli.main import app
 from wsae_plugin.hub.bundle import make_bundle
 from wsae_plugin.hub.card import CardOptions, make_card
@@ -96,6 +97,11 @@ def invocations(world: World) -> Mapping[str, list[list[object]]]:
         "identify": [["identify", *runs], ["identify", *(run / "sae" for run in runs)]],
         "claims": [["claims", "--only", "v1-theorem-2", "--output", world / "run" / "claims.json"]],
         "demo": [["demo", "--output", world / "demo"]],
+        "embed": [
+            ["embed", world / "images", "--model", folder, "--output", world / "table"]
+            for folder in (values["model_name"], world / "run")
+            if Path(folder).is_dir()
+        ],
         "toy fig2": [["toy", "fig2", *toy]],
         "toy fig3": [["toy", "fig3", *toy]],
         "toy proxies": [["toy", "proxies", *toy]],
@@ -142,6 +148,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> World:
         assert wsae(*arguments).code == 0, arguments
     hostile.change_json(path / "stopped" / "run.json", status="interrupted")
     publish(path / "run", path / "publication")
+    picture(path / "images" / "1.png", 1)
     for folder in ("made", "cwd", "demo", "toy"):
         (path / folder).mkdir()
     # Neither of them is free, so that nothing is trained that takes minutes.

@@ -53,7 +53,7 @@ def test_rows_of_one_label_are_told_apart(tmp_path: Path) -> None:
     for file in folder.glob("runs/*/scores/saebench.json"):
         change_json(file, rename)
     stdout = run(folder)
-    assert "explained variance (held-out text) ↑ " in stdout
+    assert "explained variance (held-out data) ↑ " in stdout
     assert "explained variance (SAEBench core) ↑ " in stdout
 
 

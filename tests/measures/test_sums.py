@@ -43,6 +43,7 @@ from wsae_plugin.measures.sums import (
     sums_of_samples,
 )
 from wsae_plugin.measures.top_tokens import TopTokens
+from wsae_plugin.sources import Samples
 
 D_IN, D_SAE, K = 16, 32, 4
 HOOKS = ("gpt_neox.layers.0", "gpt_neox.layers.1")
@@ -303,7 +304,7 @@ def test_samples_that_no_model_made_are_measured_alike() -> None:
     sae = random_sae(0)
     batches = [torch.randn(7, D_IN) for _ in range(3)]
     left = iter(batches)
-    source: Any = SimpleNamespace(held_out=lambda _: next(left), truth=lambda *_: None)
+    source: Any = SimpleNamespace(held_out=lambda _: Samples(next(left)), truth=lambda *_: None)
     sums = HeldOutSamples(source, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
     with torch.no_grad():
         expected = sums_of([(x, sae.decode(sae.encode(x))) for x in batches])

@@ -222,7 +222,7 @@ def test_panels_of_one_label_are_told_apart(report: dict[str, Any]) -> None:
         if metric["metric"] == "ce_loss_score":
             metric["label"] = "explained variance"
     titles = [axes.get_title() for axes in FIGURES["levels"](report).axes if axes.axison]
-    assert "explained variance (held-out text) ↑" in titles
+    assert "explained variance (held-out data) ↑" in titles
     assert "explained variance (SAEBench core) ↑" in titles
 
 

@@ -150,7 +150,7 @@ def test_another_held_out_text_is_refused(tmp_path: Path) -> None:
 
     change_json(folder / "runs" / run / "scores" / "held_out.json", other)
     (refused,) = summary_of(folder)["refused_pairs"]
-    assert (refused["run"], refused["reason"]) == (run, "held-out text: seed 7 against 0")
+    assert (refused["run"], refused["reason"]) == (run, "held-out data: seed 7 against 0")
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def test_an_sae_of_all_heads_is_of_another_place_than_that_of_one(
 
 def test_runs_that_differ_are_refused_and_named() -> None:
     baseline, same, other = run_of("sae", 0), run_of("a", 0), run_of("b", 0)
-    fact = {"d_sae": 64, "held-out text": {"tokens": 1, "seed": 0}, "model": None}
+    fact = {"d_sae": 64, "held-out data": {"tokens": 1, "seed": 0}, "model": None}
     facts = {run.run: dict(fact) for run in (baseline, same, other)}
-    facts[other.run] |= {"d_sae": 32, "held-out text": {"tokens": 2, "seed": 0}, "model": "m"}
+    facts[other.run] |= {"d_sae": 32, "held-out data": {"tokens": 2, "seed": 0}, "model": "m"}
     pairs, (refused,) = pair_runs([baseline, same, other], facts)
     assert list(pairs["run"]) == [same.run]
     assert (refused["run"], refused["baseline"]) == (other.run, baseline.run)
-    assert refused["reason"] == "d_sae: 32 against 64; held-out text: tokens 2 against 1"
+    assert refused["reason"] == "d_sae: 32 against 64; held-out data: tokens 2 against 1"
 
 
 @pytest.mark.parametrize("sparsity", [{"k": 16.0}, {"k": 32.0}])
@@ -304,7 +304,7 @@ def test_missing_runs_and_scores_are_named(tmp_path: Path) -> None:
     summary = summary_of(folder)
     assert summary["missing"] == [
         {"what": "seed 9", "reason": "not trained"},
-        {"what": without, "reason": "no score of held-out text"},
+        {"what": without, "reason": "no score of held-out data"},
         {"what": without, "reason": "no score of SAEBench core"},
         {"what": "saebench/tpp", "reason": "failed: disk full"},
     ]

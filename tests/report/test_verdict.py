@@ -347,7 +347,7 @@ def test_the_surest_is_named_first_and_equal_labels_are_told_apart(tmp_path: Pat
     for file in folder.glob("runs/*/scores/saebench.json"):
         change_json(file, rename)
     _, arm, *_ = summarize(read_inputs(folder))["verdict"]
-    labels = "explained variance (held-out text)", "explained variance (SAEBench core)"
+    labels = "explained variance (held-out data)", "explained variance (SAEBench core)"
     assert f"({labels[0]} +0.20; {labels[1]} +0.0" in arm
 
 

@@ -32,6 +32,7 @@ from tests.architectures import (
     trainer,
 )
 from wsae_plugin.gamma import PROXIES, ProxyEvidence, gamma_from_proxy, moments_of
+from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.weights import NORMALIZATIONS
 from wsae_plugin.saes import GAMMA_FILENAME, GBATrainingSAE, GBATrainingSAEConfig
 
@@ -268,6 +269,9 @@ def test_config_round_trips_through_json(arch: Architecture) -> None:
 @pytest.mark.parametrize("proxy", sorted(name for name in PROXIES if "file" not in name))
 def test_checkpoint_comes_back_whole(arch: Architecture, proxy: str, tmp_path: Path) -> None:
     sae = arch.weighted(alpha=0.5, gamma_proxy=proxy, gamma_freeze_step=4)
+    counts = torch.randint(10, 100, (D_IN, 3))
+    labels = LabelEvidence(counts, counts, counts.sum(dim=0))
+    sae.gamma_scheduler.labels = sae.gamma_scheduler.shuffled_labels = lambda: labels
     trainer(sae, steps=3).fit()  # in the middle of the estimation
     sae.save_model(tmp_path)
     fresh = arch.weighted(alpha=0.5, gamma_proxy=proxy, gamma_freeze_step=4)

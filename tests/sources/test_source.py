@@ -18,7 +18,7 @@ from typing_extensions import override
 from tests.training.tiny import BATCH, D_MODEL, TinyWorld, sae, write_config
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
-from wsae_plugin.sources import Source, open_source
+from wsae_plugin.sources import Samples, Source, open_source
 from wsae_plugin.training import estimate, load_run_config, train
 
 
@@ -36,7 +36,7 @@ class TableSource(Source):
     A second table in the file, if there is one, is for measures alone.
     """
 
-    runner_configs = {"table": TableRunnerConfig}
+    runner_configs = {("table", "sae"): TableRunnerConfig}
     n_samples_field, batch_size_field = "training_samples", "batch_size"
     has_language_model = False
     cfg_filename = "runner_cfg.json"
@@ -62,10 +62,10 @@ class TableSource(Source):
         return {"table": self._table[rows % len(self._table)]}
 
     @override
-    def held_out(self, n_samples: int) -> Tensor:
+    def held_out(self, n_samples: int) -> Samples:
         if self._held_out is None:
             return super().held_out(n_samples)
-        return self._held_out[torch.randint(len(self._held_out), (n_samples,))]
+        return Samples(self._held_out[torch.randint(len(self._held_out), (n_samples,))])
 
     @override
     def save(self, folder: Path) -> None:

@@ -430,7 +430,7 @@ def test_gradients_of_ones_own_where_no_language_model_is(world: TinyWorld, tmp_
     # What one trains under, and not only what one writes.
     plain = world.synthetic(sae=sae(alpha=0, metric="uniform"), **longer)
     uniform = run(tmp_path, plain, output="uniform")
-    x = SyntheticSource(load_run_config(tmp_path / "config.yaml").runner_config()).held_out(2000)
+    x = SyntheticSource(load_run_config(tmp_path / "config.yaml").runner_config()).held_out(2000).x
     errors = {
         name: torch.einsum("ni,ij,nj->n", delta, expected, delta).mean()
         for name, each in (("fisher", trained), ("uniform", uniform))

@@ -95,11 +95,12 @@ def compare(
     if as_json:
         _shared.print_json(comparison.manifest)
         return
+    bench = ["bench"] if comparison.context_size else []
     seconds = sum(comparison.manifest["wall_clock_seconds"].values())
     _shared.print_plain(
         f"{len(comparison.runs)} SAEs trained in {seconds:,.0f} s: {folder}",
-        "What they are worth, on held-out text and in SAEBench, and the report:",
-        *(f"  wsae {command} {folder}" for command in ("eval", "bench", "report")),
+        f"What they are worth, on held-out data{' and in SAEBench' * bool(bench)}, and the report:",
+        *(f"  wsae {command} {folder}" for command in ("eval", *bench, "report")),
     )
 
 
@@ -110,7 +111,7 @@ def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
     unknown = " and the language model" if memory.language_model is None else ""
     return [
         f"{sum(len(group.runs) for group in groups)} SAEs in {len(groups)} training runs of "
-        f"{estimate.n_steps:,} steps, {estimate.n_samples:,} tokens each",
+        f"{estimate.n_steps:,} steps, {estimate.n_samples:,} samples each",
         *([f"before them, to match L0, up to 6 of {share:.0%} of the tokens"] if share else []),
         f"memory: at least {memory.total / 2**20:,.0f} MiB{unknown}",
         "time: unknown before the first steps are made; the progress bars then say",
@@ -120,9 +121,8 @@ def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
 def _show_estimate(
     config: ComparisonConfig, folder: Path, estimate: Estimate, as_json: bool, verbose: bool
 ) -> None:
-    from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
-
     from wsae_plugin.compare.plan import plan
+    from wsae_plugin.sources import runner_config_of
 
     groups = plan(config)
     if as_json:
@@ -140,7 +140,7 @@ def _show_estimate(
         )
         return
     _shared.print_plain(f"{config.file} → {folder} (nothing is written)")
-    _shared.print_config(config.values, MultiSAETrainingRunnerConfig, verbose)
+    _shared.print_config(config.values, runner_config_of({**config.shared, "saes": {}}), verbose)
     table = _shared.plain_table("", "arm", "role", "label")
     for arm in config.arms:
         table.add_row(arm.name, arm.role, arm.label)

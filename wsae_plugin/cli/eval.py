@@ -102,6 +102,8 @@ _COLUMNS = {
     "l0": ("L0", "active latents"),
     "dead_share": ("dead", "share of latents"),
     "token_consistency": ("token", "how often two of a latent's top tokens are the same"),
+    "semantic_consistency": ("class", "share of the modal class among a latent's top samples"),
+    "nearest_neighbour_accuracy": ("1-NN", "accuracy of the nearest neighbour's class"),
     "mcc": ("MCC", "mean |cosine| with the true features"),
     "seed_consistency": ("seeds", "|cosine| of matched latents of two seeds"),
 }
@@ -121,7 +123,7 @@ def _show(documents: list[dict[str, Any]]) -> None:
     }
     levels["directions"] = {m: mean(f"{m}_of_random_directions", "value") for m in shown}
     columns = {metric: _COLUMNS[metric][0] for metric in shown}
-    print_table(score_table("On held-out text", columns, runs, levels, ".4g"))
+    print_table(score_table("On held-out data", columns, runs, levels, ".4g"))
     legend = [": ".join(_COLUMNS[metric]) for metric in shown]
     legend += [
         "±: half the 95 % interval over held-out batches",

@@ -19,6 +19,7 @@ from wsae_plugin.cli.card import card
 from wsae_plugin.cli.claims import claims
 from wsae_plugin.cli.compare import compare
 from wsae_plugin.cli.demo import demo
+from wsae_plugin.cli.embed import embed
 from wsae_plugin.cli.eval import eval_
 from wsae_plugin.cli.gamma import gamma
 from wsae_plugin.cli.identify import identify
@@ -44,7 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in (
-    *(demo, gamma, train, compare, eval_, bench),
+    *(demo, embed, gamma, train, compare, eval_, bench),
     *(report, card, push, verify, identify, claims),
 ):
     app.command(name=_command.__name__.rstrip("_"), help=help_of(_command))(_command)

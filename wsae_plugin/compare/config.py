@@ -9,13 +9,13 @@ from typing import Annotated, Any, cast
 
 from annotated_types import Gt, Le
 from sae_lens import TrainingSAEConfig
-from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
 
 from wsae_plugin.compare.arms import Arm
 from wsae_plugin.compare.resolve_arms import config_class_of, resolve_arms
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest
 from wsae_plugin.saelens_fields import Seed
+from wsae_plugin.sources import runner_config_of
 from wsae_plugin.validation import convert, hints_of, resolve
 
 
@@ -36,7 +36,7 @@ class _Grid:
 _OURS = [field.name for field in fields(_Grid)]
 # What the comparison itself decides for each of its runs.
 _DECIDED = {"saes", "hook_names", "hook_head_indices", "seed", "resume_from_checkpoint"}
-_SHARED = {field.name for field in fields(MultiSAETrainingRunnerConfig)} - _DECIDED - {"evaluator"}
+_NOT_SHARED = _DECIDED | {"evaluator"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ComparisonConfig:
 
     @property
     def shared(self) -> dict[str, Any]:
-        """The fields of SAELens's `MultiSAETrainingRunnerConfig` that all runs have in common."""
+        """The fields of the config of several SAEs that all runs have in common."""
         return {name: value for name, value in self.values.items() if name not in _OURS}
 
 
@@ -87,11 +87,13 @@ def resolve_comparison(
     Raises:
         BadInputError: An unknown field, a wrong type, or arms that cannot be.
     """
+    cls = runner_config_of({key: written[key] for key in written if key != "sae"} | {"saes": {}})
+    known = {field.name for field in fields(cls)} - _NOT_SHARED
     for key in written:
-        if key not in _SHARED and key not in _OURS:
-            raise BadInputError(f"{key}: unknown field; {nearest(key, {*_SHARED, *_OURS})}")
-    common = {key: value for key, value in written.items() if key in _SHARED}
-    shared = resolve(MultiSAETrainingRunnerConfig, {"saes": {}, "hook_names": "", **common})
+        if key not in known and key not in _OURS:
+            raise BadInputError(f"{key}: unknown field; {nearest(key, {*known, *_OURS})}")
+    common = {key: value for key, value in written.items() if key in known}
+    shared = resolve(cls, {"saes": {}, "hook_names": "", **common})
     grid = resolve(_Grid, written, others_allowed=True)
     sparsity = grid["sparsity"]
     varied = {"hooks": grid["hooks"], "seeds": grid["seeds"]}
@@ -104,7 +106,7 @@ def resolve_comparison(
     arms = resolve_arms(grid["arms"], sae, grid["baseline"])
     _check_varied(sparsity, grid["arms"], arms)
     grid["sae"] = {name: value for name, value in sae.items() if name not in sparsity}
-    values = {name: value for name, value in shared.items() if name in _SHARED}
+    values = {name: value for name, value in shared.items() if name in known}
     return values | grid, arms
 
 

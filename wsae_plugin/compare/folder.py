@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from wsae_plugin.training.output_folder import TrainingFolder
 from wsae_plugin.training.run_folder import RunFolder
 from wsae_plugin.yaml_file import to_yaml
 
-_COPIED = ("model_class_name", "dataset_path", "context_size", "seeds", "baseline")
+_COPIED = ("seeds", "baseline")
 """Fields of the config that the manifest says on its own, too."""
 _OF_ARMS = ("name", "label", "role", "alpha", "proxy", "control", "of")
 
@@ -56,7 +57,7 @@ class ComparisonFolder(TrainingFolder):
         manifest = {
             "comparison": VERSION,
             "status": "running",
-            "model_name": published_model_name(config.values["model_name"]),
+            **_read_from(config.values),
             **{name: config.values[name] for name in _COPIED},
             "arms": [{name: getattr(arm, name) for name in _OF_ARMS} for arm in config.arms],
             "runs": [],
@@ -104,6 +105,17 @@ class ComparisonFolder(TrainingFolder):
             record = json.loads(folder.record_file.read_text(encoding="utf-8"))
             write_json_atomic(partial.record_file, record | {"config": alone.values})
             write_text_atomic(partial.metrics_file, _metrics(folder, sae))
+
+
+def _read_from(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the SAEs are trained on, as the manifest says it."""
+    if "activations" in values:
+        said = values["model_name"], values["dataset_path"] or values["activations"]
+        return dict(zip(("model_name", "dataset_path"), said, strict=True))
+    names = ("model_class_name", "dataset_path", "context_size")
+    return {"model_name": published_model_name(values["model_name"])} | {
+        name: values[name] for name in names
+    }
 
 
 def last_l0(run: Path) -> float:

@@ -36,6 +36,7 @@ FREE = {
     *("sae_compilation_mode", "prefetch_llm_batches", "n_eval_batches", "eval_batch_size_prompts"),
     *("sae_lens_version", "sae_lens_training_version", "dataset_trust_remote_code", "streaming"),
     *("is_dataset_tokenized", "use_cached_activations", "cached_activations_path"),
+    *("labels", "images", "held_out_labels", "held_out_images"),
     *("dead_feature_window", "feature_sampling_window", "dead_feature_threshold"),
     *("sae.metadata", "sae.device", "sae.alpha", "sae.alpha_warm_up_steps"),
     *("sae.gamma_proxy", "sae.gamma_normalization", "sae.gamma_clip", "sae.gamma_freeze_step"),
@@ -227,12 +228,14 @@ _FACTS = ("model_name", "dataset_path", "context_size")
 _READ = ("model_name", "hook_head_index")
 
 
-def synthetic_model_of(config: Mapping[str, Any]) -> str | None:
-    """Equal for trainings on one synthetic model; None for those on none.
+def samples_of(config: Mapping[str, Any]) -> str | None:
+    """Equal for trainings on one table or one synthetic model; None for those on neither.
 
     Args:
         config: See `read_training`.
     """
+    if (table := config.get("activations")) is not None:
+        return str(table)
     model = config.get("synthetic_model")
     if model is None:
         return None
@@ -255,7 +258,7 @@ def ordinary_beside(
     def hook(sae: DescribedSAE) -> tuple[object, ...]:
         # Older files of SAELens have no metadata.
         said = {name: sae.metadata.get(name, sae.config.get(name)) for name in _READ}
-        return *said.values(), synthetic_model_of(sae.config), sae.run.hook_name
+        return *said.values(), samples_of(sae.config), sae.run.hook_name
 
     def place(sae: DescribedSAE) -> tuple[object, ...]:
         return *hook(sae), sae.cfg.get("d_sae"), sae.sparsity, sae.run.seed

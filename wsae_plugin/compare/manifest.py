@@ -104,30 +104,30 @@ class Comparison:
         comparison: Version of the format.
         folder: The folder.
         status: "running" while groups are missing, "finished" when none is.
-        model_name: The language model.
-        model_class_name: How SAELens loads it.
         dataset_path: What the SAEs were trained on.
-        context_size: Tokens in a context.
         seeds: All of them, of missing groups too.
         baseline: The arm that the others are paired with.
         arms: In the order of the config.
         runs: Those that are there.
         manifest: Everything in manifest.json.
+        model_name: What computed the activations; None for a table that does not say it.
+        model_class_name: How SAELens loads it; None for a table.
+        context_size: Tokens in a context; None for a table.
         l0_matching: What `match_l0` found; empty where it was not asked for.
     """
 
     comparison: Annotated[int, AfterValidator(_known_version)]
     folder: Path
     status: Literal["running", "finished"]
-    model_name: str
-    model_class_name: str
     dataset_path: str
-    context_size: int
     seeds: tuple[int, ...]
     baseline: str
     arms: tuple[Arm, ...]
     runs: list[ComparedRun]
     manifest: Mapping[str, Any]
+    model_name: str | None = None
+    model_class_name: str | None = None
+    context_size: int | None = None
     l0_matching: list[MatchedL0] = field(default_factory=list)
 
     @classmethod

@@ -147,13 +147,12 @@ def _l0_of(config: ComparisonConfig, trial: Group, path: Path, train: _Train) ->
         return {**values, **steps}
 
     sections = {sae: shortened(section) for sae, section in trial.sections.items()}
-    values = shortened(group_config(config, replace(trial, sections=sections)).values)
-    tokens = int(share * values["training_tokens"])
-    values |= {
-        "training_tokens": max(tokens, values["train_batch_size_tokens"]),
+    whole = group_config(config, replace(trial, sections=sections))
+    values = shortened(whole.values) | {
+        whole.source.n_samples_field: max(int(share * whole.n_samples), whole.batch_size),
         "n_checkpoints": 0,
         "save_final_checkpoint": False,
-        "logger": values["logger"] | {"log_to_wandb": False},
+        "logger": whole.values["logger"] | {"log_to_wandb": False},
     }
     shutil.rmtree(path, ignore_errors=True)
     trained = train(RunConfig(values, config.file), path)

@@ -8,11 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
-
 from wsae_plugin.compare.config import ComparisonConfig, resolve_comparison
 from wsae_plugin.compare.manifest import ComparedRun, layer_of
 from wsae_plugin.messages import naming
+from wsae_plugin.sources import runner_config_of
 from wsae_plugin.training.checks import check
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.validation import resolve
@@ -90,15 +89,14 @@ def _group(config: ComparisonConfig, name: str, seed: int, hooks: list[str]) -> 
 
 
 def group_config(config: ComparisonConfig, group: Group) -> RunConfig:
-    """The SAELens run of several SAEs that trains a group."""
+    """The run of several SAEs that trains a group."""
     values = config.shared | {
         "saes": group.sections,
         "hook_names": {sae: run.hook_name for sae, run in group.runs.items()},
         "seed": group.seed,
         "output_path": None,
     }
-    resolved = resolve(MultiSAETrainingRunnerConfig, values)
-    return RunConfig(resolved, config.file)
+    return RunConfig(resolve(runner_config_of(values), values), config.file)
 
 
 def _places(hooks: list[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from wsae_plugin.compare.match_l0 import coefficient_of, match_l0
 from wsae_plugin.compare.plan import Group, group_config, plan
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.messages import naming, one_line
-from wsae_plugin.sources import LanguageModelSource
+from wsae_plugin.sources import LanguageModelSource, open_source
 from wsae_plugin.sources.hooks import Hook
 from wsae_plugin.training.config import RunConfig
 from wsae_plugin.training.estimate import Estimate, estimate
@@ -168,8 +168,13 @@ def _check_sources(config: ComparisonConfig) -> None:
     Raises:
         BadInputError: The model, a hook, its width or the data set is not as asked.
     """
-    width: dict[str, Any] = {"d_in": config.values["sae"]["d_in"], "d_in_field": "sae.d_in"}
-    hooks = [Hook(name, "hooks", head_index=None, **width) for name in config.hooks]
-    runner_config = group_config(config, plan(config)[0]).runner_config()
+    first = group_config(config, plan(config)[0])
     with naming(config.file):
-        LanguageModelSource(runner_config, hooks)
+        if not first.has_language_model:
+            for group in plan(config):
+                if group.seed == config.seeds[0]:
+                    open_source(group_config(config, group).runner_config()).close()
+            return
+        width: dict[str, Any] = {"d_in": config.values["sae"]["d_in"], "d_in_field": "sae.d_in"}
+        hooks = [Hook(name, "hooks", head_index=None, **width) for name in config.hooks]
+        LanguageModelSource(first.runner_config(), hooks)

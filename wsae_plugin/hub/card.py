@@ -28,7 +28,6 @@ from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, with
 from wsae_plugin.report.inputs import Frame, Inputs, read_inputs
 from wsae_plugin.report.summary import summarize
 from wsae_plugin.report.text import Report, how_intervals_are_made
-from wsae_plugin.scores import MADE_BY
 from wsae_plugin.templates import filled
 
 FIGURES = "figures"
@@ -148,12 +147,13 @@ def make_card(
     gammas = gammas_of(records)
     drawn = gamma_figures(model, gammas) if len(gammas) else {}
     first = records[0]
+    is_table = first.table is not None
     front_matter = ModelCardData(
         library_name="saelens",
         license=options.license,
         base_model=first.base_model,
-        datasets=dataset and [dataset],
-        language=None if is_synthetic else options.language.split(","),
+        datasets=[dataset] if dataset and (not is_table or "/" in dataset) else None,
+        language=None if is_synthetic or is_table else options.language.split(","),
         tags=[
             *("sparse-autoencoder", "saelens", "weighted-sae", "mechanistic-interpretability"),
             *(["synthetic-data"] if is_synthetic else []),
@@ -173,7 +173,8 @@ def make_card(
         base_model=first.base_model,
         synthetic_model=synthetic_model,
         seed=first.config.get("seed"),
-        samples="samples" if is_synthetic else "tokens",
+        is_table=is_table,
+        samples="samples" if is_synthetic or is_table else "tokens",
         dataset=dataset,
         text="" if is_synthetic else _held_out_text(records),
         held_out=first.held_out,
@@ -184,7 +185,7 @@ def make_card(
         is_many=len(records) > MOST_ROWS,
         controls=list(dict.fromkeys(_CONTROLS[kind] for r in records if (kind := r.control))),
         report=report,
-        missing=_missing(report, needs_saebench=not is_synthetic),
+        missing=_missing(report),
         unmatched=few([code(name) for name in _unmatched(records, inputs, report)]),
         how_intervals_are_made=how_intervals_are_made(report),
         figures={hook: figure_path(hook) for hook in drawn},
@@ -267,9 +268,8 @@ def _held_out_text(records: Sequence[SAERecord]) -> str:
     return "; ".join(shown)
 
 
-def _missing(report: Report, needs_saebench: bool) -> list[str]:
+def _missing(report: Report) -> list[str]:
     """What was not measured though it could be, and pairs that were refused; a line a reason."""
-    of_saebench = MADE_BY["saebench"]
     refused = (report["bench"] or {}).get("refused", {})
     unmeasured = [metric for metric in report["metrics"] if metric["headline"]]
     entries = [
@@ -280,8 +280,6 @@ def _missing(report: Report, needs_saebench: bool) -> list[str]:
     ]
     reasons: dict[str, list[str]] = {}
     for what, reason in entries:
-        if of_saebench in reason and not needs_saebench:
-            continue
         reasons.setdefault(reason, []).append(what)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 

@@ -52,6 +52,10 @@ class _TrainingOnSamples(_Training):
 
     training_samples: int
     batch_size: int
+
+
+@dataclass(frozen=True)
+class _TrainingOnSyntheticModel(_TrainingOnSamples):
     synthetic_model: SyntheticModelConfig | str
 
 
@@ -77,11 +81,19 @@ class MeasuredSAE(DescribedSAE):
         return self.config.get("synthetic_model")
 
     @property
+    def table(self) -> str | None:
+        """The table that it was trained on; None for an SAE of a language model or a synthetic
+        one."""
+        return self.config.get("activations")
+
+    @property
     def base_model(self) -> str | None:
         """The language model's name on the Hub: TransformerLens has short names of its own."""
         if self.synthetic_model is not None:
             return None
         name = self.metadata["model_name"]
+        if self.table is not None:
+            return name if "/" in name else None
         if self.metadata.get("model_class_name") == "HookedTransformer":
             return transformer_lens_names.make_model_alias_map().get(name.lower()) or name
         return name
@@ -153,7 +165,7 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any], arm: Arm | None = None
         BadInputError: see `read_records`.
     """
     convert(run.run, FileName, f"{run.path}: run")
-    is_synthetic = config.get("synthetic_model") is not None
+    is_synthetic, is_table = (config.get(n) is not None for n in ("synthetic_model", "activations"))
     cfg = read_cfg(run.sae, _CFG if is_synthetic else (*_CFG, *_OF_LANGUAGE_MODEL))
     if is_synthetic and (name := cfg["metadata"].get("model_name")) is not None:
         raise BadInputError(
@@ -173,7 +185,8 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any], arm: Arm | None = None
     if scores[HELD_OUT].held_out is None:
         raise BadInputError(f"{file}: held_out: missing")
     sae = MeasuredSAE(run, cfg, config, arm, scores)
-    for metric in (*_REQUIRED_SCORES, "mcc" if is_synthetic else "ce_loss_recovered"):
+    own = [] if is_table else ["mcc" if is_synthetic else "ce_loss_recovered"]
+    for metric in (*_REQUIRED_SCORES, *own):
         if metric not in sae.values:
             raise BadInputError(f"{file}: scores: {metric}: missing; run `wsae eval` again")
     return sae
@@ -187,7 +200,8 @@ def _read_record(run: ComparedRun, arm: Arm | None) -> SAERecord:
         raise BadInputError(
             f"{run.path / 'run.json'}: status = {status!r}: only a finished run can be published"
         )
-    kind = _TrainingOnText if sae.synthetic_model is None else _TrainingOnSamples
+    kind = _TrainingOnText if sae.table is None else _TrainingOnSamples
+    kind = kind if sae.synthetic_model is None else _TrainingOnSyntheticModel
     try:
         resolve(kind, config, others_allowed=True)
     except BadInputError as error:

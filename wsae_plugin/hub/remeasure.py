@@ -30,6 +30,8 @@ TOLERANCES = {"explained_variance": 1e-4, "l0": 1e-2}
 """How far a score may be from its record: other processors round otherwise."""
 
 _BUNDLED = "bundled"
+_NOT_MEASURED = ("labels", "images", "held_out_labels", "held_out_images")
+"""What may lie beside a table, and is in none of the scores that are measured again."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,11 @@ def needs_local_text(sae: MeasuredSAE) -> bool:
 def local_paths_of(record: SAERecord) -> set[str | None]:
     """The files and folders that it was made from and measured on, as they were written down."""
     fields = ("from_pretrained_path", "cached_activations_path")
+    if record.table is not None:
+        fields += ("activations", "held_out", *_NOT_MEASURED, "dataset_path")
     read = (record.details.get(name) for name in ("gamma_file", "metric_file"))
-    paths = {*read, *(record.config.get(name) for name in fields)}
+    said = (record.config.get(name) for name in fields)
+    paths = {*read, *(path for path in said if path is None or isinstance(path, str))}
     if isinstance(record.synthetic_model, str) and is_local(record.synthetic_model):
         paths.add(record.synthetic_model)
     if needs_local_text(record):
@@ -78,6 +83,22 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
     """
     if sae.synthetic_model is not None:
         return _why_not_drawn(sae)
+    if sae.table is None and (reason := _why_no_model(sae)) is not None:
+        return reason
+    if needs_local_text(sae) and dataset is None:
+        text, _ = dataset_and_split(sae.held_out["dataset"])
+        # What was published has a bare name, and a file of that name here need not be the one.
+        if sae.held_out.get("dataset_is_local") or not Path(text).exists():
+            what = "text" if sae.table is None else "table"
+            return (
+                f"its held-out {what}, {last_name(text)}, was a file of the machine that measured "
+                "it (`wsae verify --dataset PATH` says where it is here)"
+            )
+    return None
+
+
+def _why_no_model(sae: MeasuredSAE) -> str | None:
+    """Why the language model of an SAE, or its text, is not here; None where they are."""
     model, on_hub = sae.metadata["model_name"], str(sae.base_model)
     # What was published elsewhere does not say which folder of this machine is read.
     is_folder_here = isinstance(sae, SAERecord) and Path(model).is_dir()
@@ -88,14 +109,6 @@ def why_not_at_hand(sae: MeasuredSAE, dataset: str | None = None) -> str | None:
     recorded = sae.evaluation.versions.get("python", here)
     if sae.metadata.get("dataset_path") == _BUNDLED and recorded != here:
         return f"its text is the library of Python {recorded}, and this is Python {here}"
-    if needs_local_text(sae) and dataset is None:
-        text, _ = dataset_and_split(sae.held_out["dataset"])
-        # What was published has a bare name, and a file of that name here need not be the one.
-        if sae.held_out.get("dataset_is_local") or not Path(text).exists():
-            return (
-                f"its held-out text, {last_name(text)}, was a file of the machine that measured it "
-                "(`wsae verify --dataset PATH` says where it is here)"
-            )
     return None
 
 
@@ -157,7 +170,7 @@ def compare(
             groups.setdefault(_settings(sae, dataset), []).append(sae)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
         for settings, alike in groups.items():
-            copies = [_copy(sae, Path(scratch) / sae.sae_id) for sae in alike]
+            copies = [_copy(sae, Path(scratch) / sae.sae_id, dataset) for sae in alike]
             for sae, document in zip(alike, evaluate_runs(copies, settings), strict=True):
                 now = {score["metric"]: score["value"] for score in document["scores"]}
                 differences += [
@@ -195,17 +208,23 @@ def _settings(sae: MeasuredSAE, dataset: str | None) -> EvalSettings:
     local = dataset if needs_local_text(sae) else None
     recorded = dataset_and_split(sae.held_out["dataset"])[0]
     return EvalSettings(
-        dataset=None if sae.synthetic_model is not None else local or recorded,
+        dataset=local or recorded if (sae.table or sae.synthetic_model) is None else None,
         batches=sae.held_out["batches"],
         batch_size_prompts=sae.held_out["batch_size_prompts"],
         seed=sae.held_out["seed"],
     )
 
 
-def _copy(sae: MeasuredSAE, target: Path) -> Path:
+def _copy(sae: MeasuredSAE, target: Path, dataset: str | None) -> Path:
     """A run folder with what measuring reads; `evaluate_runs` writes into it."""
+    config = {**sae.config}
+    if sae.table is not None:
+        config |= dict.fromkeys(_NOT_MEASURED)
+        # A share is held out of the table itself, wherever it is here.
+        field = "held_out" if isinstance(config.get("held_out"), str) else "activations"
+        config |= {} if dataset is None else {field: dataset}
     (target / "sae").mkdir(parents=True)
     for file in (sae.run.sae / "cfg.json", *sae.run.sae.glob("*.safetensors")):
         shutil.copyfile(file, target / "sae" / file.name)
-    (target / CONFIG).write_text(to_yaml({**sae.config}), encoding="utf-8")
+    (target / CONFIG).write_text(to_yaml(config), encoding="utf-8")
     return target

@@ -193,7 +193,7 @@ def _kind(record: SAERecord) -> dict[str, str]:
 
 def _training(record: SAERecord) -> dict[str, str]:
     config, details = record.config, record.details
-    if record.synthetic_model is None:
+    if "training_tokens" in config:
         size = {
             "training tokens": f"{config['training_tokens']:,}",
             "context size": f"{config['context_size']:,} tokens",

@@ -35,7 +35,13 @@ def disagreements(cfg: Mapping[str, Any], training: RunConfig) -> dict[str, tupl
     section, metadata = training.values["sae"], cfg["metadata"]
     trained = training.values | vars(training.runner_config())
     details = metadata.get("training_architecture_details") or {}
-    recorded = [name for name in training.values if name in metadata or name in _NEEDED]
+    recorded = [
+        name
+        for name in training.values
+        if (name in metadata or name in _NEEDED)
+        # A table says of itself what its config leaves out.
+        and (training.has_language_model or trained[name] is not None)
+    ]
     both = (
         {name: (metadata.get(name), trained[name]) for name in recorded}
         | {name: (cfg.get(name), section[name]) for name in ("d_in", "d_sae")}

@@ -15,7 +15,7 @@ from sae_lens import SAE
 from safetensors.torch import load_file
 from torch import Tensor
 
-from wsae_plugin.compare.gathered import FREE, synthetic_model_of
+from wsae_plugin.compare.gathered import FREE, samples_of
 from wsae_plugin.compare.manifest import ComparedRun
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.fingerprint import fingerprint_of_files, fingerprint_of_weights
@@ -39,16 +39,6 @@ _NOT_NEEDED = (
 )
 _NEEDED = ("model_name", "model_class_name", "hook_name", "context_size", "prepend_bos")
 """What must be known to read the text as the SAE did: SAELens's defaults would be another's."""
-_TEXT_FIELDS = (
-    "model_name",
-    "model_class_name",
-    "model_from_pretrained_kwargs",
-    "context_size",
-    "prepend_bos",
-    "disable_concat_sequences",
-    "sequence_separator_token",
-    "use_chat_formatting",
-)
 
 
 @dataclass(frozen=True)
@@ -93,13 +83,8 @@ class EvaluatedRun:
                 kwargs = "model_from_pretrained_kwargs"
                 values = values | {kwargs: harmless(values[kwargs], values["model_class_name"])}
             else:
-                sections = {cls: section for section, cls in config.source.runner_configs.items()}
-                source = HeldOutSource(sections[config.cls].replace("_", " "), None)
-                if dataset is not None:
-                    raise BadInputError(
-                        f"--dataset {dataset}: this is a run on a {source}, which is measured on "
-                        "samples of it; leave it out"
-                    )
+                values, name, split = config.source.measured_on(values, dataset)
+                source = HeldOutSource(name, split)
         section = values["sae"]
         # A plain SAE that was saved over a weighted one has the other's Γ beside it.
         gamma = _gamma(compared.sae if "alpha" in section else None, section["d_in"])
@@ -128,9 +113,8 @@ class EvaluatedRun:
     @property
     def text(self) -> str:
         """Equal for runs whose SAEs can be measured on the same samples of the same model."""
-        values = self.config.values
-        if self.config.has_language_model:
-            values = {field: values[field] for field in _TEXT_FIELDS}
+        values, fields = self.config.values, self.config.source.held_out_fields
+        values = values if fields is None else {field: values[field] for field in fields}
         return json.dumps({"held_out": str(self.source)} | values, sort_keys=True)
 
     def load_sae(self) -> SAE[Any]:
@@ -164,7 +148,7 @@ class EvaluatedRun:
             compared, values = run.compared, run.config.values
             trained = {n: v for n, v in values.items() if n not in (*FREE, "seed")}
             place = compared.arm, compared.hook_name, compared.sparsity
-            return *place, synthetic_model_of(values), json.dumps(trained, sort_keys=True)
+            return *place, samples_of(values), json.dumps(trained, sort_keys=True)
 
         same = [run for run in runs if kind(run) == kind(self)]
         if len({run.compared.seed for run in same}) < len(same):

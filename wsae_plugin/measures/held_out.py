@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from wsae_plugin.assets import bundled_dataset
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.measures.labelled import LabelledSamples
 from wsae_plugin.measures.measure import Evidence
 from wsae_plugin.measures.sums import HeldOutSums, keep_sums, reconstruct, sums_of_samples
 from wsae_plugin.measures.top_tokens import (
@@ -184,7 +185,7 @@ class HeldOutSamples:
         return {
             "tokens": self.n_batches * self.n_samples,
             "batches": self.n_batches,
-            "batch_size_prompts": self.n_samples // _SAMPLES_OF_A_PROMPT,
+            "batch_size_prompts": -(-self.n_samples // _SAMPLES_OF_A_PROMPT),
             "context_size": _SAMPLES_OF_A_PROMPT,
             "seed": self.seed,
         }
@@ -195,12 +196,32 @@ class HeldOutSamples:
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
         with self._drawing(0):
             batches = [self.source.held_out(self.n_samples) for _ in range(self.n_batches)]
-        for n, x in enumerate(batches):
+        labelled: dict[str, LabelledSamples] = {}
+        shuffled: Sequence[Tensor] = []
+        if batches[0].labels is not None:
+            of_all = torch.cat([batch.labels for batch in batches if batch.labels is not None])
+            generator = torch.Generator().manual_seed(self.seed)
+            order = torch.randperm(len(of_all), generator=generator)
+            shuffled = of_all[order].split(self.n_samples)
+            n_classes = len(batches[0].classes)
+            labelled = {
+                name: LabelledSamples(sae.cfg.d_in, sae.cfg.d_sae, n_classes, self.seed)
+                for name, sae in saes.items()
+            }
+        for n, batch in enumerate(tqdm(batches, desc="Held-out batches", unit="batch")):
             for name, sae in saes.items():
-                found = sums_of_samples(x, *reconstruct(sae, x))
+                x_hat, feature_acts = reconstruct(sae, batch.x)
+                found = sums_of_samples(batch.x, x_hat, feature_acts)
                 keep_sums(sums[name], n, self.n_batches, found)
+                if batch.labels is not None:
+                    acts = feature_acts.cpu()
+                    labelled[name].add(batch.x.cpu(), acts, batch.labels, shuffled[n])
         return {
-            name: Evidence(HeldOutSums(**sums[name]), truth=self._truth(sae))
+            name: Evidence(
+                HeldOutSums(**sums[name]),
+                truth=self._truth(sae),
+                labelled=labelled[name].evidence() if labelled else None,
+            )
             for name, sae in saes.items()
         }
 
@@ -271,6 +292,13 @@ def open_held_out(
             # As in the training: a synthetic model may be drawn from the run's seed.
             torch.manual_seed(config.seed)
             opened = open_source(runner_config)
+        if (there := opened.n_held_out) is not None:
+            n_samples = min(n_samples, there // settings.batches)
+            if n_samples < 2:
+                raise BadInputError(
+                    f"{source}: has {there} held-out rows, too few for {settings.batches} batches; "
+                    "hold out more, or ask for fewer with --batches"
+                )
         return HeldOutSamples(opened, settings.batches, n_samples, seed)
     hooks = [hook for each in configs for hook in hooks_of(each.runner_config())]
     model: Any = open_checked_model(runner_config, hooks)

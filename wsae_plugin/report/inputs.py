@@ -87,7 +87,7 @@ class Inputs:
             "head": ("all" if head is None else head) if metadata else None,
             "d_sae": cfg.get("d_sae"),
             "sparsity": dict(run.sparsity),
-            "held-out text": texts[0] if texts else None,
+            "held-out data": texts[0] if texts else None,
         }
 
     def learning_curve(self, run: ComparedRun) -> list[list[float]]:

@@ -71,7 +71,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1)
 def eval_label(name: str) -> str:
     """`SAEBench absorption` for `saebench/absorption`."""
     if name == "held_out":
-        return "held-out text"
+        return "held-out data"
     kind, _, eval_name = name.partition("/")
     shown = {"saebench": f"SAEBench {eval_name}", "corrected": f"{eval_name}, corrected"}
     return shown.get(kind, name).replace("_", " ")

@@ -1,4 +1,4 @@
-"""Where activations come from: a language model's hooks, or a synthetic world.
+"""Where activations come from: a language model's hooks, a table, or a synthetic world.
 
 A new source is a new module here with a subclass of `Source`, which names its own config class.
 """
@@ -7,10 +7,17 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from wsae_plugin.sources.language_model import LanguageModelSource, activations_of
-from wsae_plugin.sources.source import Source, open_source, runner_config_of, source_of
+from wsae_plugin.sources.source import (
+    Samples,
+    Source,
+    open_source,
+    runner_config_of,
+    source_of,
+)
 
 __all__ = [
     "LanguageModelSource",
+    "Samples",
     "Source",
     "activations_of",
     "open_source",

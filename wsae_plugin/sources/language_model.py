@@ -70,10 +70,18 @@ class LanguageModelSource(Source):
         BadInputError: The model, a hook, its width or the data set is not what `cfg` says.
     """
 
-    runner_configs = {"sae": LanguageModelSAERunnerConfig, "saes": MultiSAETrainingRunnerConfig}
+    runner_configs = {
+        ("sae",): LanguageModelSAERunnerConfig,
+        ("saes",): MultiSAETrainingRunnerConfig,
+    }
     n_samples_field, batch_size_field = "training_tokens", "train_batch_size_tokens"
     has_language_model = True
     cfg_filename = RUNNER_CFG_FILENAME
+    held_out_fields = (
+        *("model_name", "model_class_name", "model_from_pretrained_kwargs", "context_size"),
+        *("prepend_bos", "disable_concat_sequences", "sequence_separator_token"),
+        "use_chat_formatting",
+    )
 
     def __init__(self, cfg: Any, wanted: list[Hook] | None = None) -> None:
         self._cfg = cfg

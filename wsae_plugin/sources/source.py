@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,12 +15,31 @@ from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.consistency import LabelEvidence
+from wsae_plugin.gamma.proxies import no_labels
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.sources.model_run import ModelRun
 
 GIVE_GRADIENTS = (
     "give metric_file, a safetensors file with one tensor gradients (n, d_in) of your own"
 )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples that no training has seen.
+
+    Args:
+        x: Activations, shape (n, d_in).
+        rows: Which rows of a table they are, shape (n,), int64; None where there are none.
+        labels: Their classes, shape (n,), int64, −1 for none; None where nobody says.
+        classes: What the classes are called.
+    """
+
+    x: Tensor
+    rows: Tensor | None = None
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Source(Iterator[Mapping[str, Tensor]], ABC):
@@ -42,8 +62,8 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         d_in: Hook → width of its activations. A source without hooks has one entry.
     """
 
-    runner_configs: ClassVar[Mapping[str, type[Any]]]
-    """Section that only a config file of this source has → the class of its runner config."""
+    runner_configs: ClassVar[Mapping[tuple[str, ...], type[Any]]]
+    """Sections that together ask for this source → the class of the runner config."""
     n_samples_field: ClassVar[str]
     """The field that says on how many activation vectors to train."""
     batch_size_field: ClassVar[str]
@@ -52,6 +72,8 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
     """Whether a language model computes the activations, so that measures can ask it."""
     cfg_filename: ClassVar[str]
     """What SAELens calls the file of the runner config in a checkpoint and beside an SAE."""
+    held_out_fields: ClassVar[tuple[str, ...] | None] = None
+    """The fields that decide which held-out samples SAEs are measured on; None for all."""
 
     name: str
     d_in: Mapping[str, int]
@@ -80,8 +102,38 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
             ValueError: The files do not hold a position.
         """
 
-    def held_out(self, n_samples: int) -> Tensor:  # noqa: ARG002
-        """The next samples that no training has seen, shape (n_samples, d_in), to measure SAEs on.
+    @classmethod
+    def measured_on(
+        cls, values: Mapping[str, Any], dataset: str | None
+    ) -> tuple[dict[str, Any], str, str | None]:
+        """What SAEs of a config are measured on, of a source without a language model.
+
+        Args:
+            values: Of the config.
+            dataset: What was asked for; None for what `held_out` gives.
+
+        Returns:
+            The values of a config whose source gives it, what it is called, and its split if any.
+
+        Raises:
+            BadInputError: Nothing else can be asked for.
+        """
+        section = next(sections[0] for sections in cls.runner_configs if sections[0] in values)
+        name = section.replace("_", " ")
+        if dataset is not None:
+            raise BadInputError(
+                f"--dataset {dataset}: this is a run on a {name}, which is measured on samples of "
+                "it; leave it out"
+            )
+        return {**values}, name, None
+
+    @property
+    def n_held_out(self) -> int | None:
+        """How many samples `held_out` has; None for as many as are wanted."""
+        return None
+
+    def held_out(self, n_samples: int) -> Samples:  # noqa: ARG002
+        """The next samples that no training has seen, to measure SAEs of the first hook on.
 
         What is drawn at random is drawn under a seed that no training has.
 
@@ -137,6 +189,18 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         """
         raise BadInputError(f"finetune_kl: {self.name} has no output to compare: leave it out")
 
+    def label_evidence(self, hook: str, shuffled: bool = False) -> LabelEvidence:  # noqa: ARG002
+        """Of which classes the samples of the training are that excite each dimension.
+
+        Args:
+            hook: Of `d_in`.
+            shuffled: With the labels permuted over all samples.
+
+        Raises:
+            BadInputError: The samples have no labels.
+        """
+        return no_labels()
+
     def metadata(self, hook: str) -> dict[str, Any]:  # noqa: ARG002
         """Where activations of `hook` come from, for the metadata of an SAE trained on them."""
         return {}
@@ -165,23 +229,19 @@ def runner_config_of(values: Mapping[str, Any]) -> type[Any]:
     """
     if "sae" in values and "saes" in values:
         raise BadInputError("sae and saes: a run has one or the other; leave one out")
-    sections = {
-        section: cls
+    known = {
+        sections: cls
         for kind in Source.__subclasses__()
-        for section, cls in kind.runner_configs.items()
-        if section in values
+        for sections, cls in kind.runner_configs.items()
+        if set(sections) <= set(values)
     }
-    # Every run of one SAE has it, beside what says where its activations come from.
-    found = sections.pop("sae", None)
-    if sections:
-        # A config class that is made from another one has the sections of both.
-        found = max(sections.values(), key=lambda cls: len(cls.__mro__))
-    if found is None:
+    if not known:
         raise BadInputError(
             "sae: missing; give 'sae:' for one SAE, 'saes:' and 'hook_names:' for several in one "
-            "pass, or 'sae:' and 'synthetic_model:' for a toy world"
+            "pass; beside it 'activations:' for a table, or 'synthetic_model:' for a toy world"
         )
-    return found
+    # A config class that is made from another one has the sections of both.
+    return max(known.items(), key=lambda found: (len(found[0]), len(found[1].__mro__)))[1]
 
 
 def source_of(runner_config: type[Any]) -> type[Source]:

@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import refusals_as_bad_input
-from wsae_plugin.sources.source import Source
+from wsae_plugin.sources.source import Samples, Source
 
 _HOOK = "synthetic_model"
 
@@ -37,7 +37,7 @@ class SyntheticSource(Source):
         BadInputError: There is no such model, or `sae.d_in` is not its width.
     """
 
-    runner_configs = {"synthetic_model": SyntheticSAERunnerConfig}
+    runner_configs = {("synthetic_model", "sae"): SyntheticSAERunnerConfig}
     n_samples_field, batch_size_field = "training_samples", "batch_size"
     has_language_model = False
     cfg_filename = RUNNER_CONFIG_FILENAME
@@ -81,8 +81,8 @@ class SyntheticSource(Source):
         """Read nothing, as `save` writes nothing."""
 
     @override
-    def held_out(self, n_samples: int) -> Tensor:
-        return self.model.sample(n_samples)
+    def held_out(self, n_samples: int) -> Samples:
+        return Samples(self.model.sample(n_samples))
 
     @override
     def truth(self, sae: SAE[Any], n_samples: int, batch: int) -> SyntheticDataEvalResult:

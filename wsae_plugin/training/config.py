@@ -1,8 +1,8 @@
 """A runner config of SAELens or of another source, with every field known, as plain values.
 
 The sections of the file say which: `sae:` makes it a `LanguageModelSAERunnerConfig`, `saes:` a
-`MultiSAETrainingRunnerConfig`, `synthetic_model:` a `SyntheticSAERunnerConfig`; a source of
-another kind names its own.
+`MultiSAETrainingRunnerConfig`, `synthetic_model:` a `SyntheticSAERunnerConfig`, `activations:` a
+`TableSAERunnerConfig`; a source of another kind names its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig, TrainingSAEConfig
-from sae_lens.multi_sae_training_runner import MultiSAETrainingRunnerConfig
+from sae_lens import LoggingConfig, TrainingSAEConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from wsae_plugin.errors import BadInputError
@@ -106,7 +105,7 @@ class RunConfig:
         if name not in saes:
             raise BadInputError(f"--sae {name}: no such SAE; {nearest(name, saes)}")
         values = one_of_several(self.values, name)
-        resolved = resolve(LanguageModelSAERunnerConfig, values, others_allowed=True)
+        resolved = resolve(runner_config_of(values), values, others_allowed=True)
         return RunConfig(resolved, self.file)
 
     def sae_configs(self) -> dict[str, TrainingSAEConfig]:
@@ -143,7 +142,7 @@ class RunConfig:
         with refusals_as_bad_input():
             if self.is_multi:
                 values |= {"saes": saes, "logger": LoggingConfig(**values["logger"])}
-                config = MultiSAETrainingRunnerConfig(**values)
+                config = self.cls(**values)
             else:
                 quiet = {"verbose": False} if "verbose" in values else {}
                 config = self.cls.from_dict(values | quiet)

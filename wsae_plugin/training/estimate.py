@@ -105,6 +105,12 @@ def estimate(config: RunConfig) -> Estimate:
         if config.is_multi and any(sae.cfg.normalize_activations in _ESTIMATED for sae in saes):
             norms = values["n_batches_for_norm_estimate"] * config.batch_size
         language_model = _language_model_bytes(values)
+    elif "n_batches_in_buffer" in values:
+        buffered = buffer_tokens = values["n_batches_in_buffer"] * config.batch_size
+        sections = config.sae_sections
+        hooks = config.runner_config().hook_names_per_sae
+        widths = {hooks[path.removeprefix("saes.")]: s["d_in"] for path, s in sections.items()}
+        token = sum(widths.values()) * _FLOAT32_BYTES
     memory = MemoryEstimate(
         sae_weights=sum(tensor.nbytes for sae in saes for tensor in sae.state_dict().values()),
         gradients=parameters,

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -111,6 +111,9 @@ class TrainingLoop:
             if isinstance(sae, WeightedTrainingSAE):
                 sae.run_name = name if config.is_multi else ""
                 sae.has_text = source.has_language_model
+                evidence = cache(partial(source.label_evidence, self._hooks[name]))
+                sae.gamma_scheduler.labels = evidence
+                sae.gamma_scheduler.shuffled_labels = partial(evidence, shuffled=True)
             sae.to(self.cfg.device)
             self.trainers[name] = WeightedSAETrainer(self.cfg, sae, data_provider=iter(()))
         self._compile()

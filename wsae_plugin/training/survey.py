@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -13,9 +14,9 @@ from jinja2 import TemplateError
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.gamma.proxies import needs_of
+from wsae_plugin.gamma.proxies import needs_of, needs_sae
 from wsae_plugin.gamma.spectrum import check_needs_no_sae, halves_of, survey
-from wsae_plugin.sources import activations_of
+from wsae_plugin.sources import open_source
 from wsae_plugin.training.config import RunConfig
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def survey_config(
     """Γ for several proxies and exponents, on the activations that training would see first.
 
     Args:
-        config: A run of one SAE on a language model.
+        config: A run of one SAE.
         alphas: The exponents; None for 0.5, 1 and the config's.
         proxies: Of the table of proxies; None for variance, kurtosis and the config's.
         tokens: How many to read, in whole batches; None for as many as Γ is estimated over.
@@ -42,16 +43,10 @@ def survey_config(
         What `survey` returns, and where the activations are from, as plain values for JSON.
 
     Raises:
-        BadInputError: The config has no language model, a proxy is unknown or needs an SAE, an
-            exponent is not finite, or the model, its hook or the data set is not as the config
-            says.
+        BadInputError: A proxy is unknown or needs an SAE, an exponent is not finite, or the source
+            is not as the config says.
         RunFailedError: The activations do not vary, or are not finite.
     """
-    if not config.has_language_model:
-        raise BadInputError(
-            f"{config.file}: wsae gamma looks at a hook of a language model, and this run "
-            "has none; give a config with 'model_name:'"
-        )
     for proxy in proxies or []:
         check_needs_no_sae(proxy)
     for alpha in alphas or []:
@@ -64,8 +59,11 @@ def survey_config(
         n_batches = -(-tokens // config.batch_size)
     # Two at least: the spread is the difference between halves.
     n_batches = max(2, n_batches)
-    batches = activations_of(runner_config)
+    source = open_source(runner_config)
+    hook = next(iter(source.d_in))
+    evidence = cache(partial(source.label_evidence, hook))
     torch.manual_seed(config.seed)
+    batches = (batch[hook] for batch in source)
     bar = tqdm(islice(batches, n_batches), "Activations", total=n_batches, unit="batch")
     try:
         halves = halves_of(bar, sae["d_in"])
@@ -73,6 +71,8 @@ def survey_config(
         raise BadInputError(
             f"model_name = {runner_config.model_name!r}: its tokenizer's chat template: {error}"
         ) from error
+    finally:
+        source.close()
     needs = needs_of(own_proxy)
     if not proxies and needs is None:
         logger.warning(
@@ -80,7 +80,7 @@ def survey_config(
             "not shown; the SAE's gamma.safetensors has it",
             own_proxy,
         )
-    own = [own_proxy] if needs == () else []
+    own = [own_proxy] if needs is not None and not needs_sae(own_proxy) else []
     result = survey(
         halves,
         alphas or [0.5, 1.0, *([] if own_alpha is None else [own_alpha])],
@@ -89,12 +89,14 @@ def survey_config(
         clip=sae.get("gamma_clip"),
         file=sae.get("gamma_file"),
         seed=sae.get("gamma_seed", 0),
+        labels=evidence,
+        shuffled_labels=partial(evidence, shuffled=True),
     )
     about = {"alpha": own_alpha, "gamma_proxy": own_proxy, "gamma_clip": sae.get("gamma_clip")}
     return {
-        "model": runner_config.model_name,
-        "hook_name": runner_config.hook_name,
-        "dataset": runner_config.dataset_path,
+        "model": getattr(runner_config, "model_name", None) or source.name,
+        "hook_name": hook,
+        "dataset": getattr(runner_config, "dataset_path", None),
         "config": about,
         **result,
     }

@@ -1,0 +1,362 @@
+"""A table of embeddings as a source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.training.tiny import BATCH, D_MODEL, sae, write_config
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.sources import open_source
+from wsae_plugin.sources.table import TableSource, is_held_out
+from wsae_plugin.training import load_run_config, train
+
+N_ROWS = 600
+
+
+def rows(n: int = N_ROWS, d: int = D_MODEL) -> Tensor:
+    """Row r holds r in its first dimension."""
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(0))
+    x[:, 0] = torch.arange(n)
+    return x
+
+
+def values(activations: Path | str, **changes: Any) -> dict[str, Any]:
+    return {
+        "activations": str(activations),
+        "sae": sae(),
+        "training_samples": 10 * BATCH,
+        "batch_size": BATCH,
+        "n_batches_in_buffer": 2,
+        **changes,
+    }
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    np.save(tmp_path / "x.npy", rows().numpy())
+    return tmp_path / "x.npy"
+
+
+def opened(folder: Path, **fields: Any) -> TableSource:
+    config = load_run_config(write_config(folder / "c.yaml", fields))
+    source = open_source(config.runner_config())
+    assert isinstance(source, TableSource)
+    return source
+
+
+def seen(source: TableSource, n_batches: int) -> list[int]:
+    torch.manual_seed(0)
+    hook = next(iter(source.d_in))
+    return [int(row) for _ in range(n_batches) for row in next(source)[hook][:, 0]]
+
+
+def as_npy(x: Tensor, folder: Path) -> Path:
+    np.save(folder / "t.npy", x.numpy())
+    return folder / "t.npy"
+
+
+def as_big_endian(x: Tensor, folder: Path) -> Path:
+    np.save(folder / "t.npy", x.numpy().astype(">f8"))
+    return folder / "t.npy"
+
+
+def as_safetensors(x: Tensor, folder: Path) -> Path:
+    save_file({"activations": x.bfloat16(), "scale": torch.tensor(1.0)}, folder / "t.safetensors")
+    return folder / "t.safetensors"
+
+
+def as_pt(x: Tensor, folder: Path) -> Path:
+    torch.save(x, folder / "t.pt")
+    return folder / "t.pt"
+
+
+def dataset_of(x: Tensor) -> datasets.Dataset:
+    labels = [f"class {row % 3}" for row in range(len(x))]
+    return datasets.Dataset.from_dict({"activations": x.tolist(), "label": labels})
+
+
+def as_parquet(x: Tensor, folder: Path) -> Path:
+    dataset_of(x).to_parquet(str(folder / "t.parquet"))
+    return folder / "t.parquet"
+
+
+def as_saved(x: Tensor, folder: Path) -> Path:
+    dataset_of(x).save_to_disk(str(folder / "saved"))
+    return folder / "saved"
+
+
+def as_splits(x: Tensor, folder: Path) -> Path:
+    datasets.DatasetDict({"train": dataset_of(x)}).save_to_disk(str(folder / "splits"))
+    return folder / "splits"
+
+
+def as_npy_shards(x: Tensor, folder: Path) -> Path:
+    (folder / "shards").mkdir()
+    for n, part in enumerate(x.split(50)):
+        np.save(folder / "shards" / f"acts_part{n}.npy", part.numpy())
+    return folder / "shards"
+
+
+def as_parquet_shards(x: Tensor, folder: Path) -> Path:
+    (folder / "shards").mkdir()
+    for n, part in enumerate(x.split(50)):
+        dataset_of(part).to_parquet(str(folder / "shards" / f"part-{n}.parquet"))
+    return folder / "shards"
+
+
+def as_pt_parts(x: Tensor, folder: Path) -> Path:
+    """As sae-for-vlm writes them."""
+    (folder / "parts").mkdir()
+    for n, part in enumerate(x.split(50)):
+        torch.save(part.clone(), folder / "parts" / f"clip_layer_11_part{n}.pt")
+    return folder / "parts"
+
+
+FORMATS: list[Callable[[Tensor, Path], Path]] = [
+    *(as_npy, as_big_endian, as_safetensors, as_pt, as_parquet, as_saved, as_splits),
+    *(as_npy_shards, as_parquet_shards, as_pt_parts),
+]
+
+
+@pytest.mark.parametrize("write", FORMATS, ids=lambda write: write.__name__)
+def test_every_format_gives_the_same_rows(
+    tmp_path: Path, write: Callable[[Tensor, Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 70 * 4 * D_MODEL)
+    x = rows(250)
+    # bfloat16 holds whole numbers up to 256.
+    source = opened(tmp_path, **values(write(x, tmp_path)))
+    torch.manual_seed(0)
+    found = torch.cat([next(source)["activations"] for _ in range(6)])
+    assert found.dtype == torch.float32
+    of_row = x[found[:, 0].long()]
+    assert torch.allclose(found, of_row, atol=0 if write is not as_safetensors else 0.02)
+    assert set(found[:, 0].tolist()) == set(range(250)) - {
+        row for row in range(250) if is_held_out(torch.tensor([row]), 0.1, 0)
+    }
+    left_out = source.held_out(source.n_held_out)
+    assert sorted(left_out.x[:, 0].tolist()) == sorted(left_out.rows.tolist())
+    assert set(found[:, 0].tolist()).isdisjoint(left_out.x[:, 0].tolist())
+    assert torch.allclose(left_out.x, x[left_out.rows], atol=0.02)
+
+
+def test_a_layer_of_saevs_shards(tmp_path: Path) -> None:
+    """Two layers of 40 examples of a CLS and five patches, in shards of 16."""
+    x = torch.randn(40, 2, 6, D_MODEL, generator=torch.Generator().manual_seed(0))
+    about = {"protocol": "2.0", "family": "clip", "ckpt": "ViT-B-16/openai", "layers": [3, 11]}
+    about |= {"patches_per_ex": 5, "cls_token": True, "d_model": D_MODEL, "n_ex": 40}
+    about |= {"dtype": "float32", "data": {}}
+    shards = [{"name": f"acts{n:06d}.bin", "n_ex": len(p)} for n, p in enumerate(x.split(16))]
+    (tmp_path / "metadata.json").write_text(json.dumps(about))
+    (tmp_path / "shards.json").write_text(json.dumps(shards))
+    for shard, part in zip(shards, x.split(16), strict=True):
+        part.numpy().tofile(tmp_path / str(shard["name"]))
+    np.arange(200, dtype=np.uint8).tofile(tmp_path / "labels.bin")
+    section = values(tmp_path, hook_name="layers.11", labels="labels", batch_size=16)
+    source = opened(tmp_path, **section)
+    left_out = source.held_out(source.n_held_out)
+    assert torch.equal(left_out.x, x[:, 1, 1:].flatten(0, 1)[left_out.rows])
+    assert left_out.labels.tolist() == left_out.rows.tolist()
+    # All patches of an image are on the same side.
+    assert {int(n) for n in (left_out.rows // 5).bincount()} <= {0, 5}
+    assert source.metadata("layers.11")["model_name"] == "ViT-B-16/openai"
+    cls = opened(tmp_path, **section | {"hook_name": "layers.3.cls", "labels": None})
+    rest = cls.held_out(cls.n_held_out)
+    assert torch.equal(rest.x, x[:, 0, 0][rest.rows])
+    (tmp_path / "acts000002.bin").write_bytes(b"\0" * 1000)
+    with pytest.raises(BadInputError, match="acts000002.bin is not as long as"):
+        opened(tmp_path, **section)
+
+
+def test_every_row_is_seen_once_an_epoch_in_another_order(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 50 * 4 * D_MODEL)
+    config = values(table, activations_mixing_fraction=0.0, batch_size=10, n_batches_in_buffer=1)
+    trained = [r for r in range(N_ROWS) if not is_held_out(torch.tensor([r]), 0.1, 0)]
+    n_batches = len(trained) // 10
+    first = seen(opened(tmp_path, **config), n_batches)
+    assert len(set(first)) == len(first)
+    assert set(first) <= set(trained)
+    assert first != sorted(first)
+    assert seen(opened(tmp_path, **config), n_batches) == first
+    assert seen(opened(tmp_path, **config, seed=1), n_batches) != first
+
+
+@given(st.integers(0, 2**62), st.integers(0, 2**62), st.floats(0.05, 0.95))
+def test_a_share_is_held_out(start: int, seed: int, share: float) -> None:
+    numbers = torch.arange(start, start + 5000)
+    found = is_held_out(numbers, share, seed)
+    # Five standard deviations of a binomial.
+    assert abs(found.double().mean() - share) < 5 * (share * (1 - share) / 5000) ** 0.5
+    assert torch.equal(found[10:20], is_held_out(numbers[10:20], share, seed))
+
+
+def test_held_out_rows_come_in_an_order_that_torchs_seed_draws(table: Path, tmp_path: Path) -> None:
+    orders: list[list[int]] = []
+    for seed in (1, 1, 2):
+        source = opened(tmp_path, **values(table))
+        n_rows = source.n_held_out
+        torch.manual_seed(seed)
+        left_out = [source.held_out(n) for n in (5, n_rows - 5)]
+        orders.append([int(row) for samples in left_out for row in samples.rows])
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2]) != orders[0]
+
+
+def test_another_table_is_held_out(table: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "h.npy", rows(40).numpy() + 1000)
+    (tmp_path / "y.txt").write_text("\n".join(["cat"] * 300 + ["dog"] * 300))
+    (tmp_path / "yh.txt").write_text("\n".join(["dog"] * 20 + ["cow"] * 20))
+    held = {"held_out": str(tmp_path / "h.npy"), "labels": str(tmp_path / "y.txt")}
+    held |= {"held_out_labels": str(tmp_path / "yh.txt")}
+    source = opened(tmp_path, **values(table, **held))
+    assert set(range(N_ROWS)) == set(seen(source, 20))
+    left_out = source.held_out(40)
+    assert left_out.classes == ("cat", "dog", "cow")
+    assert [left_out.classes[n] for n in left_out.labels] == [
+        "dog" if row < 20 else "cow" for row in left_out.rows
+    ]
+    with pytest.raises(BadInputError, match="1 more held-out rows are wanted, and 0 are left"):
+        source.held_out(1)
+
+
+def test_a_run_is_resumed_bit_for_bit(table: Path, tmp_path: Path) -> None:
+    config = load_run_config(
+        write_config(tmp_path / "c.yaml", values(table, n_checkpoints=3, act_store_device="cpu"))
+    )
+    whole = train(config, tmp_path / "whole")
+    expected = load_file(whole.exports["sae"] / "sae_weights.safetensors")
+    checkpoints = sorted((tmp_path / "whole" / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    for checkpoint in checkpoints[:-1]:
+        values_of = values(table)
+        del values_of["n_batches_in_buffer"]
+        other = tmp_path / f"from-{checkpoint.name}"
+        other.mkdir()
+        (other / "checkpoints").mkdir()
+        checkpoint.rename(other / "checkpoints" / checkpoint.name)
+        for name in ("config.yaml", "run.json", "metrics.jsonl"):
+            (other / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+        record = other / "run.json"
+        record.write_text(record.read_text().replace('"finished"', '"interrupted"'))
+        resumed = train(load_run_config(other / "config.yaml"), other, resume=True)
+        found = load_file(resumed.exports["sae"] / "sae_weights.safetensors")
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_several_saes_read_the_columns_of_one_row(tmp_path: Path) -> None:
+    x = rows()
+    save_file({"early": x, "late": 2 * x[:, :16].clone()}, tmp_path / "x.safetensors")
+    saes = {"a": sae(), "b": sae(d_in=16), "c": sae(alpha=0)}
+    fields = {**values(tmp_path / "x.safetensors"), "saes": saes}
+    del fields["sae"]
+    hooks = {"a": "early", "b": "late", "c": "early"}
+    source = opened(tmp_path, **fields, hook_names=hooks)
+    assert source.d_in == {"early": D_MODEL, "late": 16}
+    batch = next(source)
+    assert torch.equal(batch["late"], 2 * batch["early"][:, :16])
+    with pytest.raises(BadInputError, match=r"saes.b.d_in = 16: 'early' is 32 wide; set it to 32"):
+        opened(tmp_path, **fields, hook_names="early")
+
+
+def array(**changes: Any) -> np.ndarray:
+    return rows(40).numpy().astype(changes.get("dtype", np.float32))
+
+
+def with_nan() -> np.ndarray:
+    x = array()
+    x[17, 3] = np.nan
+    return x
+
+
+BAD: dict[str, tuple[Callable[[], Any], str]] = {
+    "NaN": (with_nan, "row 17 of 'activations' holds nan in dimension 3; leave such rows out"),
+    "integers": (lambda: array(dtype=np.int32), "holds int32; activations are floating-point"),
+    "narrow": (lambda: array()[:, :8], "sae.d_in = 32: 'activations' is 8 wide; set it to 8"),
+    "empty": (lambda: array()[:0], r"has shape \(0, 32\): there is nothing in it"),
+    "flat": (lambda: array()[:, 0], r"has no vector a row: activations \(40,\); give an array"),
+    "images": (lambda: array().reshape(40, 8, 4), "has no vector a row"),
+    "objects": (
+        lambda: np.array([[1.0], [1.0, 2.0]], dtype=object),
+        "Array can't be memory-mapped|Python objects|allow_pickle",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_array_is_refused(tmp_path: Path, name: str) -> None:
+    make, message = BAD[name]
+    np.save(tmp_path / "x.npy", make())
+    with pytest.raises(BadInputError, match=message) as refused:
+        opened(tmp_path, **values(tmp_path / "x.npy"))
+    assert "\n" not in str(refused.value)
+
+
+def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
+    def refuses(match: str, activations: Path, **changes: Any) -> None:
+        with pytest.raises(BadInputError, match=match):
+            opened(tmp_path, **values(activations, **changes))
+
+    refuses("no such file or folder", tmp_path / "nowhere.npy")
+    (tmp_path / "empty").mkdir()
+    refuses("must hold shards of one kind, .npy, .* and this has none", tmp_path / "empty")
+    whole = table.read_bytes()
+    (tmp_path / "cut.npy").write_bytes(whole[:-100])
+    refuses("cut.npy", tmp_path / "cut.npy")
+    save_file({"x": rows(9)}, tmp_path / "cut.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-9])
+    refuses("cut.safetensors", tmp_path / "cut.safetensors")
+    torch.save({"x": [1, 2]}, tmp_path / "x.pt")
+    refuses("must hold a tensor, or a dict of tensors", tmp_path / "x.pt")
+    torch.save(TestPickle(), tmp_path / "code.pt")
+    refuses("code.pt", tmp_path / "code.pt")
+    refuses("hook_name = 'layer': no column", table, hook_name="layer")
+    ragged = {"activations": [[1.0] * 32] * 5 + [[1.0] * 31]}
+    datasets.Dataset.from_dict(ragged).to_parquet(str(tmp_path / "ragged.parquet"))
+    refuses("row 5 of 'activations' is not as long", tmp_path / "ragged.parquet")
+    (tmp_path / "mixed").mkdir()
+    np.save(tmp_path / "mixed" / "a0.npy", rows(9).numpy())
+    np.save(tmp_path / "mixed" / "a1.npy", rows(9, 8).numpy())
+    refuses(r"a1.npy: 'activations' is \(8,\) wide and \(32,\) in the first", tmp_path / "mixed")
+    refuses("x.csv.*a table is a file that ends in .npy", _touched(tmp_path / "x.csv"))
+
+
+class TestPickle:
+    """What only a pickle that runs code can load."""
+
+    __test__ = False
+
+
+def _touched(file: Path) -> Path:
+    file.write_text("1,2")
+    return file
+
+
+def test_bad_labels_are_refused(table: Path, tmp_path: Path) -> None:
+    def refuses(match: str, labels: Any, **changes: Any) -> None:
+        if isinstance(labels, np.ndarray):
+            np.save(tmp_path / "y.npy", labels)
+            labels = tmp_path / "y.npy"
+        with pytest.raises(BadInputError, match=match):
+            opened(tmp_path, **values(table, labels=str(labels), **changes))
+
+    refuses("labels = .*has 599 labels, and the table 600 rows", np.zeros(599, dtype=np.int64))
+    refuses("holds torch.float32; labels are whole numbers", np.zeros(600, dtype=np.float32))
+    refuses(r"must hold one array of labels, and holds 0", np.zeros((600, 2), dtype=np.int64))
+    refuses("neither a file nor a column of the table, which has none", "nowhere")
+    (tmp_path / "classes.txt").write_text("cat\ndog")
+    refuses("holds 2, and 2 names are known", np.full(600, 2))
+    with pytest.raises(BadInputError, match="held_out_labels = 'y': are of another table"):
+        opened(tmp_path, **values(table, held_out_labels="y"))
