@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Annotated, Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def make_table(folder: Path, images: str, kind: str, seed: int) -> dict[str, Any
     if about.exists():
         return json.loads(about.read_text(encoding="utf-8"))
     torch.set_num_threads(1)
-    start = perf_counter()
+    start = process_time()
     splits = SETS[images]()
     recipe = replace(RECIPES[images, kind], seed=seed)
     encoder = train(splits["train"].images, recipe)
@@ -132,7 +132,7 @@ def make_table(folder: Path, images: str, kind: str, seed: int) -> dict[str, Any
     live = live_dimensions(rows["train"])
     rows = {split: of[:, live] for split, of in rows.items()}
     write_table(table, rows, splits)
-    seconds = perf_counter() - start
+    seconds = process_time() - start
     found = {"set": images, "encoder": kind, "seed": seed, **described(rows, splits)}
     write_json_atomic(about, found | {"seconds": seconds})
     return found | {"seconds": seconds}
