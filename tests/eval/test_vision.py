@@ -184,7 +184,7 @@ def test_pixels_of_digits_tell_them_apart_and_their_page_says_so() -> None:
 
 
 def scores(part: str, effects: dict[str, float]) -> list[dict[str, object]]:
-    """Every score of eight seeds: 0.4 and what the arm adds, but for a little."""
+    """Every score of all seeds: 0.4 and what the arm adds, but for a little."""
     drawn = np.random.default_rng(0)
     return [
         {"part": part, "arm": arm, "seed": seed, "metric": metric, "chance": 0.1}
