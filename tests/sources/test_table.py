@@ -231,6 +231,14 @@ def test_another_table_is_held_out(table: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(BadInputError, match="1 more held-out rows are wanted, and 0 are left"):
         source.held_out(1)
+    # Measures open the other table alone.
+    config = load_run_config(write_config(tmp_path / "c.yaml", values(table, **held)))
+    measured, name, _ = config.source.measured_on(config.values, None)
+    assert name == str(tmp_path / "h.npy")
+    samples = opened(tmp_path, **measured).held_out(40)
+    assert [samples.classes[n] for n in samples.labels] == [
+        "dog" if row < 20 else "cow" for row in samples.rows
+    ]
 
 
 def test_a_run_is_resumed_bit_for_bit(table: Path, tmp_path: Path) -> None:

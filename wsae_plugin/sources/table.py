@@ -122,7 +122,7 @@ class TableSource(Source):
         is_file = {name: Path(values[name] or "").is_file() for name in names}
         own = {name: None if is_file[name] else values[name] for name in names}
         its = {name: of_other[name] or own[name] for name in names}
-        none = {f"held_out_{name}": None for name in names}
+        none = {f"held_out_{name}": of_other[name] for name in names}
         return {**values, "activations": other, "held_out": other, **its, **none}, other, None
 
     def _hooks(self) -> list[str]:
