@@ -30,6 +30,14 @@ def semantic_consistency(evidence: Evidence) -> Iterator[HeldOutScore]:
     labelled = evidence.labelled
     if labelled is None:
         return
+    measured = (labelled.latents.active.sum(dim=1) >= FEWEST).double().mean()
+    yield from measure(
+        "latents with a consistency",
+        "none",
+        metric="latents_with_consistency",
+        definition=f"Share of latents that are active on {FEWEST} held-out samples or more: the "
+        "mean of the semantic consistency is over them alone.",
+    )(lambda _: Found(float(measured)))(evidence)
     for kind, suffix, label, whose in _KINDS:
         n, latents = _found(labelled.latents, labelled.latents_shuffled, kind)
         yield from measure(
