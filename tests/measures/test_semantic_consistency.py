@@ -46,6 +46,7 @@ def test_by_hand() -> None:
     )
     shown = [(s.metric, s.direction, s.headline) for s in found.values()]
     assert shown == [
+        ("latents_with_consistency", "none", False),
         ("semantic_consistency", "up", True),
         ("semantic_consistency_of_random_directions", "none", False),
         ("semantic_consistency_of_active", "up", False),
@@ -54,6 +55,7 @@ def test_by_hand() -> None:
     assert [(s.value, s.chance, s.control) for s in found.values()] == [
         pytest.approx(expected)
         for expected in (
+            (2 / 3, None, None),
             (0.875, 0.6, 0.575),
             (0.5, 0.6, 0.65),
             (0.75, 0.6, 0.575),
@@ -62,7 +64,7 @@ def test_by_hand() -> None:
     ]
     assert "the 2 latents active on 20 held-out samples" in found["semantic_consistency"].note
     assert "the 20 samples that excite it most" in found["semantic_consistency"].definition
-    assert all(score.definition and score.note for score in found.values())
+    assert all(score.definition for score in found.values())
 
 
 def test_latents_of_one_class_score_1_and_blind_ones_like_the_control() -> None:

@@ -17,8 +17,8 @@ def eval_(
         str | None,
         typer.Option(
             metavar="PATH|bundled-held-out",
-            help="The held-out text: a folder, a file, or a name on the Hub. By default the "
-            "held-out split of what a run was trained on.",
+            help="The held-out text, or table: a folder, a file, or a name on the Hub. By default "
+            "the held-out split of what a run was trained on.",
         ),
     ] = None,
     batches: Annotated[
@@ -55,7 +55,8 @@ def eval_(
     own runners or a script saved (one SAE, or a folder of several), a training checkpoint, of which
     what would be published is measured, or hf://USER/NAME/SAE on the Hub. All SAEs of one language
     model are measured on the same tokens, and the folder of each gets scores/held_out.json. SAEs of
-    a synthetic model are measured on new samples of it. Runs that have been measured with the same
+    a synthetic model are measured on new samples of it, those of a table on the rows that are held
+    out, or with --dataset on all of another table. Runs that have been measured with the same
     settings are left alone. A folder may come from elsewhere: of the model that it names,
     safetensors alone are read.
 

@@ -29,7 +29,8 @@ def train(
     The file is a SAELens runner config: `sae:` makes it a
     LanguageModelSAERunnerConfig, `saes:` with `hook_names:` a
     MultiSAETrainingRunnerConfig, `synthetic_model:` a SyntheticSAERunnerConfig.
-    It may have all of their fields and no others. A whole config:
+    It may have all of their fields and no others. `activations:` trains on the
+    rows of a table, see README. A whole config:
 
     \b
       model_name: bundled             # or pythia-160m-deduped, or a folder
