@@ -73,10 +73,11 @@ def gamma(
     """Look at Γ before training: how uneven it would be, and on how few dimensions the loss would
     rest.
 
-    Reads activations at the hook of a config, or rows of its table, or of a trained SAE, as training would, and computes
-    γ = s^α for several α and for the proxies s that need no SAE. In real language models a few
-    outlier dimensions can hold most of the variance; with α = 1 they then take nearly all of the
-    weighted loss. The table says so, and which gamma_clip would bring it under.
+    Reads activations at the hook of a config, or of a trained SAE, or rows of its table, as
+    training would, and computes γ = s^α for several α and for the proxies s that need no SAE. In
+    real language models a few outlier dimensions can hold most of the variance; with α = 1 they
+    then take nearly all of the weighted loss. The table says so, and which gamma_clip would bring
+    it under.
 
     \b
       wsae gamma topk.yaml

@@ -1,0 +1,106 @@
+"""SAEs on a table are published, loaded by plain SAELens, and verified where the table lies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sae_lens import SAE
+
+from tests.hub.conftest import Wsae
+from tests.hub.server import TOKEN, FakeHub
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+from wsae_plugin.training import load_run_config, train
+
+REPO = "me/vision-saes"
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+LOAD_WITHOUT_THE_PLUGIN = """
+import sys
+sys.modules["wsae_plugin"] = None  # importing it is an ImportError
+import numpy as np, torch
+from sae_lens import SAE
+sae = SAE.from_pretrained("me/vision-saes", "run")
+print(sae.cfg.metadata.model_name, sae.cfg.metadata.hook_name)
+torch.save(sae.encode(torch.from_numpy(np.load("secret-place.npy"))[:64]), "codes.pt")
+"""
+
+
+@pytest.fixture(params=["share", "another table"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    x = np.maximum(generator.standard_normal((600, 16), dtype=np.float32), 0)
+    np.save(tmp_path / "secret-place.npy", x)
+    np.save(tmp_path / "secret-labels.npy", (x[:, 0] > 0).astype(np.int64))
+    values: dict[str, Any] = {
+        "activations": str(tmp_path / "secret-place.npy"),
+        "labels": str(tmp_path / "secret-labels.npy"),
+        "held_out": 0.5,
+        "model_name": "somebody/resnet",
+        "dataset_path": "somebody/images",
+        "sae": {"architecture": "weighted_topk", "d_in": 16, "d_sae": 32, "k": 3, "alpha": 1},
+        "training_samples": 4000,
+        "batch_size": 100,
+    }
+    values["sae"]["gamma_proxy"] = "semantic_consistency"
+    if request.param == "another table":
+        np.save(tmp_path / "secret-other.npy", 2 * x[::-1])
+        values["held_out"] = str(tmp_path / "secret-other.npy")
+        values["held_out_labels"] = str(tmp_path / "secret-labels.npy")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    train(load_run_config(tmp_path / "c.yaml"), tmp_path / "run")
+    evaluate_runs([tmp_path / "run"], EvalSettings(None, 4, 1, 0))
+    return tmp_path / "run"
+
+
+def test_a_publication_holds_for_whoever_has_the_table(
+    hub: FakeHub, wsae: Wsae, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, output = wsae("push", run, "--repo", REPO)
+    assert code == 0, output
+    files = hub.repositories[REPO].files
+    assert not any(str(tmp_path).encode() in content for content in files.values())
+    card = files["README.md"].decode()
+    assert "[somebody/resnet](https://huggingface.co/somebody/resnet)" in card
+    assert "[somebody/images](https://huggingface.co/datasets/somebody/images)" in card
+    assert "`activations`" in card
+    environment = {
+        **{"PATH": os.environ["PATH"], "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN},
+        **{"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "OMP_NUM_THREADS": "1"},
+    }
+    loaded = subprocess.run(
+        [sys.executable, "-I", "-c", LOAD_WITHOUT_THE_PLUGIN],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert loaded.stdout.split() == ["somebody/resnet", "activations"]
+    x = torch.from_numpy(np.load(tmp_path / "secret-place.npy"))[:64]
+    expected = SAE.load_from_disk(run / "sae").encode(x)
+    codes = torch.load(tmp_path / "codes.pt", weights_only=True)
+    torch.testing.assert_close(codes, expected.detach(), atol=1e-6, rtol=0)
+    # Elsewhere nobody has the table, until somebody says where it is.
+    code, output = wsae("verify", REPO)
+    assert code == 0, output
+    assert "scores not measured again: its held-out table, secret-" in output
+    other = tmp_path / "secret-other.npy"
+    here = tmp_path / "elsewhere.npy"
+    (other if other.exists() else tmp_path / "secret-place.npy").rename(here)
+    monkeypatch.chdir("/")
+    code, output = wsae("verify", REPO, "--dataset", here)
+    assert code == 0, output
+    assert "not measured again" not in output
+    np.save(here, np.load(here)[::-1])
+    # Other rows are held out of what is in another order.
+    code, output = wsae("verify", REPO, "--dataset", here)
+    assert code == 1, output
+    assert "explained_variance" in output
