@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tests.training.tiny import BATCH, D_MODEL, sae, write_config
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.gamma.consistency import LabelCounter
 from wsae_plugin.sources import open_source
 from wsae_plugin.sources.table import TableSource, is_held_out
 from wsae_plugin.training import load_run_config, train
@@ -195,13 +196,97 @@ def test_every_row_is_seen_once_an_epoch_in_another_order(
     assert seen(opened(tmp_path, **config, seed=1), n_batches) != first
 
 
+def test_blocks_that_do_not_divide_the_buffer_are_each_read_once_an_epoch(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several blocks a read, the last of them short."""
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 35 * 4 * D_MODEL)
+    held = as_npy(rows(10), tmp_path)
+    config = values(table, held_out=str(held), activations_mixing_fraction=0.0)
+    config |= {"batch_size": 100, "n_batches_in_buffer": 1}
+    found = seen(opened(tmp_path, **config), 18)
+    epochs = [found[start : start + N_ROWS] for start in (0, N_ROWS, 2 * N_ROWS)]
+    assert all(sorted(epoch) == list(range(N_ROWS)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 4, 9, 23])
+@pytest.mark.parametrize("mixed", [0.0, 0.5])
+def test_a_position_is_that_of_the_very_next_batch(
+    n_before: int, mixed: float, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any epoch, whatever was read ahead, and before anything was read."""
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 35 * 4 * D_MODEL)
+    config = values(table, activations_mixing_fraction=mixed, batch_size=50, n_batches_in_buffer=3)
+    source = opened(tmp_path, **config)
+    if n_before:
+        seen(source, n_before)
+    source.save(tmp_path)
+    after = seen(source, 30)
+    resumed = opened(tmp_path, **config)
+    resumed.load(tmp_path)
+    assert seen(resumed, 30) == after
+
+
+def test_a_position_in_a_table_of_other_length_is_refused(table: Path, tmp_path: Path) -> None:
+    opened(tmp_path, **values(table)).save(tmp_path)
+    shorter = as_npy(rows(N_ROWS - 1), tmp_path)
+    with pytest.raises(ValueError, match="the table had 600 rows, and has 599"):
+        opened(tmp_path, **values(shorter)).load(tmp_path)
+
+
+def test_labels_are_counted_on_all_rows_that_are_trained_on_and_no_other(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 35 * 4 * D_MODEL)
+    labels = torch.randint(-1, 4, (N_ROWS,), generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "y.npy", labels.numpy())
+    source = opened(tmp_path, **values(table, labels=str(tmp_path / "y.npy"), held_out=0.3))
+    trained = ~is_held_out(torch.arange(N_ROWS), 0.3, 0)
+    counter = LabelCounter(D_MODEL, 4)
+    counter.add(rows()[trained], labels[trained])
+    expected, found = counter.evidence(), source.label_evidence("activations")
+    for name, counts in vars(expected).items():
+        assert torch.equal(getattr(found, name), counts), name
+    shuffled = source.label_evidence("activations", shuffled=True)
+    assert not torch.equal(shuffled.active, expected.active)
+    assert torch.equal(shuffled.active, source.label_evidence("activations", shuffled=True).active)
+    # Over all samples: as many have none, but not the same ones.
+    assert abs(int(shuffled.class_sizes.sum() - expected.class_sizes.sum())) < 40
+
+
+def test_of_a_large_table_a_part_says_how_consistent_dimensions_are(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 35 * 4 * D_MODEL)
+    monkeypatch.setattr("wsae_plugin.sources.table._MOST_LABELLED", 100)
+    np.save(tmp_path / "y.npy", np.arange(N_ROWS))
+    source = opened(tmp_path, **values(table, labels=str(tmp_path / "y.npy"), held_out=0.01))
+    (counted,) = source.label_evidence("activations").class_sizes.nonzero(as_tuple=True)
+    # Three blocks, of which hardly a row is held out, and not the first three.
+    assert 95 < len(counted) <= 105
+    assert len((counted // 35).unique()) == 3
+    assert counted.max() >= 105
+
+
 @given(st.integers(0, 2**62), st.integers(0, 2**62), st.floats(0.05, 0.95))
 def test_a_share_is_held_out(start: int, seed: int, share: float) -> None:
     numbers = torch.arange(start, start + 5000)
-    found = is_held_out(numbers, share, seed)
+    found, other = (is_held_out(numbers, share, of) for of in (seed, seed + 1))
     # Five standard deviations of a binomial.
     assert abs(found.double().mean() - share) < 5 * (share * (1 - share) / 5000) ** 0.5
     assert torch.equal(found[10:20], is_held_out(numbers[10:20], share, seed))
+    # Another seed is no shift of this one: they agree by chance alone.
+    agree = (found[1:] == other[:-1]).double().mean()
+    assert abs(agree - (share**2 + (1 - share) ** 2)) < 0.05
+
+
+def test_another_split_seed_holds_other_rows_out(table: Path, tmp_path: Path) -> None:
+    splits = [
+        set(source.held_out(source.n_held_out).rows.tolist())
+        for source in (opened(tmp_path, **values(table, split_seed=seed)) for seed in (0, 1))
+    ]
+    assert len(splits[0] & splits[1]) < min(map(len, splits)) / 2
 
 
 def test_held_out_rows_come_in_an_order_that_torchs_seed_draws(table: Path, tmp_path: Path) -> None:
@@ -339,6 +424,43 @@ def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "mixed" / "a1.npy", rows(9, 8).numpy())
     refuses(r"a1.npy: 'activations' is \(8,\) wide and \(32,\) in the first", tmp_path / "mixed")
     refuses("x.csv.*a table is a file that ends in .npy", _touched(tmp_path / "x.csv"))
+    refuses("held_out = 0.999.*: leaves none of 3 rows", as_npy(rows(3), tmp_path), held_out=0.9999)
+    narrow = tmp_path / "narrow.npy"
+    np.save(narrow, rows(9, 8).numpy())
+    with pytest.raises(BadInputError, match="held_out = .*: is 8 wide, and activations are 32"):
+        _ = opened(tmp_path, **values(table, held_out=str(narrow))).n_held_out
+
+
+def test_the_labels_of_another_table_may_be_a_column_of_its_own(tmp_path: Path) -> None:
+    for name in ("t", "h"):
+        dataset_of(rows(60)).to_parquet(str(tmp_path / f"{name}.parquet"))
+    fields = values(tmp_path / "t.parquet", labels="label", held_out=str(tmp_path / "h.parquet"))
+    left_out = opened(tmp_path, **fields).held_out(60)
+    assert left_out.classes == ("class 0", "class 1", "class 2")
+    assert torch.equal(left_out.labels, left_out.rows % 3)
+
+
+def test_columns_of_other_lengths_are_refused(tmp_path: Path) -> None:
+    save_file({"a": rows(9), "b": rows(8)}, tmp_path / "x.safetensors")
+    fields = values(tmp_path / "x.safetensors") | {"saes": {"a": sae(), "b": sae()}}
+    del fields["sae"]
+    with pytest.raises(BadInputError, match="columns are not equally long: {'a': 9, 'b': 8}"):
+        opened(tmp_path, **fields, hook_names={"a": "a", "b": "b"})
+
+
+def test_every_block_is_looked_at_and_of_a_larger_table_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 35 * 4 * D_MODEL)
+    x = rows()
+    x[333, 3] = torch.inf
+    said = "row 333 of 'activations' holds inf in dimension 3"
+    with pytest.raises(BadInputError, match=said):
+        opened(tmp_path, **values(as_npy(x, tmp_path)))
+    monkeypatch.setattr("wsae_plugin.sources.table._CHECKED_BYTES", 1)
+    source = opened(tmp_path, **values(tmp_path / "t.npy"))
+    with pytest.raises(ValueError, match=said):
+        seen(source, 10)
 
 
 class TestPickle:
