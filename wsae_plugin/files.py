@@ -8,8 +8,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import filelock
 
 from wsae_plugin.credentials import redacted
 from wsae_plugin.errors import BadInputError
@@ -99,6 +101,42 @@ def refuse_output(option: str, path: Path, is_folder: bool = True) -> None:
         kind, wanted = ("a folder", "a file") if place.is_dir() else ("a file", "a folder")
         what = f"{place} is" if is_above else "is"
         raise BadInputError(f"{option} {path}: {what} {kind}; give {wanted}")
+
+
+@contextmanager
+def locked(output: Path, file: Path) -> Generator[None]:
+    """Keep other processes from writing to `output` while entered.
+
+    The system lets go of the lock of a process that was killed.
+
+    Args:
+        output: What is written to.
+        file: Is made to lock it, and removed.
+
+    Raises:
+        BadInputError: Another process has it, or the file cannot be written.
+    """
+    file_lock = filelock.FileLock(file, timeout=0)
+    try:
+        file_lock.acquire()
+    except filelock.Timeout:
+        raise BadInputError(
+            f"--output {output}: another process is writing to it; wait for it, or choose another "
+            "folder"
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInputError(
+            f"--output {output}: cannot be written: {reason}; choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        # Still held, so that no other process takes a file that is about to go. Where it cannot be
+        # removed, the folder has become read-only, and that is not what the user should hear of.
+        with suppress(OSError):
+            file.unlink()
+        file_lock.release()
 
 
 def partial_of(path: Path) -> Path:

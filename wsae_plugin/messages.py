@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from wsae_plugin.errors import BadInputError, RunFailedError
 
 _OF_LIBRARIES = (
-    *(KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
     *(SafetensorError, TemplateError, pickle.UnpicklingError),
 )
 _LONGEST = 400

@@ -569,7 +569,7 @@ def test_two_runs_into_one_folder(runs: Runs, resumed: bool) -> None:
         assert ready.wait(60)
         before = contents(folder)
         ended = wsae(runs.command, runs.config, "--output", folder, *flags)
-        ended.refused(2, f"--output {folder}: another process is training into this folder")
+        ended.refused(2, f"--output {folder}: another process is writing to it")
         assert contents(folder) == before
     finally:
         other.kill()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.measures.labelled import LabelledEvidence, LabelledSamples
+from wsae_plugin.sources import Classes
 
 N_CLASSES = 5
 
@@ -38,5 +39,12 @@ def collected(
 ) -> LabelledEvidence:
     samples = LabelledSamples(x.shape[1], acts.shape[1], N_CLASSES, seed)
     for start in range(0, len(x), batch):
-        samples.add(*(each[start : start + batch] for each in (x, acts, labels, shuffled)))
+        of = slice(start, start + batch)
+        samples.add(x[of], acts[of], classes(labels[of], shuffled[of], start))
     return samples.evidence()
+
+
+def classes(labels: Tensor, shuffled: Tensor, start: int = 0) -> Classes:
+    """Of samples of an image each."""
+    names = tuple(f"class {n}" for n in range(N_CLASSES))
+    return Classes(labels, shuffled, torch.arange(start, start + len(labels)), names)

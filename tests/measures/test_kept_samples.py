@@ -10,8 +10,9 @@ from wsae_plugin.measures import kept_samples
 from wsae_plugin.measures.kept_samples import KeptSamples, Samples
 
 
-def kept(n: int, batch: int, seed: int = 0, unlabelled: int = 0) -> Samples:
+def kept(n: int, batch: int, seed: int = 0, unlabelled: int = 0, rows_each: int = 1) -> Samples:
     """Of samples that carry their own number wherever they can."""
+    images = torch.arange(n) // rows_each
     numbers = torch.arange(1.0, n + 1)
     x, acts = numbers.unsqueeze(1).repeat(1, 3), torch.zeros(n, 4)
     acts[torch.arange(n), torch.arange(n) % 4] = numbers
@@ -20,7 +21,8 @@ def kept(n: int, batch: int, seed: int = 0, unlabelled: int = 0) -> Samples:
     keeper = KeptSamples(3, 4, seed)
     for start in range(0, n, batch):
         stop = start + batch
-        keeper.add(x[start:stop], sparse_of(acts[start:stop]), labels[start:stop])
+        of = slice(start, stop)
+        keeper.add(x[of], sparse_of(acts[of]), labels[of], images[of])
     return keeper.samples()
 
 
@@ -59,3 +61,22 @@ def test_each_sample_is_as_likely_and_comes_anywhere(monkeypatch: pytest.MonkeyP
     # 100 ± 9, and a mean place of 4.5 ± 0.3; five standard errors.
     assert (times[1:] - 100).abs().max() < 45
     assert (places[1:] / times[1:] - 4.5).abs().max() < 1.5
+
+
+@pytest.mark.parametrize("rows_each", [1, 3, 9])
+def test_halves_share_no_image(rows_each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_samples, "N_KEPT", 60)
+    samples = kept(90, batch=20, rows_each=rows_each)
+    images = (samples.labels - 1) // rows_each
+    assert len(images.unique_consecutive()) == len(images.unique())
+    halves = set(images[: samples.half].tolist()), set(images[samples.half :].tolist())
+    assert not halves[0] & halves[1]
+    assert abs(samples.half - 30) <= rows_each // 2
+    if rows_each > 1:
+        # Neither the images nor the samples of one lie in the order in which they came.
+        assert images.tolist() != sorted(images.tolist())
+        assert samples.labels.tolist() != sorted(samples.labels.tolist(), key=lambda n: n)
+
+
+def test_one_image_alone_has_no_second_half() -> None:
+    assert kept(30, batch=30, rows_each=30).half == 30

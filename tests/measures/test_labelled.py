@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.measures.labelled import N_CLASSES, blind_latents, collected, world
+from tests.measures.labelled import N_CLASSES, blind_latents, classes, collected, world
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.consistency import LabelCounter, sparse_of
 from wsae_plugin.measures.labelled import LabelledSamples
@@ -43,7 +43,7 @@ def test_batches_and_storage_change_nothing() -> None:
     whole, parts = (collected(x, acts, labels, shuffled, batch) for batch in (300, 41))
     stored = collected(x, sparse_of(acts).to_dense(), labels, shuffled, 41)
     samples = LabelledSamples(8, 6, [f"class {n}" for n in range(N_CLASSES)], seed=0)
-    samples.add(x, sparse_of(acts), labels, shuffled)
+    samples.add(x, sparse_of(acts), classes(labels, shuffled))
     for other in (parts, stored, samples.evidence()):
         assert torch.equal(whole.latents.top, other.latents.top)
         assert torch.equal(whole.latents_shuffled.active, other.latents_shuffled.active)
@@ -52,6 +52,6 @@ def test_batches_and_storage_change_nothing() -> None:
 
 
 def test_a_label_that_is_no_class_is_refused() -> None:
-    samples = LabelledSamples(2, 3, ["cat", "dog"], seed=0)
+    samples, of = LabelledSamples(2, 3, ["cat", "dog"], seed=0), torch.tensor([2])
     with pytest.raises(BadInputError, match="must be from 0 to 1"):
-        samples.add(torch.ones(1, 2), torch.ones(1, 3), torch.tensor([2]), torch.tensor([0]))
+        samples.add(torch.ones(1, 2), torch.ones(1, 3), classes(of, of - 2))

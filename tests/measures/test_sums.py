@@ -304,7 +304,8 @@ def test_samples_that_no_model_made_are_measured_alike() -> None:
     sae = random_sae(0)
     batches = [torch.randn(7, D_IN) for _ in range(3)]
     left = iter(batches)
-    source: Any = SimpleNamespace(held_out=lambda _: Samples(next(left)), truth=lambda *_: None)
+    given = {"held_out": lambda _: Samples(next(left)), "truth": lambda *_: None}
+    source: Any = SimpleNamespace(**given, pictures=None)
     sums = HeldOutSamples(source, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
     with torch.no_grad():
         expected = sums_of([(x, sae.decode(sae.encode(x))) for x in batches])

@@ -39,13 +39,17 @@ def test_nearest_neighbour_by_hand() -> None:
         [[1.0, 0], [9, 1], [0, 2], [1, 5], [0.1, 0], [0, 9], [2, 0.1], [0.1, 2]], dtype="float32"
     )
     labels = np.array([0, 0, 1, 1, 0, 1, 0, 0])
-    value, control = nearest_neighbour_accuracies(features, labels, np.random.default_rng(0))
+    value, control = nearest_neighbour_accuracies(
+        features, labels, len(labels) // 2, np.random.default_rng(0)
+    )
     assert value == 0.75
     permuted = np.random.default_rng(0).permutation(labels)
     nearest = [0, 2, 0, 2]
     assert control == pytest.approx(np.mean(permuted[nearest] == permuted[4:]))
     stored = sparse.csr_array(features)
-    assert nearest_neighbour_accuracies(stored, labels, np.random.default_rng(0)) == (
+    assert nearest_neighbour_accuracies(
+        stored, labels, len(labels) // 2, np.random.default_rng(0)
+    ) == (
         value,
         control,
     )
@@ -55,10 +59,10 @@ def test_the_probe_finds_the_latents_that_know_and_no_random_one_does() -> None:
     _, labels, _ = world()
     acts = torch.cat([class_latents(labels), blind_latents(labels, n=300)], dim=1)
     features, of = sparse.csr_array(acts.numpy()), labels.numpy()
-    value, control = linear_probe_accuracies(features, of, np.random.default_rng(0))
+    value, control = linear_probe_accuracies(features, of, len(of) // 2, np.random.default_rng(0))
     assert value > 0.99
     assert control < 0.6
-    dense = linear_probe_accuracies(acts.numpy(), of, np.random.default_rng(0))
+    dense = linear_probe_accuracies(acts.numpy(), of, len(of) // 2, np.random.default_rng(0))
     assert dense == pytest.approx((value, control), abs=0.01)
 
 
@@ -67,7 +71,9 @@ def test_latents_are_chosen_by_the_half_that_trains() -> None:
     _, labels, shuffled = world()
     known = torch.cat([shuffled[:1000], labels[1000:]])
     acts = torch.cat([blind_latents(labels), class_latents(known)], dim=1).numpy()
-    value, _ = linear_probe_accuracies(acts, labels.numpy(), np.random.default_rng(0))
+    value, _ = linear_probe_accuracies(
+        acts, labels.numpy(), len(labels.numpy()) // 2, np.random.default_rng(0)
+    )
     assert value < 0.5
 
 
@@ -76,13 +82,15 @@ def test_a_latent_that_is_constant_in_each_class_is_the_best() -> None:
     acts = torch.cat([torch.rand(400, 100), (labels == 2).unsqueeze(1).float()], dim=1)
     acts[:, 3] = 7  # constant
     of = (labels == 2).long().numpy()
-    value, _ = linear_probe_accuracies(acts.numpy(), of, np.random.default_rng(0))
+    value, _ = linear_probe_accuracies(acts.numpy(), of, len(of) // 2, np.random.default_rng(0))
     assert value == 1
 
 
 def test_latents_that_never_vary_are_at_chance() -> None:
     labels = np.array([0, 0, 1] * 40)
-    found = linear_probe_accuracies(np.zeros((120, 3)), labels, np.random.default_rng(0))
+    found = linear_probe_accuracies(
+        np.zeros((120, 3)), labels, len(labels) // 2, np.random.default_rng(0)
+    )
     assert found == pytest.approx((2 / 3, 2 / 3))
 
 

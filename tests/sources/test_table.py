@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from torch import Tensor
 from tests.training.tiny import BATCH, D_MODEL, sae, write_config
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.consistency import LabelCounter
+from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources import open_source
-from wsae_plugin.sources.table import TableSource, is_held_out
+from wsae_plugin.sources.held_out_rows import is_held_out, shuffled_labels
+from wsae_plugin.sources.table import TableSource
+from wsae_plugin.sources.table_files import columns_of, fingerprint_of_column
 from wsae_plugin.training import load_run_config, train
 
 N_ROWS = 600
@@ -169,7 +173,7 @@ def test_a_layer_of_saevs_shards(tmp_path: Path) -> None:
     source = opened(tmp_path, **section)
     left_out = source.held_out(source.n_held_out)
     assert torch.equal(left_out.x, x[:, 1, 1:].flatten(0, 1)[left_out.rows])
-    assert left_out.labels.tolist() == left_out.rows.tolist()
+    assert left_out.classes.labels.tolist() == left_out.rows.tolist()
     # All patches of an image are on the same side.
     assert {int(n) for n in (left_out.rows // 5).bincount()} <= {0, 5}
     assert source.metadata("layers.11")["model_name"] == "ViT-B-16/openai"
@@ -228,11 +232,113 @@ def test_a_position_is_that_of_the_very_next_batch(
     assert seen(resumed, 30) == after
 
 
-def test_a_position_in_a_table_of_other_length_is_refused(table: Path, tmp_path: Path) -> None:
+def test_a_position_in_another_table_is_refused(table: Path, tmp_path: Path) -> None:
     opened(tmp_path, **values(table)).save(tmp_path)
-    shorter = as_npy(rows(N_ROWS - 1), tmp_path)
-    with pytest.raises(ValueError, match="the table had 600 rows, and has 599"):
-        opened(tmp_path, **values(shorter)).load(tmp_path)
+    for other in (rows(N_ROWS - 1), rows().flip(0)):
+        with pytest.raises(ValueError, match="t.npy' holds other rows by now"):
+            opened(tmp_path, **values(as_npy(other, tmp_path))).load(tmp_path)
+    # Another file with the same rows is the same table.
+    opened(tmp_path, **values(as_npy(rows(), tmp_path))).load(tmp_path)
+
+
+@pytest.mark.parametrize("write", FORMATS, ids=lambda write: write.__name__)
+def test_rows_have_one_fingerprint_in_every_format(
+    tmp_path: Path, write: Callable[[Tensor, Path], Path]
+) -> None:
+    x = rows(250).bfloat16().float()
+
+    def fingerprint(x: Tensor, write: Callable[[Tensor, Path], Path]) -> str:
+        return fingerprint_of_column(columns_of(str(write(x, tmp_path)))["activations"])
+
+    found = fingerprint(x, write)
+    assert found == fingerprint(x, as_npy)
+    x[249, 0] += 1
+    assert found != fingerprint(x, as_npy)
+
+
+def test_labels_are_shuffled_image_by_image() -> None:
+    codes, rows = torch.arange(10).repeat_interleave(3), torch.tensor([3, 4, 6, 7, 8, 20, 29])
+    images: list[tuple[int, ...]] = []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        shuffled = shuffled_labels(codes, rows, 3, generator)
+        assert shuffled[0] == shuffled[1]
+        assert len({*shuffled[2:5].tolist()}) == 1
+        images.append((*shuffled[[0, 2, 5, 6]].tolist(),))
+    # The images among them get each other's labels, each one's as often: 50 ± 6, four of them.
+    assert all(sorted(each) == [1, 2, 6, 9] for each in images)
+    assert all(abs(sum(of[0] == n for of in images) - 50) < 25 for n in (1, 2, 6, 9))
+
+
+def test_labels_of_patches_go_with_their_place() -> None:
+    codes = torch.arange(12)
+    shuffled = shuffled_labels(codes, torch.arange(12), 4, torch.Generator().manual_seed(0))
+    assert shuffled.tolist() != codes.tolist()
+    assert torch.equal(shuffled % 4, codes % 4)
+    assert sorted(shuffled.tolist()) == codes.tolist()
+
+
+def test_the_rows_of_an_image_are_held_out_and_shuffled_together(
+    table: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "y.npy", np.arange(N_ROWS // 6).repeat(6))
+    np.save(tmp_path / "images.npy", np.zeros((N_ROWS // 6, 4, 4), dtype=np.uint8))
+    fields = values(table, labels=str(tmp_path / "y.npy"), held_out=0.3)
+    said = opened(tmp_path, **fields, rows_per_image=6)
+    found = opened(tmp_path, **fields, images=str(tmp_path / "images.npy"))
+    of = [source.held_out(source.n_held_out) for source in (said, found)]
+    assert sorted(of[0].rows.tolist()) == sorted(of[1].rows.tolist())
+    samples = of[1]
+    assert torch.equal(samples.classes.images, samples.rows // 6)
+    assert (samples.classes.images.bincount() % 6 == 0).all()
+    for image in samples.classes.images.unique():
+        assert len(samples.classes.shuffled[samples.classes.images == image].unique()) == 1
+    assert not torch.equal(samples.classes.shuffled, samples.classes.labels)
+    shuffled = found.label_evidence("activations", shuffled=True)
+    assert set(shuffled.class_sizes.tolist()) == {0, 6}
+
+
+def test_rows_per_image_must_be_true(table: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((N_ROWS // 6, 4, 4), dtype=np.uint8))
+    images = str(tmp_path / "images.npy")
+    for n in (7, 2 * N_ROWS, 2**70):
+        with pytest.raises(BadInputError, match="rows_per_image"):
+            opened(tmp_path, **values(table, rows_per_image=n))
+    with pytest.raises(BadInputError, match="200 by rows_per_image, 100 by images; it must be one"):
+        opened(tmp_path, **values(table, rows_per_image=3, images=images))
+    opened(tmp_path, **values(table, rows_per_image=6, images=images))
+
+
+def test_what_was_trained_on_is_not_held_out(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.npy").symlink_to(table)
+    for same in (table, tmp_path / "link.npy"):
+        with pytest.raises(BadInputError, match="is the table that is trained on"):
+            opened(tmp_path, **values(table, held_out=str(same)))
+        config = load_run_config(write_config(tmp_path / "c.yaml", values(table)))
+        with pytest.raises(BadInputError, match="is the table that the run was trained on"):
+            config.source.measured_on(config.values, str(same))
+    with pytest.raises(BadInputError, match="held_out = '': is no table; give a share"):
+        opened(tmp_path, **values(table, held_out=""))
+    # As YAML 1.1 reads a number in quotes, so does the config.
+    assert opened(tmp_path, **values(table, held_out="0.1")).n_held_out < N_ROWS
+
+
+def test_a_held_out_row_that_is_not_finite_is_refused(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._CHECKED_BYTES", 1)
+    x = rows(40)
+    x[17, 3] = torch.nan
+    source = opened(tmp_path, **values(table, held_out=str(as_npy(x, tmp_path))))
+    with pytest.raises(BadInputError, match="row 17 of 'activations' holds nan in dimension 3"):
+        source.held_out(40)
+
+
+def test_a_reader_stops_when_the_source_is_closed(table: Path, tmp_path: Path) -> None:
+    source = opened(tmp_path, **values(table, batch_size=10**9, training_samples=10**9))
+    reading = source._reader.submit(source._read_from, 0)
+    source.close()
+    assert reading.done()
 
 
 def test_labels_are_counted_on_all_rows_that_are_trained_on_and_no_other(
@@ -310,8 +416,8 @@ def test_another_table_is_held_out(table: Path, tmp_path: Path) -> None:
     source = opened(tmp_path, **values(table, **held))
     assert set(range(N_ROWS)) == set(seen(source, 20))
     left_out = source.held_out(40)
-    assert left_out.classes == ("cat", "dog", "cow")
-    assert [left_out.classes[n] for n in left_out.labels] == [
+    assert left_out.classes.names == ("cat", "dog", "cow")
+    assert [left_out.classes.names[n] for n in left_out.classes.labels] == [
         "dog" if row < 20 else "cow" for row in left_out.rows
     ]
     with pytest.raises(BadInputError, match="1 more held-out rows are wanted, and 0 are left"):
@@ -320,8 +426,8 @@ def test_another_table_is_held_out(table: Path, tmp_path: Path) -> None:
     config = load_run_config(write_config(tmp_path / "c.yaml", values(table, **held)))
     measured, name, _ = config.source.measured_on(config.values, None)
     assert name == str(tmp_path / "h.npy")
-    samples = opened(tmp_path, **measured).held_out(40)
-    assert [samples.classes[n] for n in samples.labels] == [
+    samples = open_source(replace(config, values=measured).runner_config()).held_out(40)
+    assert [samples.classes.names[n] for n in samples.classes.labels] == [
         "dog" if row < 20 else "cow" for row in samples.rows
     ]
 
@@ -422,13 +528,23 @@ def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
     (tmp_path / "mixed").mkdir()
     np.save(tmp_path / "mixed" / "a0.npy", rows(9).numpy())
     np.save(tmp_path / "mixed" / "a1.npy", rows(9, 8).numpy())
-    refuses(r"a1.npy: 'activations' is \(8,\) wide and \(32,\) in the first", tmp_path / "mixed")
+    wide = r"a1.npy: 'activations' is \(8,\) wide, of float32, and the first shard's \(32,\)"
+    refuses(wide, tmp_path / "mixed")
+    np.save(tmp_path / "mixed" / "a1.npy", rows(9).double().numpy())
+    refuses(r"a1.npy: 'activations' is \(32,\) wide, of float64", tmp_path / "mixed")
+    np.savez(tmp_path / "archive", rows(9).numpy())
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    refuses("archive.npy.*is an archive of arrays", tmp_path / "archive.npy")
+    (tmp_path / "nothing.npy").touch()
+    refuses("nothing.npy", tmp_path / "nothing.npy")
+    for about in ([], {"format": "wsae embed"}, {"protocol": "2.0", "ckpt": "x", "n_ex": "many"}):
+        (tmp_path / "empty" / "metadata.json").write_text(json.dumps(about))
+        refuses("metadata.json|must hold shards", tmp_path / "empty")
     refuses("x.csv.*a table is a file that ends in .npy", _touched(tmp_path / "x.csv"))
     refuses("held_out = 0.999.*: leaves none of 3 rows", as_npy(rows(3), tmp_path), held_out=0.9999)
     narrow = tmp_path / "narrow.npy"
     np.save(narrow, rows(9, 8).numpy())
-    with pytest.raises(BadInputError, match="held_out = .*: is 8 wide, and activations are 32"):
-        _ = opened(tmp_path, **values(table, held_out=str(narrow))).n_held_out
+    refuses("held_out = .*: is 8 wide, and activations are 32", table, held_out=str(narrow))
 
 
 def test_the_labels_of_another_table_may_be_a_column_of_its_own(tmp_path: Path) -> None:
@@ -436,8 +552,8 @@ def test_the_labels_of_another_table_may_be_a_column_of_its_own(tmp_path: Path) 
         dataset_of(rows(60)).to_parquet(str(tmp_path / f"{name}.parquet"))
     fields = values(tmp_path / "t.parquet", labels="label", held_out=str(tmp_path / "h.parquet"))
     left_out = opened(tmp_path, **fields).held_out(60)
-    assert left_out.classes == ("class 0", "class 1", "class 2")
-    assert torch.equal(left_out.labels, left_out.rows % 3)
+    assert left_out.classes.names == ("class 0", "class 1", "class 2")
+    assert torch.equal(left_out.classes.labels, left_out.rows % 3)
 
 
 def test_columns_of_other_lengths_are_refused(tmp_path: Path) -> None:
@@ -488,5 +604,46 @@ def test_bad_labels_are_refused(table: Path, tmp_path: Path) -> None:
     refuses("neither a file nor a column of the table, which has none", "nowhere")
     (tmp_path / "classes.txt").write_text("cat\ndog")
     refuses("holds 2, and 2 names are known", np.full(600, 2))
+    refuses("no row has a class", np.full(600, -1))
     with pytest.raises(BadInputError, match="held_out_labels = 'y': are of another table"):
         opened(tmp_path, **values(table, held_out_labels="y"))
+
+
+def test_texts_that_are_no_class(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "y.txt").write_text("cat\n-1\n\n" + "dog\n" * (N_ROWS - 3))
+    labels = opened(tmp_path, **values(table, labels=str(tmp_path / "y.txt"))).labels
+    assert labels.names == ("cat", "dog")
+    assert labels.codes[:4].tolist() == [0, -1, -1, 1]
+    dataset = dataset_of(rows(9)).remove_columns("label")
+    dataset = dataset.add_column("label", [None, "cat", *["dog"] * 7])
+    dataset.to_parquet(str(tmp_path / "t.parquet"))
+    labels = opened(tmp_path, **values(tmp_path / "t.parquet", labels="label")).labels
+    assert labels.names == ("cat", "dog")
+    assert labels.codes.tolist() == [-1, 0, *[1] * 7]
+
+
+def test_what_changed_is_not_measured_as_if_it_had_not(table: Path, tmp_path: Path) -> None:
+    labels, run = tmp_path / "y.npy", tmp_path / "run"
+    np.save(labels, np.arange(N_ROWS) % 3)
+    fields = values(table, labels=str(labels), held_out=0.3)
+    train(load_run_config(write_config(tmp_path / "c.yaml", fields)), run)
+    settings = EvalSettings(None, 2, 1, 0)
+
+    def chance() -> float:
+        (document,) = evaluate_runs([run], settings)
+        scores = {score["metric"]: score for score in document["scores"]}
+        return scores["semantic_consistency"]["chance"]
+
+    assert chance() == pytest.approx(1 / 3, abs=0.1)
+    np.save(labels, np.arange(N_ROWS) % 2)
+    assert chance() == pytest.approx(1 / 2, abs=0.1)
+    np.save(tmp_path / "same.npy", rows().numpy())
+    with pytest.raises(BadInputError, match="holds the rows that the SAE was trained on"):
+        evaluate_runs([run], replace(settings, dataset=str(tmp_path / "same.npy")))
+    np.save(table, rows().flip(0).numpy())
+    with pytest.raises(BadInputError, match="x.npy': holds other rows than the SAE was trained on"):
+        evaluate_runs([run], settings)
+    # What holds the labels of the training is not asked for another table.
+    labels.unlink()
+    table.rename(tmp_path / "other.npy")
+    evaluate_runs([run], replace(settings, dataset=str(tmp_path / "other.npy")))

@@ -198,7 +198,7 @@ def test_two_runs_into_one_folder(run: Callable[..., TrainedRun], tmp_path: Path
     other.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(BadInputError, match="another process is training into this folder"):
+        with pytest.raises(BadInputError, match="another process is writing to it"):
             run()
     finally:
         other.kill()

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from tests.vision.tiny import LABELS, N_PATCHES, NAMES, picture, pictures, resnet, vit
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.images import load_image
 from wsae_plugin.vision import embed, embed_folder
-from wsae_plugin.vision.images import load_image
 
 WIDTH = 32
 TWO = {"hooks": ["layers.0", "last_hidden_state"], "tokens": "patches"}

@@ -17,9 +17,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from tests.vision.tiny import N_PATCHES, SIZES, picture, resnet, save_model, vit
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.images import load_image
 from wsae_plugin.remote_code import trusting
 from wsae_plugin.vision.encoder import Encoder, Tokens, open_encoder
-from wsae_plugin.vision.images import load_image
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.vision.tiny import LABELS, NAMES, picture, pictures
 from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.vision.images import find_images, load_image
+from wsae_plugin.images import load_image
+from wsae_plugin.vision.images import find_images
 
 
 def test_folders_are_classes(tmp_path: Path) -> None:

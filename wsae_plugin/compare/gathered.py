@@ -234,14 +234,15 @@ _FACTS = ("model_name", "dataset_path", "context_size")
 _READ = ("model_name", "hook_head_index")
 
 
-def samples_of(config: Mapping[str, Any]) -> str | None:
+def samples_of(config: Mapping[str, Any], cfg: Mapping[str, Any]) -> str | None:
     """Equal for trainings on one table or one synthetic model; None for those on neither.
 
     Args:
         config: See `read_training`.
+        cfg: Of the SAE.
     """
     if (table := config.get("activations")) is not None:
-        return str(table)
+        return f"{table} {(cfg.get('metadata') or {}).get('table_fingerprint')}"
     model = config.get("synthetic_model")
     if model is None:
         return None
@@ -264,7 +265,7 @@ def ordinary_beside(
     def hook(sae: DescribedSAE) -> tuple[object, ...]:
         # Older files of SAELens have no metadata.
         said = {name: sae.metadata.get(name, sae.config.get(name)) for name in _READ}
-        return *said.values(), samples_of(sae.config), sae.run.hook_name
+        return *said.values(), samples_of(sae.config, sae.cfg), sae.run.hook_name
 
     def place(sae: DescribedSAE) -> tuple[object, ...]:
         return *hook(sae), sae.cfg.get("d_sae"), sae.sparsity, sae.run.seed

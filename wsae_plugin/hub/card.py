@@ -109,7 +109,10 @@ def published(records: Sequence[SAERecord], options: CardOptions) -> list[SAERec
         )
     for field, name in names.items():
         recorded, option = _shared(field, records), _OPTIONS[field]
-        if recorded and not (isinstance(recorded, str) and is_local(recorded)):
+        # `wsae embed` writes down what a folder of images is called.
+        of_images = records[0].table is not None and option == "--dataset-name"
+        is_folder = isinstance(recorded, str) and (is_local(recorded) or of_images)
+        if recorded and not is_folder:
             raise BadInputError(
                 f"{option} {name}: the SAEs say {field} = {recorded!r}, which is no folder of this "
                 "machine; leave it out"

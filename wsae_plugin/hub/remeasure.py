@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from sae_lens.synthetic.synthetic_model import SYNTHETIC_MODEL_CONFIG_FILENAME
@@ -166,6 +167,9 @@ def compare(
             reasons[sae.sae_id] = f"its {TRAINING} and its cfg.json do not agree"
         elif reason is not None:
             reasons[sae.sae_id] = reason
+        elif other := _against_table(sae, dataset):
+            differences += other
+            reasons[sae.sae_id] = "its table holds other rows"
         else:
             groups.setdefault(_settings(sae, dataset), []).append(sae)
     with tempfile.TemporaryDirectory(prefix="wsae-") as scratch:
@@ -196,6 +200,31 @@ def _against_training(sae: MeasuredSAE) -> list[Difference]:
     ]
 
 
+def _against_table(sae: MeasuredSAE, dataset: str | None) -> list[Difference]:
+    """What was held out of a table is known of the same table alone."""
+    if not _is_share(sae):
+        return []
+    config = config_for_here(_config_here(sae, dataset), "the config of the training")
+    now = config.source.contents(config.values, sae.metadata["hook_name"]).get("rows")
+    recorded = sae.metadata.get("table_fingerprint")
+    if recorded in (None, now):
+        return []
+    return [Difference(sae.sae_id, "fingerprint of the table", str(recorded), str(now))]
+
+
+def _is_share(sae: MeasuredSAE) -> bool:
+    """Whether it was measured on what was held out of the table that it was trained on."""
+    return sae.table is not None and dataset_and_split(sae.held_out["dataset"])[1] is not None
+
+
+def _config_here(sae: MeasuredSAE, dataset: str | None) -> dict[str, Any]:
+    """What the training's config says, with the table where it is here."""
+    if sae.table is None:
+        return {**sae.config}
+    moved = {"activations": dataset} if dataset is not None and _is_share(sae) else {}
+    return {**sae.config, **dict.fromkeys(_NOT_MEASURED), **moved}
+
+
 def _is_same(before: float | None, now: float | None, tolerance: float) -> bool:
     return before == now if before is None or now is None else abs(before - now) <= tolerance
 
@@ -207,8 +236,9 @@ def _text(value: float | None) -> str:
 def _settings(sae: MeasuredSAE, dataset: str | None) -> EvalSettings:
     local = dataset if needs_local_text(sae) else None
     recorded = dataset_and_split(sae.held_out["dataset"])[0]
+    of_training = sae.synthetic_model is not None or _is_share(sae)
     return EvalSettings(
-        dataset=local or recorded if (sae.table or sae.synthetic_model) is None else None,
+        dataset=None if of_training else local or recorded,
         batches=sae.held_out["batches"],
         batch_size_prompts=sae.held_out["batch_size_prompts"],
         seed=sae.held_out["seed"],
@@ -217,12 +247,7 @@ def _settings(sae: MeasuredSAE, dataset: str | None) -> EvalSettings:
 
 def _copy(sae: MeasuredSAE, target: Path, dataset: str | None) -> Path:
     """A run folder with what measuring reads; `evaluate_runs` writes into it."""
-    config = {**sae.config}
-    if sae.table is not None:
-        config |= dict.fromkeys(_NOT_MEASURED)
-        # A share is held out of the table itself, wherever it is here.
-        field = "held_out" if isinstance(config.get("held_out"), str) else "activations"
-        config |= {} if dataset is None else {field: dataset}
+    config = _config_here(sae, dataset)
     (target / "sae").mkdir(parents=True)
     for file in (sae.run.sae / "cfg.json", *sae.run.sae.glob("*.safetensors")):
         shutil.copyfile(file, target / "sae" / file.name)

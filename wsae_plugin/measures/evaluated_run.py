@@ -50,12 +50,14 @@ class EvaluatedRun:
         config: what it was trained with, for this machine.
         source: the held-out text.
         gamma: γ, shape (d_in,), float64; ones for an SAE without one.
+        contents: fingerprints of the files that the samples are of, see `Source.contents`.
     """
 
     compared: ComparedRun
     config: RunConfig
     source: HeldOutSource
     gamma: Tensor
+    contents: Mapping[str, str]
 
     @classmethod
     def load(cls, compared: ComparedRun, dataset: str | None) -> EvaluatedRun:
@@ -69,7 +71,7 @@ class EvaluatedRun:
             BadInputError: a file is broken, or there is no held-out text.
         """
         config = config_for_here(read_training(compared.path, compared.sae), str(compared.path))
-        values = config.values
+        values, contents = config.values, {}
         if config.has_language_model:
             _check_against_sae(compared, config)
         with naming(str(compared.path)):
@@ -85,10 +87,12 @@ class EvaluatedRun:
             else:
                 values, name, split = config.source.measured_on(values, dataset)
                 source = HeldOutSource(name, split)
+                contents = config.source.contents(values, compared.hook_name)
+                _check_rows(compared, source, contents.get("rows"))
         section = values["sae"]
         # A plain SAE that was saved over a weighted one has the other's Γ beside it.
         gamma = _gamma(compared.sae if "alpha" in section else None, section["d_in"])
-        return cls(compared, replace(config, values=values), source, gamma)
+        return cls(compared, replace(config, values=values), source, gamma, contents)
 
     @property
     def name(self) -> str:
@@ -115,7 +119,8 @@ class EvaluatedRun:
         """Equal for runs whose SAEs can be measured on the same samples of the same model."""
         values, fields = self.config.values, self.config.source.held_out_fields
         values = values if fields is None else {field: values[field] for field in fields}
-        return json.dumps({"held_out": str(self.source)} | values, sort_keys=True)
+        about = {"held_out": str(self.source), "contents": {**self.contents}}
+        return json.dumps(about | values, sort_keys=True)
 
     def load_sae(self) -> SAE[Any]:
         """See `load_sae`; its metadata says the hook, whoever said it."""
@@ -148,12 +153,34 @@ class EvaluatedRun:
             compared, values = run.compared, run.config.values
             trained = {n: v for n, v in values.items() if n not in (*FREE, "seed")}
             place = compared.arm, compared.hook_name, compared.sparsity
-            return *place, samples_of(values), json.dumps(trained, sort_keys=True)
+            return (
+                *place,
+                samples_of(values, read_cfg(compared.sae)),
+                json.dumps(trained, sort_keys=True),
+            )
 
         same = [run for run in runs if kind(run) == kind(self)]
         if len({run.compared.seed for run in same}) < len(same):
             return [self]  # copies and checkpoints of one training agree whatever it found
         return sorted(same, key=lambda run: run.compared.seed)
+
+
+def _check_rows(compared: ComparedRun, source: HeldOutSource, rows: str | None) -> None:
+    """Refuse held-out rows of another table than that of the training, or those of the training."""
+    metadata = read_cfg(compared.sae).get("metadata") or {}
+    trained = metadata.get("table_fingerprint")
+    if rows is None or trained is None:
+        return
+    if source.split is not None and rows != trained:
+        raise BadInputError(
+            f"activations = {source.dataset!r}: holds other rows than the SAE was trained on, so "
+            "what was held out of them is unknown; put the table back, or give --dataset"
+        )
+    if source.split is None and rows == trained:
+        raise BadInputError(
+            f"{source.dataset!r} holds the rows that the SAE was trained on; give --dataset with "
+            "others"
+        )
 
 
 def _check_against_sae(compared: ComparedRun, config: RunConfig) -> None:

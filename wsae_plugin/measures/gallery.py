@@ -48,7 +48,7 @@ def gallery(
         "latent": (labelled.latents, lambda x: reconstruct(sae, x)[1]),
         "random direction": (labelled.directions, project),
     }
-    classes, rows = batches[0].classes, torch.cat([_rows(batch) for batch in batches])
+    names, rows = _names(batches[0]), torch.cat([_rows(batch) for batch in batches])
     entries: list[dict[str, Any]] = []
     for kind, (evidence, activations) in kinds.items():
         chosen = _chosen(semantic_consistency(evidence.top))
@@ -60,11 +60,16 @@ def gallery(
             entries.append(
                 {
                     **{"kind": kind, "which": which, "number": number, "consistency": consistency},
-                    "of": classes[int(evidence.top[number].argmax())],
+                    "of": names[int(evidence.top[number].argmax())],
                     "images": [_address(image) for image in shown],
                 }
             )
     return entries
+
+
+def _names(batch: Samples) -> Sequence[str]:
+    assert batch.classes is not None  # `labelled` was collected from them
+    return batch.classes.names
 
 
 def _rows(batch: Samples) -> Tensor:

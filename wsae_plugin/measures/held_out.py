@@ -198,13 +198,8 @@ class HeldOutSamples:
         with self._drawing(0):
             batches = [self.source.held_out(self.n_samples) for _ in range(self.n_batches)]
         labelled: dict[str, LabelledSamples] = {}
-        shuffled: Sequence[Tensor] = []
-        if batches[0].labels is not None:
-            of_all = torch.cat([batch.labels for batch in batches if batch.labels is not None])
-            generator = torch.Generator().manual_seed(self.seed)
-            order = torch.randperm(len(of_all), generator=generator)
-            shuffled = of_all[order].split(self.n_samples)
-            n_classes = len(batches[0].classes)
+        if batches[0].classes is not None:
+            n_classes = len(batches[0].classes.names)
             labelled = {
                 name: LabelledSamples(sae.cfg.d_in, sae.cfg.d_sae, n_classes, self.seed)
                 for name, sae in saes.items()
@@ -214,9 +209,8 @@ class HeldOutSamples:
                 x_hat, feature_acts = reconstruct(sae, batch.x)
                 of_batch = sums_of_samples(batch.x, x_hat, feature_acts)
                 keep_sums(sums[name], n, self.n_batches, of_batch)
-                if batch.labels is not None:
-                    acts = feature_acts.cpu()
-                    labelled[name].add(batch.x.cpu(), acts, batch.labels, shuffled[n])
+                if batch.classes is not None:
+                    labelled[name].add(batch.x.cpu(), feature_acts.cpu(), batch.classes)
         found: dict[str, Evidence] = {}
         for name, sae in saes.items():
             classes = labelled[name].evidence() if labelled else None

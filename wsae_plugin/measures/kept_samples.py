@@ -16,17 +16,19 @@ N_KEPT = 4096
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples that have a label, in random order.
+    """Samples that have a label, in random order, but those of one image together.
 
     Attributes:
         x: activations, shape (n, d_in), float32.
         codes: feature activations, shape (n, d_sae), a sparse CSR array of float32.
         labels: the class of each, shape (n,), int64.
+        half: where to cut them in two about equal parts that share no image.
     """
 
     x: Tensor
     codes: sparse.csr_array
     labels: Tensor
+    half: int
 
     def codes_in_torch(self) -> Tensor:
         """`codes` as a coalesced COO tensor."""
@@ -57,14 +59,16 @@ class KeptSamples:
         self._x = torch.zeros(0, d_in)
         self._codes: Any = sparse.csr_array((0, d_sae), dtype="float32")
         self._labels = torch.zeros(0, dtype=torch.long)
+        self._images = torch.zeros(0, dtype=torch.long)
 
-    def add(self, x: Tensor, codes: Tensor, labels: Tensor) -> None:
+    def add(self, x: Tensor, codes: Tensor, labels: Tensor, images: Tensor) -> None:
         """Keep some of the next samples.
 
         Args:
             x: shape (n, d_in).
             codes: sparse COO, coalesced, shape (n, d_sae).
             labels: shape (n,), int64; −1 for a sample that has none.
+            images: of which image each is, shape (n,), int64.
         """
         drawn = torch.rand(len(x), dtype=torch.float64, generator=self._generator)
         drawn = drawn.where(labels.cpu() >= 0, torch.inf)
@@ -82,8 +86,15 @@ class KeptSamples:
             [self._codes[before.numpy()], theirs[new.numpy()]], format="csr"
         )
         self._labels = torch.cat([self._labels[before], labels.cpu()[new]])
+        self._images = torch.cat([self._images[before], images.cpu()[new]])
 
     def samples(self) -> Samples:
         """Those kept so far."""
-        order = self._drawn.argsort()
-        return Samples(self._x[order], self._codes[order.numpy()], self._labels[order])
+        _, image = self._images.unique(return_inverse=True)
+        first = torch.full((len(self._images),), torch.inf, dtype=torch.float64)
+        first = first.scatter_reduce(0, image, self._drawn, "amin")[image]
+        order = np.lexsort([self._drawn.numpy(), first.numpy()])
+        of = image[order]
+        cuts = (of[1:] != of[:-1]).nonzero().flatten() + 1
+        half = int(cuts[(2 * cuts - len(of)).abs().argmin()]) if len(cuts) else len(of)
+        return Samples(self._x[order], self._codes[order], self._labels[order], half)

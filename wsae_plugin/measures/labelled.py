@@ -12,6 +12,7 @@ from wsae_plugin.gamma.consistency import LabelCounter, LabelEvidence, sparse_of
 from wsae_plugin.measures.kept_samples import KeptSamples, Samples
 from wsae_plugin.measures.top_tokens import N_DIRECTIONS, RandomProjection
 from wsae_plugin.measures.weighted_cosines import WeightedCosines
+from wsae_plugin.sources import Classes
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class LabelledEvidence:
     Attributes:
         latents: of which classes the samples are that excite each latent, of d_sae.
         directions: the same of `N_DIRECTIONS` random directions of the activations.
-        latents_shuffled: as `latents`, of labels that were permuted over all samples.
+        latents_shuffled: as `latents`, after the images got each other's labels.
         directions_shuffled: as `directions`, of the same.
         weighted_cosines: the monosemanticity score of each latent, shape (d_sae,), float64, see
             `WeightedCosines.scores`.
@@ -63,15 +64,13 @@ class LabelledSamples:
         self._kept = KeptSamples(d_in, d_sae, seed)
 
     @torch.no_grad()
-    def add(self, x: Tensor, feature_acts: Tensor, labels: Tensor, shuffled: Tensor) -> None:
+    def add(self, x: Tensor, feature_acts: Tensor, classes: Classes) -> None:
         """Take in the next samples.
 
         Args:
             x: activations, shape (n, d_in).
             feature_acts: what the SAE makes of them, shape (n, d_sae), dense or sparse.
-            labels: the class of each, shape (n,), int64; −1 for one that has none, which counts
-                for `weighted_cosines` alone.
-            shuffled: the labels, permuted over all samples.
+            classes: of which they are; one without counts for `weighted_cosines` alone.
 
         Raises:
             BadInputError: a label is no class.
@@ -80,12 +79,12 @@ class LabelledSamples:
         codes = sparse_of(feature_acts) if is_dense else feature_acts.to_sparse_coo().coalesce()
         projected = self._project(x)
         for latents, directions, of in zip(
-            self._latents, self._directions, (labels, shuffled), strict=True
+            self._latents, self._directions, (classes.labels, classes.shuffled), strict=True
         ):
             latents.add(codes, of)
             directions.add(projected, of)
         self._cosines.add(x, codes)
-        self._kept.add(x, codes, labels)
+        self._kept.add(x, codes, classes.labels, classes.images)
 
     def evidence(self) -> LabelledEvidence:
         """What the samples so far say."""

@@ -15,7 +15,8 @@ from wsae_plugin.measures.weighted_cosines import WeightedCosines
 def monosemanticity_score(evidence: Evidence) -> Found | None:
     """Mean cosine of the activations of two different samples, weighted by the product of how much
     they excite a latent, scaled to 0 to 1; mean over latents (arXiv 2504.02821, with the
-    activations that the SAE reads as the embeddings)."""
+    activations that the SAE reads as the embeddings). A latent that few samples excite has near
+    ones whatever they are, so that SAEs of one L0 alone can be compared."""
     labelled = evidence.labelled
     if labelled is None:
         return None

@@ -47,8 +47,8 @@ def semantic_consistency(evidence: Evidence) -> Iterator[HeldOutScore]:
             definition=f"Share of a latent's most frequent class among {whose}, mean over latents.",
             headline=kind == "top",
             note=f"mean over the {n} latents active on {FEWEST} held-out samples or more; chance: "
-            "the largest class's share; control: with labels shuffled over all samples, of which "
-            "the most frequent is picked as well",
+            "the largest class's share; control: the images got each other's labels, and the most "
+            "frequent is picked as well",
         )(lambda _, found=latents: found)(evidence)
         n, directions = _found(labelled.directions, labelled.directions_shuffled, kind)
         yield from measure(

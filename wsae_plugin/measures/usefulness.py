@@ -1,7 +1,8 @@
 """What the feature activations are good for, without a judge: telling the classes apart.
 
-A few thousand held-out samples are cut in two: one half trains, the other one tests. The
-activations that the SAE reads are judged alike, since the SAE can but keep what they have.
+A few thousand held-out samples are cut in two, image by image: one half trains, the other one
+tests. The activations that the SAE reads are judged alike, since the SAE can but keep what they
+have.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ _MAX_ITERATIONS = 1000
 Features: TypeAlias = "np.ndarray | sparse.csr_array"
 """Of samples in random order, shape (n, d)."""
 Accuracies: TypeAlias = Callable[
-    [Features, np.ndarray, np.random.Generator], tuple[float | None, float | None]
+    [Features, np.ndarray, int, np.random.Generator], tuple[float | None, float | None]
 ]
-"""(features, labels (n,), generator) → accuracy on the second half, and of the control."""
+"""(features, labels (n,), how many of them train, generator) → accuracy on the others, and of the
+control."""
 
 
 def nearest_neighbour_accuracy(evidence: Evidence) -> Iterator[HeldOutScore]:
@@ -72,12 +74,11 @@ def linear_probe_accuracy(evidence: Evidence) -> Iterator[HeldOutScore]:
 
 
 def nearest_neighbour_accuracies(
-    features: Features, labels: np.ndarray, generator: np.random.Generator
+    features: Features, labels: np.ndarray, half: int, generator: np.random.Generator
 ) -> tuple[float, float]:
-    """Classify the second half of the samples by the nearest of the first, by cosine."""
+    """Classify the samples behind the first `half` by the nearest of those, by cosine."""
 
     def accuracy(of: np.ndarray) -> float:
-        half = len(of) // 2
         # Brute force, the only way for a cosine: a product of two halves.
         model = KNeighborsClassifier(n_neighbors=1, metric="cosine", algorithm="brute")
         return float(model.fit(features[:half], of[:half]).score(features[half:], of[half:]))
@@ -86,10 +87,10 @@ def nearest_neighbour_accuracies(
 
 
 def linear_probe_accuracies(
-    features: Features, labels: np.ndarray, generator: np.random.Generator
+    features: Features, labels: np.ndarray, half: int, generator: np.random.Generator
 ) -> tuple[float, float]:
-    """Fit a logistic regression to the best features of the first half, and to random ones."""
-    half = len(labels) // 2
+    """Fit a logistic regression to the best features of the first `half` samples, and to random
+    ones."""
     train = features[:half]
     varies = np.flatnonzero(np.ravel(_dense(train.max(axis=0)) > _dense(train.min(axis=0))))
 
@@ -128,12 +129,12 @@ def _scores(
         return
     samples = labelled.samples
     labels, least = samples.labels.numpy(), chance(labelled.latents.class_sizes)
-    half = len(labels) // 2
+    half = samples.half
     note = (
         f"{half} samples train, {len(labels) - half} test; chance: the largest class's share; "
         f"control: {control}"
     )
-    if half < FEWEST or len(np.unique(labels[:half])) < 2:
+    if min(half, len(labels) - half) < FEWEST or len(np.unique(labels[:half])) < 2:
         note = f"{len(labels)} held-out samples with a label: too few, or all of one class"
         accuracies = _too_few
     kinds: tuple[tuple[str, str, Direction, str, Features], ...] = (
@@ -141,7 +142,7 @@ def _scores(
         ("_of_activations", " of the activations", "none", "dimensions", samples.x.numpy()),
     )
     for suffix, of, direction, noun, features in kinds:
-        value, beside = accuracies(features, labels, np.random.default_rng(labelled.seed))
+        value, beside = accuracies(features, labels, half, np.random.default_rng(labelled.seed))
         found = Found(value, least, beside, note=note)
         yield from measure(
             f"{label}{of}",

@@ -8,6 +8,7 @@ from pkgutil import iter_modules
 
 from wsae_plugin.sources.language_model import LanguageModelSource, activations_of
 from wsae_plugin.sources.source import (
+    Classes,
     Samples,
     Source,
     open_source,
@@ -16,6 +17,7 @@ from wsae_plugin.sources.source import (
 )
 
 __all__ = [
+    "Classes",
     "LanguageModelSource",
     "Samples",
     "Source",

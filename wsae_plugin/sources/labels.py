@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming, refusals_as_bad_input
-from wsae_plugin.sources.table_files import Column, columns_of
+from wsae_plugin.sources.table_files import READERS, Column, columns_of
 
 _NAMES = "classes.txt"
 """Beside a file of numbers, what they are called, one a line."""
@@ -44,6 +44,11 @@ class Labels:
         return Labels(numbers[self.codes.long()], names)
 
 
+def is_file_name(said: str) -> bool:
+    """Whether labels are in a file of their own, and not in a column of the table."""
+    return Path(said).suffix in (".txt", *READERS)
+
+
 def read_labels(
     said: str | None,
     columns: Mapping[str, Column],
@@ -55,7 +60,7 @@ def read_labels(
 
     Args:
         said: A column of the table, or a file: .txt with one a line, or with one array of whole
-            numbers or texts. Negative numbers are no class.
+            numbers or texts. Negative numbers, empty texts and nulls are no class.
         columns: Of the table.
         n_rows: Of the table.
         field: The config field, for messages.
@@ -110,14 +115,20 @@ def _labels(values: Any, names: tuple[str, ...]) -> Labels:
         if names:
             if int(numbers.max()) >= len(names):
                 raise BadInputError(f"holds {int(numbers.max())}, and {len(names)} names are known")
-            return Labels(numbers.clamp(min=-1).int(), names)
-        known, codes = numbers.clamp(min=-1).unique(return_inverse=True)
-        n_without = int((known < 0).sum())
-        found = [str(number) for number in known[n_without:].tolist()]
-        codes = codes - n_without
+            found, codes = list(names), numbers.clamp(min=-1)
+        else:
+            known, codes = numbers.clamp(min=-1).unique(return_inverse=True)
+            n_without = int((known < 0).sum())
+            found = [str(number) for number in known[n_without:].tolist()]
+            codes = codes - n_without
     else:
-        texts, inverse = np.unique(np.array(values, dtype=str), return_inverse=True)
-        found, codes = texts.tolist(), torch.from_numpy(inverse)
+        # Not by numpy, which gives every text the room of the longest.
+        given = [None if not text or re.fullmatch(r"-\d+", text) else text for text in values]
+        found = sorted({text for text in given if text is not None})
+        number = {text: n for n, text in enumerate(found)}
+        codes = torch.tensor([-1 if text is None else number[text] for text in given])
+    if codes.max() < 0:
+        raise BadInputError("no row has a class; leave the field out")
     if len(found) > _MOST_CLASSES:
         raise BadInputError(f"holds {len(found):,} classes; {_MOST_CLASSES:,} are the most")
     return Labels(codes.int(), tuple(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
-from wsae_plugin.errors import BadInputError
+from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.images import load_image
 from wsae_plugin.messages import naming, refusals_as_bad_input
 from wsae_plugin.sources.table_files import columns_of
 
@@ -39,7 +41,7 @@ class Pictures:
 
     def _one(self, row: int) -> Image.Image:
         number, patch = divmod(row, self.rows_each)
-        image, side = self.of(number), math.isqrt(self.rows_each)
+        image, side = self._read(number), math.isqrt(self.rows_each)
         if self.rows_each == 1 or side * side != self.rows_each:
             return image
         image = ImageOps.fit(image.convert("RGB"), (_SHOWN, _SHOWN))
@@ -47,6 +49,14 @@ class Pictures:
         box = [right * size, down * size, (right + 1) * size - 1, (down + 1) * size - 1]
         ImageDraw.Draw(image).rectangle(box, outline=(255, 0, 0), width=2)
         return image
+
+    def _read(self, number: int) -> Image.Image:
+        try:
+            return self.of(number)
+        except RunFailedError as error:
+            # A picture that was lost takes nothing from what was measured.
+            warnings.warn(str(error), stacklevel=2)
+            return Image.new("RGB", (_SHOWN, _SHOWN), "grey")
 
 
 def read_pictures(said: str | None, n_rows: int, field: str, folder: str | None) -> Pictures | None:
@@ -74,22 +84,23 @@ def read_pictures(said: str | None, n_rows: int, field: str, folder: str | None)
         n, of = _paths(file, folder) if file.suffix == ".txt" else _arrays(file)
         if n == 0 or n_rows % n:
             raise BadInputError(f"has {n:,} pictures, which is no divisor of {n_rows:,} rows")
+        for number in {0, n - 1}:
+            of(number)
     return Pictures(n, of, n_rows // n)
 
 
 def _paths(file: Path, folder: str | None) -> tuple[int, Callable[[int], Image.Image]]:
     names = file.read_text(encoding="utf-8").splitlines()
     root = Path(folder) if folder else file.parent
-
-    def read(number: int) -> Image.Image:
-        with Image.open(root / names[number]) as image:
-            return ImageOps.exif_transpose(image).copy()
-
-    return len(names), read
+    return len(names), lambda number: load_image(root / names[number])
 
 
 def _arrays(file: Path) -> tuple[int, Callable[[int], Image.Image]]:
-    found = [column for column in columns_of(str(file)).values() if len(column.shape) in (3, 4)]
+    found = [
+        column
+        for column in columns_of(str(file)).values()
+        if (len(column.shape) == 3 or column.shape[3:] == (3,)) and 0 not in column.shape
+    ]
     if len(found) != 1 or found[0].dtype.lower() not in ("uint8", "u8", "torch.uint8"):
         raise BadInputError(
             "must hold one array (n, height, width) or (n, height, width, 3), uint8"

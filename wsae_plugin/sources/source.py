@@ -27,20 +27,35 @@ GIVE_GRADIENTS = (
 
 
 @dataclass(frozen=True)
+class Classes:
+    """Which classes samples are of.
+
+    Args:
+        labels: The class of each, shape (n,), int64; −1 for one that has none.
+        shuffled: The same after the images have got each other's labels.
+        images: Of which image each is, shape (n,), int64.
+        names: What the classes are called.
+    """
+
+    labels: Tensor
+    shuffled: Tensor
+    images: Tensor
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Samples:
     """Samples that no training has seen.
 
     Args:
         x: Activations, shape (n, d_in).
         rows: Which rows of a table they are, shape (n,), int64; None where there are none.
-        labels: Their classes, shape (n,), int64, −1 for none; None where nobody says.
-        classes: What the classes are called.
+        classes: What is known of their classes; None where nobody says.
     """
 
     x: Tensor
     rows: Tensor | None = None
-    labels: Tensor | None = None
-    classes: tuple[str, ...] = ()
+    classes: Classes | None = None
 
 
 class Source(Iterator[Mapping[str, Tensor]], ABC):
@@ -130,6 +145,23 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
             )
         return {**values}, name, None
 
+    @classmethod
+    def contents(cls, values: Mapping[str, Any], hook: str) -> Mapping[str, str]:  # noqa: ARG003
+        """Fingerprints of what the files hold that a config names, and that may have changed.
+
+        Args:
+            values: Of the config, see `measured_on`.
+            hook: What the SAE reads.
+
+        Returns:
+            `rows`, of the samples, as `metadata` has it of those that were trained on, and others;
+            empty where the config says all.
+
+        Raises:
+            BadInputError: They cannot be read.
+        """
+        return {}
+
     @property
     def n_held_out(self) -> int | None:
         """How many samples `held_out` has; None for as many as are wanted."""
@@ -197,7 +229,7 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
 
         Args:
             hook: Of `d_in`.
-            shuffled: With the labels permuted over all samples.
+            shuffled: After the images have got each other's labels.
 
         Raises:
             BadInputError: The samples have no labels.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,27 @@ from tqdm.auto import tqdm
 from typing_extensions import override
 
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.fingerprint import fingerprint_of_files
 from wsae_plugin.gamma.consistency import LabelCounter, LabelEvidence
 from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
-from wsae_plugin.sources.labels import Labels, read_labels
+from wsae_plugin.sources.held_out_rows import (
+    HeldOutRows,
+    candidates,
+    is_held_out,
+    shuffled_labels,
+)
+from wsae_plugin.sources.labels import is_file_name, read_labels
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.pictures import Pictures, read_pictures
 from wsae_plugin.sources.source import Samples, Source
 from wsae_plugin.sources.table_config import MultiTableSAERunnerConfig, TableSAERunnerConfig
-from wsae_plugin.sources.table_files import Column, columns_of, described
+from wsae_plugin.sources.table_files import (
+    Column,
+    columns_of,
+    described,
+    fingerprint_of_column,
+    refuse_not_finite,
+)
 
 _BLOCK_BYTES = 4 * 2**20
 """What is read at a time, from a random place: long enough for any disk, and short enough that many
@@ -33,8 +48,6 @@ _CHECKED_BYTES = 2**30
 """Of a larger table, this much in random places is looked at before it is trained on."""
 _MOST_LABELLED = 2**20
 """Rows of the training that say how consistent each dimension is, from random places."""
-_MOST_CANDIDATES = 2**26
-"""Of a longer table, this many random rows are asked whether they are held out."""
 
 
 class TableSource(Source):
@@ -79,16 +92,14 @@ class TableSource(Source):
         self.n_rows = next(iter(lengths.values()))
         self.name = f"{cfg.activations} ({self.n_rows:,} rows)"
         self._about = about
-        self._rows_per_image = cfg.rows_per_image or max(
-            1, self.n_rows // about.get("n_images", self.n_rows)
-        )
         self.labels = read_labels(cfg.labels, columns, self.n_rows, "labels", about.get("classes"))
-        row_bytes = sum(4 * width for width in self.d_in.values())
         self.pictures = _pictures(cfg.images, about, self.n_rows)
+        self._rows_each = _rows_each(cfg.rows_per_image, self.pictures, about, self.n_rows)
+        row_bytes = sum(4 * width for width in self.d_in.values())
         self._block_rows = max(1, _BLOCK_BYTES // row_bytes)
         self._n_blocks = -(-self.n_rows // self._block_rows)
         self._check_values(row_bytes)
-        if not self._is_trained_on(torch.arange(min(self.n_rows, _MOST_CANDIDATES))).any():
+        if not self._is_trained_on(candidates(self.n_rows)).any():
             raise BadInputError(f"held_out = {cfg.held_out}: leaves none of {self.n_rows} rows")
         self._n_read = 0
         self._reader = ThreadPoolExecutor(max_workers=1)
@@ -97,15 +108,22 @@ class TableSource(Source):
         self._buffer = MixingBuffer(
             self._read, self._buffer_size, cfg.batch_size, cfg.activations_mixing_fraction
         )
-        self._left_out: _Rows | None = None
+        # Another table is opened now, so that what is wrong with it is not found after training.
+        self._left_out = self._open_held_out() if isinstance(cfg.held_out, str) else None
+        self._is_closed = threading.Event()
 
     @override
     @classmethod
     def problems(cls, values: Mapping[str, Any]) -> Iterator[str]:
-        if values["held_out_labels"] and not isinstance(values["held_out"], str):
+        other = values["held_out"]
+        if not other:
+            yield f"held_out = {other!r}: is no table; give a share such as 0.1, or a table"
+        elif isinstance(other, str) and realpath(other) == realpath(values["activations"]):
+            yield f"held_out = {other!r}: is the table that is trained on; give a share, or another"
+        if values["held_out_labels"] and not isinstance(other, str):
             yield (
                 f"held_out_labels = {values['held_out_labels']!r}: are of another table, and "
-                f"held_out = {values['held_out']} is a share of this one; leave them out"
+                f"held_out = {other} is a share of this one; leave them out"
             )
 
     @override
@@ -116,14 +134,31 @@ class TableSource(Source):
         other = dataset or values["held_out"]
         if not isinstance(other, str):
             return {**values}, values["activations"], "held_out"
+        if realpath(other) == realpath(values["activations"]):
+            raise BadInputError(
+                f"--dataset {other}: is the table that the run was trained on; leave it out, or "
+                "give another"
+            )
         # The table that was trained on need not be at hand: only the other one is opened.
         names = ("labels", "images")
         of_other = {name: None if dataset else values[f"held_out_{name}"] for name in names}
-        is_file = {name: Path(values[name] or "").is_file() for name in names}
-        own = {name: None if is_file[name] else values[name] for name in names}
+        own = {name: None if is_file_name(values[name] or "") else values[name] for name in names}
         its = {name: of_other[name] or own[name] for name in names}
         none = {f"held_out_{name}": of_other[name] for name in names}
         return {**values, "activations": other, "held_out": other, **its, **none}, other, None
+
+    @override
+    @classmethod
+    def contents(cls, values: Mapping[str, Any], hook: str) -> dict[str, str]:
+        field, labels = f"activations = {values['activations']!r}", values["labels"]
+        with naming(field), refusals_as_bad_input():
+            columns = columns_of(values["activations"])
+            found = {"rows": fingerprint_of_column(_vectors(columns, hook, field))}
+            if labels in columns:
+                found["labels"] = fingerprint_of_column(columns[labels])
+            elif labels is not None and Path(labels).is_file():
+                found["labels"] = fingerprint_of_files(Path(labels))
+        return found
 
     def _hooks(self) -> list[str]:
         return list(dict.fromkeys(self._cfg.hook_names_per_sae.values()))
@@ -132,7 +167,9 @@ class TableSource(Source):
         cfg = self._cfg
         is_multi = isinstance(cfg, MultiTableSAERunnerConfig)
         for name, sae in (cfg.saes if is_multi else {"sae": cfg.sae}).items():
-            hook = cfg.hook_names_per_sae[name]
+            hook = cfg.hook_names_per_sae.get(name)
+            if hook is None:
+                raise BadInputError(f"hook_names: says no column for {name!r}; add {name}: COLUMN")
             if sae.d_in != (width := self.d_in[hook]):
                 where = f"saes.{name}" if is_multi else name
                 raise BadInputError(
@@ -145,7 +182,7 @@ class TableSource(Source):
         with naming(f"activations = {self._cfg.activations!r}"), refusals_as_bad_input():
             for n in tqdm(sorted(blocks[:n_blocks].tolist()), "Checking the table", leave=False):
                 for hook, column in self._columns.items():
-                    _refuse_not_finite(column.read(where := self._rows_of(n)), where, hook)
+                    refuse_not_finite(column.read(where := self._rows_of(n)), where, hook)
 
     @override
     def __next__(self) -> dict[str, Tensor]:
@@ -163,7 +200,8 @@ class TableSource(Source):
         """The blocks from one on, as many as a full buffer serves, and which is the next."""
         size, share = self._buffer_size, self._cfg.activations_mixing_fraction
         blocks: list[Tensor] = []
-        while sum(map(len, blocks)) < max(1, size - int(size * share)):
+        n_wanted = max(1, size - int(size * share))
+        while sum(map(len, blocks)) < n_wanted and not self._is_closed.is_set():
             blocks.append(self._read_block(n_read + len(blocks)))
         return torch.cat(blocks), n_read + len(blocks)
 
@@ -173,11 +211,12 @@ class TableSource(Source):
         where = self._rows_of(int(self._order(epoch)[place]))
         dtype = str_to_dtype(self._cfg.dtype)
         columns = [
-            _refuse_not_finite(column.read(where), where, hook).to(dtype)
+            refuse_not_finite(column.read(where), where, hook).to(dtype)
             for hook, column in self._columns.items()
         ]
+        rows = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
         trained = self._is_trained_on(torch.arange(where.start, where.stop))
-        return torch.cat([column[trained] for column in columns], dim=1)
+        return rows if trained.all() else rows[trained]
 
     def _order(self, epoch: int) -> Tensor:
         seeds = np.random.SeedSequence([self._cfg.seed, epoch])
@@ -191,7 +230,7 @@ class TableSource(Source):
     def _is_trained_on(self, rows: Tensor) -> Tensor:
         if isinstance(self._cfg.held_out, str):
             return torch.ones(len(rows), dtype=torch.bool)
-        return ~is_held_out(rows // self._rows_per_image, self._cfg.held_out, self._cfg.split_seed)
+        return ~is_held_out(rows // self._rows_each, self._cfg.held_out, self._cfg.split_seed)
 
     @override
     def save(self, folder: Path) -> None:
@@ -199,15 +238,20 @@ class TableSource(Source):
         if waiting is None or kept is None:
             waiting = kept = torch.zeros(0, sum(self.d_in.values()))
         read = torch.tensor([self._n_read, self.n_rows])
-        position = {"read": read, "waiting": waiting.contiguous(), "kept": kept.contiguous()}
+        position = {"read": read, "table": self._fingerprint()}
+        position |= {"waiting": waiting.contiguous(), "kept": kept.contiguous()}
         save_file(position, folder / DATA_POSITION_FILENAME)
+
+    def _fingerprint(self) -> Tensor:
+        of_columns = [fingerprint_of_column(column) for column in self._columns.values()]
+        return torch.tensor([*bytes.fromhex("".join(of_columns))], dtype=torch.uint8)
 
     @override
     def load(self, folder: Path) -> None:
         position = read_position(folder / DATA_POSITION_FILENAME, str(self._cfg.act_store_device))
-        self._n_read, n_rows = position["read"].tolist()
-        if n_rows != self.n_rows:
-            raise ValueError(f"the table had {n_rows} rows, and has {self.n_rows}")
+        if not torch.equal(position["table"].cpu(), self._fingerprint()):
+            raise ValueError(f"activations = {self._cfg.activations!r} holds other rows by now")
+        self._n_read, _ = position["read"].tolist()
         if len(position["waiting"]) + len(position["kept"]):
             self._buffer.waiting, self._buffer.kept = position["waiting"], position["kept"]
 
@@ -218,7 +262,7 @@ class TableSource(Source):
         codes = self.labels.codes
         if shuffled:
             generator = torch.Generator().manual_seed(self._cfg.seed)
-            codes = codes[torch.randperm(len(codes), generator=generator)]
+            codes = shuffled_labels(codes, torch.arange(len(codes)), self._rows_each, generator)
         n_blocks = min(self._n_blocks, -(-_MOST_LABELLED // self._block_rows))
         counter = LabelCounter(self.d_in[hook], len(self.labels.names))
         blocks = sorted(self._order(0)[:n_blocks].tolist())
@@ -232,7 +276,9 @@ class TableSource(Source):
     def metadata(self, hook: str) -> dict[str, Any]:
         said = {name: self._about.get(name) for name in ("model_name", "dataset_path")}
         own = {name: getattr(self._cfg, name) for name in said}
-        return {"hook_name": hook} | {name: own[name] or said[name] for name in said}
+        rows = fingerprint_of_column(self._columns[hook])
+        known = {name: own[name] or said[name] for name in said}
+        return {"hook_name": hook, "table_fingerprint": rows} | known
 
     @property
     @override
@@ -243,16 +289,17 @@ class TableSource(Source):
     def held_out(self, n_samples: int) -> Samples:
         return self._held_out_rows().next(n_samples)
 
-    def _held_out_rows(self) -> _Rows:
+    def _held_out_rows(self) -> HeldOutRows:
         if self._left_out is None:
             self._left_out = self._open_held_out()
         return self._left_out
 
-    def _open_held_out(self) -> _Rows:
+    def _open_held_out(self) -> HeldOutRows:
         cfg, hook = self._cfg, self._hooks()[0]
         if not isinstance(cfg.held_out, str):
-            rows = _candidates(self.n_rows)
-            return _Rows(self._columns[hook], rows[~self._is_trained_on(rows)], self.labels)
+            rows, column = candidates(self.n_rows), self._columns[hook]
+            left_out = rows[~self._is_trained_on(rows)]
+            return HeldOutRows(column, left_out, self.labels, self._rows_each, hook)
         field = f"held_out = {cfg.held_out!r}"
         with naming(field), refusals_as_bad_input():
             columns = columns_of(cfg.held_out)
@@ -270,38 +317,15 @@ class TableSource(Source):
             "held_out_labels",
             about.get("classes"),
         )
-        return _Rows(column, _candidates(len(column)), labels and labels.as_in(self.labels))
+        pictures = _pictures(cfg.held_out_images, about, len(column))
+        rows_each = _rows_each(cfg.rows_per_image, pictures, about, len(column))
+        named = labels and labels.as_in(self.labels)
+        return HeldOutRows(column, candidates(len(column)), named, rows_each, hook)
 
     @override
     def close(self) -> None:
+        self._is_closed.set()
         self._reader.shutdown(cancel_futures=True)
-
-
-class _Rows:
-    """Rows of a column, each once, in an order that torch's generator draws with the first."""
-
-    def __init__(self, column: Column, rows: Tensor, labels: Labels | None) -> None:
-        self._column, self._rows, self._labels = column, rows, labels
-        self._n_given = 0
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def next(self, n_samples: int) -> Samples:
-        if self._n_given == 0:
-            self._rows = self._rows[torch.randperm(len(self))]
-        rows = self._rows[self._n_given : self._n_given + n_samples]
-        if len(rows) < n_samples:
-            raise BadInputError(
-                f"{n_samples:,} more held-out rows are wanted, and {len(rows):,} are left of "
-                f"{len(self):,}; ask for fewer batches or hold out more"
-            )
-        self._n_given += n_samples
-        ascending, back = rows.sort()
-        x = torch.empty(n_samples, self._column.shape[1])
-        x[back] = self._column.read(ascending).float()
-        labels = self._labels and self._labels.codes[rows].long()
-        return Samples(x, rows, labels, self._labels.names if self._labels else ())
 
 
 def _pictures(said: str | None, about: Mapping[str, Any], n_rows: int) -> Pictures | None:
@@ -310,35 +334,23 @@ def _pictures(said: str | None, about: Mapping[str, Any], n_rows: int) -> Pictur
     return read_pictures(about.get("images"), n_rows, "images", about.get("image_folder"))
 
 
-def is_held_out(numbers: Tensor, share: float, seed: int) -> Tensor:
-    """Which rows are held out: by a hash of their numbers alone, so that it never changes.
-
-    Args:
-        numbers: Of rows, or of images, shape (n,), int64.
-        share: Of all that are to be.
-        seed: Another one holds others out.
-
-    Returns:
-        Shape (n,), bool.
-    """
-    # The finaliser of splitmix64 (Steele, Lea and Flood 2014).
-    hashed = numbers.numpy().astype(np.uint64) + np.uint64(1)
-    with np.errstate(over="ignore"):
-        hashed = (hashed + np.uint64(seed) * np.uint64(0xD1342543DE82EF95)) * np.uint64(
-            0x9E3779B97F4A7C15
+def _rows_each(
+    said: int | None, pictures: Pictures | None, about: Mapping[str, Any], n_rows: int
+) -> int:
+    """How many rows in a row are of one image; 1 where nobody says."""
+    images_by = {
+        "rows_per_image": said and n_rows / said,
+        "images": pictures and pictures.n,
+        "metadata.json": about.get("n_images"),
+    }
+    found = {who: n for who, n in images_by.items() if n is not None}
+    if len({*found.values()}) > 1 or any(n < 1 or n_rows % n for n in found.values()):
+        told = ", ".join(f"{n:g} by {who}" for who, n in found.items())
+        raise BadInputError(
+            f"rows_per_image: {n_rows:,} rows are of so many images: {told}; it must be one number "
+            "that divides the rows"
         )
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            hashed = (hashed ^ (hashed >> np.uint64(shift))) * np.uint64(factor)
-    hashed ^= hashed >> np.uint64(31)
-    return torch.from_numpy(hashed < np.uint64(share * 2**64))
-
-
-def _candidates(n_rows: int) -> Tensor:
-    """All rows of a table, or very many, always the same."""
-    if n_rows <= _MOST_CANDIDATES:
-        return torch.arange(n_rows)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(n_rows, (_MOST_CANDIDATES,), generator=generator).unique()
+    return n_rows // int(next(iter(found.values()), n_rows))
 
 
 def _vectors(columns: Mapping[str, Column], hook: str, field: str) -> Column:
@@ -359,14 +371,3 @@ def _vectors(columns: Mapping[str, Column], hook: str, field: str) -> Column:
     if 0 in column.shape:
         raise BadInputError(f"{field}: {hook!r} has shape {column.shape}: there is nothing in it")
     return column
-
-
-def _refuse_not_finite(x: Tensor, where: slice, hook: str) -> Tensor:
-    # One pass without a tensor of flags; a sum overflows to infinity only where it hardly differs.
-    if not torch.isfinite(x.sum(dtype=torch.float64)):
-        row, dimension = (~torch.isfinite(x)).nonzero()[0].tolist()
-        raise ValueError(
-            f"row {where.start + row} of {hook!r} holds {x[row, dimension]} in dimension "
-            f"{dimension}; leave such rows out"
-        )
-    return x

@@ -30,7 +30,8 @@ class _OnTable:
         held_out_labels: Of another table, if `labels` is a file.
         held_out_images: Of another table, if there are `images`.
         split_seed: Of the share that is held out.
-        rows_per_image: How many rows in a row are of one image; None for what the table says, or 1.
+        rows_per_image: How many rows in a row are of one image; None for what the table says, or
+            as many as each of `images` has, or 1. Rows of one image are held out together.
         model_name: What computed the activations, for the card; None for what the table says.
         dataset_path: From what, for the card; None for what the table says.
         training_samples: Rows to train on, counted as often as they are seen.
@@ -83,7 +84,8 @@ class _OnTable:
 
     def __post_init__(self) -> None:
         self.lr_end = self.lr / 10 if self.lr_end is None else self.lr_end
-        self.act_store_device = self.act_store_device or self.device
+        if self.act_store_device in (None, "with_model"):
+            self.act_store_device = self.device
 
     @property
     def hook_names_per_sae(self) -> dict[str, str]:

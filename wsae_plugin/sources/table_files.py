@@ -13,23 +13,62 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import torch
+from annotated_types import Gt
 from safetensors import safe_open
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import refuse_links
+from wsae_plugin.files import refuse_links, sha256_of
+from wsae_plugin.fingerprint import fingerprint_of
+from wsae_plugin.validation import convert, read_json
 
 ONLY = "activations"
 """What the column of a file with one array is called."""
 Where = slice | Tensor
 """Rows: a slice with start and stop, or their numbers, int64."""
 _OF_DATASETS = {".parquet": "parquet", ".arrow": "arrow"}
+_LOOKS, _ROWS_OF_A_LOOK = 16, 64
+"""Into a column, evenly spaced, for its fingerprint: any table takes a moment."""
+
+_Count = Annotated[int, Gt(0)]
+
+
+@dataclass(frozen=True)
+class _OfEmbed:
+    """What `wsae embed` says of a table."""
+
+    model_name: str
+    n_images: _Count
+    classes: list[str] | None
+    image_folder: str
+    complete: bool
+
+
+@dataclass(frozen=True)
+class _OfSaev:
+    """What saev says of its shards."""
+
+    ckpt: str
+    n_ex: _Count
+    layers: list[int]
+    d_model: _Count
+    cls_token: bool
+    patches_per_ex: _Count
+    dtype: str
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One of them."""
+
+    name: str
+    n_ex: _Count
 
 
 @dataclass(frozen=True)
@@ -80,12 +119,12 @@ def columns_of(path: str) -> dict[str, Column]:
         return _columns_of_dataset(saved["train"] if isinstance(saved, dict) else saved)
     if (place / "acts000000.bin").is_file():
         return _columns_of_saev(place)
-    files = [file for file in place.iterdir() if file.suffix in _READERS]
+    files = [file for file in place.iterdir() if file.suffix in READERS and file.is_file()]
     kinds = sorted({file.suffix for file in files})
     if len(kinds) != 1:
         found = f"files of {len(kinds)} kinds ({', '.join(kinds)})" if kinds else "none"
         raise BadInputError(
-            f"a folder must hold shards of one kind, {', '.join(_READERS)}, and this has {found}; "
+            f"a folder must hold shards of one kind, {', '.join(READERS)}, and this has {found}; "
             "name the file"
         )
     files.sort(key=_number)
@@ -107,27 +146,51 @@ def described(path: str) -> dict[str, Any]:
     file = Path(path) / "metadata.json"
     if not file.is_file():
         return {}
-    about = json.loads(file.read_text(encoding="utf-8"))
+    about = read_json(file, made_by="wsae embed")
     if about.get("format") == "wsae embed":
-        own = {name: about[name] for name in ("model_name", "n_images", "classes")}
-        data = {"dataset_path": Path(about["image_folder"]).name}
-        if not about["complete"]:
+        said = convert(about, _OfEmbed, file.name, others_allowed=True)
+        if not said["complete"]:
             raise BadInputError("is not complete: run `wsae embed` again, which goes on with it")
-        return (
-            own
-            | data
-            | {"images": str(file.parent / "images.txt")}
-            | {"image_folder": about["image_folder"]}
-        )
+        data, images = Path(said["image_folder"]).name, str(file.parent / "images.txt")
+        return {**said, "dataset_path": data, "images": images}
     if "protocol" in about:
-        return {"model_name": str(about["ckpt"]), "n_images": int(about["n_ex"])}
+        said = _of_saev(file)
+        return {"model_name": said["ckpt"], "n_images": said["n_ex"]}
     return {}
 
 
+def fingerprint_of_column(column: Column) -> str:
+    """Of how many rows there are and of what some of them hold, in float32 or as text, so that
+    the same rows in a file of another kind are the same."""
+    n, looks = len(column), min(_LOOKS, len(column))
+    starts = [n * look // looks for look in range(looks)]
+    rows = [column.read(slice(at, min(at + _ROWS_OF_A_LOOK, n))) for at in starts]
+    is_text = not isinstance(rows[0], Tensor)
+    seen = json.dumps(rows).encode() if is_text else torch.cat(rows).float().numpy().tobytes()
+    return fingerprint_of([column.shape, sha256_of(seen)])
+
+
+def refuse_not_finite(x: Tensor, where: Where, name: str) -> Tensor:
+    """Give back rows of a column, of shape (n, d), if all of them are finite.
+
+    Raises:
+        BadInputError: One is not.
+    """
+    # One pass without a tensor of flags; a sum overflows to infinity only where it hardly differs.
+    if not torch.isfinite(x.sum(dtype=torch.float64)):
+        row, dimension = (~torch.isfinite(x)).nonzero()[0].tolist()
+        number = where.start + row if isinstance(where, slice) else int(where[row])
+        raise BadInputError(
+            f"row {number} of {name!r} holds {x[row, dimension]} in dimension {dimension}; leave "
+            "such rows out"
+        )
+    return x
+
+
 def _columns_of_file(file: Path) -> dict[str, Column]:
-    if file.suffix not in _READERS:
-        raise BadInputError(f"a table is a file that ends in {', '.join(_READERS)}, or a folder")
-    return _READERS[file.suffix](file)
+    if file.suffix not in READERS:
+        raise BadInputError(f"a table is a file that ends in {', '.join(READERS)}, or a folder")
+    return READERS[file.suffix](file)
 
 
 def _number(file: Path) -> list[tuple[bool, int | str]]:
@@ -138,6 +201,8 @@ def _number(file: Path) -> list[tuple[bool, int | str]]:
 
 def _columns_of_npy(file: Path) -> dict[str, Column]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise BadInputError("is an archive of arrays (.npz); save one array with np.save")
 
     def read(where: Where) -> Tensor:
         return _tensor(np.load(file, mmap_mode="r")[_numpy(where)])
@@ -221,13 +286,20 @@ def _of_arrow(found: Any, name: str, where: Where) -> Any:
     return _tensor(found.flatten().to_numpy(zero_copy_only=False)).view(len(found), int(width))
 
 
+def _of_saev(file: Path) -> dict[str, Any]:
+    about = read_json(file, made_by="saev")
+    # Earlier versions of the protocol call it otherwise.
+    about.setdefault("patches_per_ex", about.pop("content_tokens_per_example", None))
+    return convert(about, _OfSaev, file.name, others_allowed=True)
+
+
 def _columns_of_saev(folder: Path) -> dict[str, Column]:
     """The layers, without and with CLS alone, of saev's protocol 2 (its docs, protocol.md)."""
-    about = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    shards = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
-    layers, width, has_cls = about["layers"], int(about["d_model"]), bool(about["cls_token"])
-    patches = int(about.get("patches_per_ex", about.get("content_tokens_per_example")))
-    dtype = np.dtype(about["dtype"])
+    about = _of_saev(folder / "metadata.json")
+    layers, width, has_cls = about["layers"], about["d_model"], about["cls_token"]
+    patches, dtype = about["patches_per_ex"], np.dtype(about["dtype"])
+    listed = json.loads((folder / "shards.json").read_text(encoding="utf-8"))
+    shards = convert(listed, list[_Shard], "shards.json", others_allowed=True)
 
     def read(file: Path, n: int, layer: int, tokens: slice, where: Where) -> Tensor:
         shape = (n, len(layers), patches + has_cls, width)
@@ -237,8 +309,11 @@ def _columns_of_saev(folder: Path) -> dict[str, Column]:
 
     found: list[dict[str, Column]] = []
     for shard in shards:
-        n, file = int(shard["n_ex"]), folder / str(Path(str(shard["name"])).name)
-        if file.stat().st_size != n * len(layers) * (patches + has_cls) * width * dtype.itemsize:
+        n, file = shard["n_ex"], folder / Path(shard["name"]).name
+        if (
+            not file.is_file()
+            or file.stat().st_size != n * len(layers) * (patches + has_cls) * width * dtype.itemsize
+        ):
             raise ValueError(f"{file.name} is not as long as metadata.json and shards.json say")
         kinds = {"": slice(int(has_cls), None)} | ({".cls": slice(0, 1)} if has_cls else {})
         found.append({})
@@ -263,14 +338,14 @@ def _concatenated(shards: Mapping[str, Mapping[str, Column]]) -> dict[str, Colum
     """The same columns of all shards, one after the other."""
     names = [set(columns) for columns in shards.values()]
     columns: dict[str, Column] = {}
-    for name in next(iter(shards.values())):
+    for name in next(iter(shards.values()), {}):
         parts = {shard: of[name] for shard, of in shards.items() if name in of}
         first = next(iter(parts.values()))
         for shard, part in parts.items():
-            if part.shape[1:] != first.shape[1:]:
+            if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
                 raise BadInputError(
-                    f"{shard}: {name!r} is {part.shape[1:]} wide and {first.shape[1:]} in the first"
-                    " shard"
+                    f"{shard}: {name!r} is {part.shape[1:]} wide, of {part.dtype}, and the first "
+                    f"shard's {first.shape[1:]}, of {first.dtype}"
                 )
         ends = list(accumulate(map(len, parts.values())))
         read = partial(_read_shards, list(parts.values()), ends)
@@ -311,7 +386,7 @@ def _tensor(array: Any) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("=")))
 
 
-_READERS: dict[str, Callable[[Path], dict[str, Column]]] = {
+READERS: dict[str, Callable[[Path], dict[str, Column]]] = {
     ".npy": _columns_of_npy,
     ".safetensors": _columns_of_safetensors,
     ".pt": _columns_of_pt,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -10,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import filelock
-
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.files import refuse_links, refuse_output, write_json_atomic, write_text_atomic
+from wsae_plugin.files import (
+    locked,
+    refuse_links,
+    refuse_output,
+    write_json_atomic,
+    write_text_atomic,
+)
 from wsae_plugin.messages import naming
 from wsae_plugin.validation import convert, read_json
 from wsae_plugin.yaml_file import to_yaml
@@ -192,25 +195,12 @@ def lock(folder: Path) -> Generator[None]:
     Raises:
         BadInputError: Another process has it, or the folder cannot be written.
     """
-    file_lock = filelock.FileLock(folder / _LOCK, timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file_lock.acquire()
-    except filelock.Timeout:
-        raise BadInputError(
-            f"--output {folder}: another process is training into this folder; wait for it, or "
-            "choose another folder"
-        ) from None
     except OSError as error:
         raise _not_writable(folder, error) from error
-    try:
+    with locked(folder, folder / _LOCK):
         yield
-    finally:
-        # Still held, so that no other process takes a file that is about to go. Where it cannot be
-        # removed, the folder has become read-only, and that is not what the user should hear of.
-        with contextlib.suppress(OSError):
-            (folder / _LOCK).unlink()
-        file_lock.release()
 
 
 def _not_writable(folder: Path, error: OSError) -> BadInputError:

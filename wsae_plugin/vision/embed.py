@@ -25,15 +25,18 @@ from tqdm.auto import tqdm
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.files import (
     folder_written_whole,
+    locked,
+    partial_of,
     refuse_output,
     write_bytes_atomic,
     write_json_atomic,
 )
+from wsae_plugin.images import load_image
 from wsae_plugin.messages import naming, one_line, refusals_as_bad_input
 from wsae_plugin.provenance import versions
 from wsae_plugin.validation import read_json
 from wsae_plugin.vision.encoder import Encoder, Tokens, open_encoder
-from wsae_plugin.vision.images import ImageFolder, find_images, load_image
+from wsae_plugin.vision.images import ImageFolder, find_images
 
 FORMAT, VERSION = "wsae embed", 1
 _METADATA, _IMAGES = "metadata.json", "images.txt"
@@ -143,9 +146,11 @@ def embed_folder(
     """
     refuse_output("--output", output)
     try:
-        table = _open(images, model, output, hooks, tokens, device)
-        if _start(table):
-            _write(table, batch_size)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with locked(output, partial_of(output).with_suffix(".lock")):
+            table = _open(images, model, output, hooks, tokens, device)
+            if _start(table):
+                _write(table, batch_size)
     except KeyboardInterrupt:
         raise RunFailedError(
             f"interrupted; the whole files in {output} stay, and the same command goes on behind "

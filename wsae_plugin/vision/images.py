@@ -1,22 +1,16 @@
-"""A folder of images: which there are, in which order, of which class; and one of them in RGB."""
+"""A folder of images: which there are, in which order, of which class."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 
-from wsae_plugin.errors import BadInputError, RunFailedError
-from wsae_plugin.messages import one_line
-
-_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-"""Formats that pillow knows by name only, or leaves to another program, as EPS to Ghostscript."""
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.images import is_image
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def find_images(folder: Path) -> ImageFolder:
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         above = Path(parent).relative_to(folder).parts
-        found += [(*above, name) for name in files if _is_image(name)]
+        found += [(*above, name) for name in files if is_image(name)]
     if not found:
         raise BadInputError(f"IMAGES {folder}: no image in it that pillow reads, by their suffixes")
     found.sort()
@@ -80,49 +74,3 @@ def find_images(folder: Path) -> ImageFolder:
         )
     classes = None if beside else sorted({parts[0] for parts in found})
     return ImageFolder(Path(os.path.abspath(folder)), names, classes)
-
-
-def load_image(path: Path) -> Image.Image:
-    """Read an image, upright as its EXIF says, as RGB of 8 bits; its first frame if it is animated.
-
-    Greys of 16 bits are scaled, not cut; transparency is dropped, as everywhere with such models.
-
-    Raises:
-        RunFailedError: It cannot be decoded.
-    """
-    try:
-        with Image.open(path, formats=_formats()) as image:
-            return _in_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # Decoders raise whatever they come across.
-        raise RunFailedError(
-            f"{path}: cannot be read as an image: {one_line(error)}; put a readable one in its "
-            "place or take it out, and give the same command again"
-        ) from error
-
-
-def _in_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # pillow itself would show everything above 255 as white.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of mode {image.mode}, which has no white")
-    if image.mode == "P":
-        # By way of RGBA, or pillow warns of transparent palettes.
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-@cache
-def _formats() -> list[str]:
-    """What pillow decodes, in the order in which it tries."""
-    Image.init()
-    return [name for name in Image.OPEN if name not in _NOT_DECODED]
-
-
-@cache
-def _suffixes() -> frozenset[str]:
-    return frozenset(end for end, of in Image.registered_extensions().items() if of in _formats())
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _suffixes()
