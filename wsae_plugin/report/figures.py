@@ -119,7 +119,8 @@ def learning(report: Report) -> Figure:
         left = [1 - value for value in explained]
         axes.plot([n / 1000 for n in tokens], left, **_line_style(report, name))
     axes.set_yscale("log")
-    axes.set_xlabel("training tokens (thousands)")
+    unit = "tokens" if report["compared"].get("context_size") else "samples"
+    axes.set_xlabel(f"training {unit} (thousands)")
     axes.set_ylabel("1 − explained variance\n(unweighted, of the batch)")
     axes.set_title("Learning", fontsize=10)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
