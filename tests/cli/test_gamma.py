@@ -109,9 +109,16 @@ def test_one_sae_of_several(world: TinyWorld, tmp_path: Path) -> None:
         run(one, "--sae", "alpha-1")
 
 
-def test_what_is_no_hook_of_a_language_model_is_refused(world: TinyWorld, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="looks at a hook of a language model"):
-        run(write_config(tmp_path / "synthetic.yaml", world.synthetic()))
+def test_the_samples_of_a_synthetic_model_have_a_gamma_too(
+    world: TinyWorld, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "synthetic.yaml", world.synthetic())
+    found = json.loads(run(config, "--alpha", 1, "--json"))["gammas"][1]
+    assert len(found["gamma"]) == world.synthetic()["sae"]["d_in"]
+    assert found["proxy"] == "variance" and len(set(found["gamma"])) > 1
+
+
+def test_bad_requests_are_refused(world: TinyWorld, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="no such hook"):
         run(write_config(tmp_path / "h.yaml", world.language_model(hook_name="blocks.7.nowhere")))
     (tmp_path / "file").write_text("")

@@ -26,7 +26,7 @@ def test_a_remark_says_how_many_it_is_about_if_not_all() -> None:
     # On held-out text only why there is no value.
     held_out = scores([0.2, None], ["one", "not there"]).assign(eval="held_out")
     said = legend(METRIC | {"eval": "held_out"}, held_out)
-    assert said == "*m* (held\\-out text): What it is. Of 1 SAEs\\: not there."
+    assert said == "*m* (held\\-out data): What it is. Of 1 SAEs\\: not there."
 
 
 def test_a_number_that_seeds_share_is_one() -> None:

@@ -112,3 +112,16 @@ def test_a_publication_holds_for_whoever_has_the_table(
     code, output = wsae("verify", REPO, "--dataset", here)
     assert code == 1, output
     assert ("fingerprint of the table" if is_share else "explained_variance") in output
+
+
+def test_a_folder_of_images_gets_its_name_on_the_hub(wsae: Wsae, run: Path) -> None:
+    command = ["card", run, "--repo", REPO, "--output", run / "README.md", "--dataset-name"]
+    code, output = wsae(*command, "somebody/else")
+    assert code == 2
+    assert "dataset_path = 'somebody/images', which is no folder of this machine" in output
+    for file in (run / "config.yaml", run / "sae" / "cfg.json"):
+        file.write_text(file.read_text().replace("somebody/images", "photos"))
+    evaluate_runs([run], EvalSettings(None, 4, 1, 0))
+    code, output = wsae(*command, "somebody/photos")
+    assert code == 0, output
+    assert "https://huggingface.co/datasets/somebody/photos" in (run / "README.md").read_text()

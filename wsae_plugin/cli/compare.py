@@ -109,9 +109,10 @@ def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
 
     groups, memory, share = plan(config), estimate.memory, config.values["match_l0"]
     unknown = " and the language model" if memory.language_model is None else ""
+    unit = "tokens" if "context_size" in config.values else "samples"
     return [
         f"{sum(len(group.runs) for group in groups)} SAEs in {len(groups)} training runs of "
-        f"{estimate.n_steps:,} steps, {estimate.n_samples:,} samples each",
+        f"{estimate.n_steps:,} steps, {estimate.n_samples:,} {unit} each",
         *([f"before them, to match L0, up to 6 of {share:.0%} of the tokens"] if share else []),
         f"memory: at least {memory.total / 2**20:,.0f} MiB{unknown}",
         "time: unknown before the first steps are made; the progress bars then say",

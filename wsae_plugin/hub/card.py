@@ -110,7 +110,8 @@ def published(records: Sequence[SAERecord], options: CardOptions) -> list[SAERec
     for field, name in names.items():
         recorded, option = _shared(field, records), _OPTIONS[field]
         # `wsae embed` writes down what a folder of images is called.
-        of_images = records[0].table is not None and option == "--dataset-name"
+        is_bare = records[0].table is not None and "/" not in str(recorded)
+        of_images = is_bare and option == "--dataset-name"
         is_folder = isinstance(recorded, str) and (is_local(recorded) or of_images)
         if recorded and not is_folder:
             raise BadInputError(
