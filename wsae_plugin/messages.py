@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from wsae_plugin.errors import BadInputError, RunFailedError
 
 _OF_LIBRARIES = (
-    *(EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
+    *(TypeError, ValueError),
     *(SafetensorError, TemplateError, pickle.UnpicklingError),
 )
 _LONGEST = 400

@@ -257,7 +257,9 @@ def _number(value: Any) -> Any:
 def hints_of(cls: type[Any]) -> dict[str, Any]:
     """The annotations of a dataclass; SAELens's fields with the limits that SAELens leaves out."""
     hints = get_type_hints(cls, include_extras=True)
-    if not any(base.__module__.startswith("sae_lens.") for base in cls.__mro__):
+    # A table's config has SAELens's fields without being one of its classes.
+    is_run = "sae_lens_version" in hints
+    if not is_run and not any(base.__module__.startswith("sae_lens.") for base in cls.__mro__):
         return hints
     return {name: _limited(hint, LIMITS.get(name, ())) for name, hint in hints.items()}
 

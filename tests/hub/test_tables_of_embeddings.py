@@ -125,3 +125,17 @@ def test_a_folder_of_images_gets_its_name_on_the_hub(wsae: Wsae, run: Path) -> N
     code, output = wsae(*command, "somebody/photos")
     assert code == 0, output
     assert "https://huggingface.co/datasets/somebody/photos" in (run / "README.md").read_text()
+
+
+def test_whoever_wrote_no_model_down_gives_its_name(wsae: Wsae, run: Path) -> None:
+    config, cfg = run / "config.yaml", run / "sae" / "cfg.json"
+    config.write_text(config.read_text().replace("model_name: somebody/resnet", "model_name: null"))
+    cfg.write_text(cfg.read_text().replace('"somebody/resnet"', "null"))
+    evaluate_runs([run], EvalSettings(None, 4, 1, 0))
+    command = ["card", run, "--repo", REPO, "--output", run / "README.md"]
+    code, output = wsae(*command)
+    assert code == 2
+    assert "--base-model: missing, no file of the SAEs says what computed the activations" in output
+    code, output = wsae(*command, "--base-model", "somebody/resnet")
+    assert code == 0, output
+    assert "https://huggingface.co/somebody/resnet" in (run / "README.md").read_text()

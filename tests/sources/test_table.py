@@ -330,11 +330,16 @@ def test_a_held_out_row_that_is_not_finite_is_refused(
     x = rows(40)
     x[17, 3] = torch.nan
     source = opened(tmp_path, **values(table, held_out=str(as_npy(x, tmp_path))))
-    with pytest.raises(BadInputError, match="row 17 of 'activations' holds nan in dimension 3"):
+    with pytest.raises(
+        BadInputError, match="row 17 of '.*t.npy: activations' holds nan in dimension 3"
+    ):
         source.held_out(40)
 
 
-def test_a_reader_stops_when_the_source_is_closed(table: Path, tmp_path: Path) -> None:
+def test_a_reader_stops_when_the_source_is_closed(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TableSource, "_check_memory", lambda *_: None)
     source = opened(tmp_path, **values(table, batch_size=10**9, training_samples=10**9))
     reading = source._reader.submit(source._read_from, 0)
     source.close()
@@ -549,7 +554,8 @@ def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
 
 def test_the_labels_of_another_table_may_be_a_column_of_its_own(tmp_path: Path) -> None:
     for name in ("t", "h"):
-        dataset_of(rows(60)).to_parquet(str(tmp_path / f"{name}.parquet"))
+        x = rows(60) * (1 if name == "t" else 2)
+        dataset_of(x).to_parquet(str(tmp_path / f"{name}.parquet"))
     fields = values(tmp_path / "t.parquet", labels="label", held_out=str(tmp_path / "h.parquet"))
     left_out = opened(tmp_path, **fields).held_out(60)
     assert left_out.classes.names == ("class 0", "class 1", "class 2")
@@ -647,3 +653,55 @@ def test_what_changed_is_not_measured_as_if_it_had_not(table: Path, tmp_path: Pa
     labels.unlink()
     table.rename(tmp_path / "other.npy")
     evaluate_runs([run], replace(settings, dataset=str(tmp_path / "other.npy")))
+
+
+def test_what_no_machine_has_room_for_is_refused(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInputError, match="n_batches_in_buffer = 1099511627776: with batch_size"):
+        opened(tmp_path, **values(table, n_batches_in_buffer=2**40))
+    np.save(tmp_path / "y.npy", np.arange(N_ROWS))
+    monkeypatch.setattr("wsae_plugin.sources.table._MOST_COUNTS", 1000)
+    with pytest.raises(BadInputError, match="to count 600 classes for .* latents takes"):
+        opened(tmp_path, **values(table, labels=str(tmp_path / "y.npy")))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *({"device": "cuda:7"}, {"act_store_device": "foo"}, {"dtype": "int8"}, {"batch_size": 0}),
+        *({"activations_mixing_fraction": 2}, {"seed": -1}, {"held_out": 1e-9}),
+    ],
+    ids=str,
+)
+def test_a_field_that_cannot_be_is_refused(
+    table: Path, tmp_path: Path, field: dict[str, Any]
+) -> None:
+    with pytest.raises(BadInputError, match=next(iter(field))):
+        opened(tmp_path, **values(table, **field))
+
+
+def test_the_rows_that_are_trained_on_are_not_held_out(table: Path, tmp_path: Path) -> None:
+    save_file({"activations": rows()}, tmp_path / "same.safetensors")
+    with pytest.raises(BadInputError, match="holds the rows that are trained on; give others"):
+        opened(tmp_path, **values(table, held_out=str(tmp_path / "same.safetensors")))
+
+
+def test_a_table_that_is_replaced_is_still_the_one_that_was_opened(
+    table: Path, tmp_path: Path
+) -> None:
+    source = opened(tmp_path, **values(table))
+    np.save(table, rows().flip(0).numpy())
+    source.save(tmp_path)
+    with pytest.raises(ValueError, match="holds other rows by now"):
+        opened(tmp_path, **values(table)).load(tmp_path)
+
+
+def test_nulls_and_tensors_with_gradients(tmp_path: Path) -> None:
+    dataset = dataset_of(rows(9)).remove_columns("label")
+    dataset = dataset.add_column("label", [None, 4, *[2] * 7])
+    dataset.to_parquet(str(tmp_path / "t.parquet"))
+    labels = opened(tmp_path, **values(tmp_path / "t.parquet", labels="label")).labels
+    assert (labels.names, labels.codes.tolist()) == (("2", "4"), [-1, 1, *[0] * 7])
+    torch.save(rows(9).requires_grad_(), tmp_path / "t.pt")
+    assert opened(tmp_path, **values(tmp_path / "t.pt")).n_rows == 9

@@ -123,6 +123,9 @@ def _run(arguments: list[str]) -> Any:
     except (BadInputError, RunFailedError) as error:
         _refuse(str(error))
         return 2 if isinstance(error, BadInputError) else 1
+    except OSError as error:
+        _refuse(f"{error.filename or 'a file'}: {error.strerror or error}")
+        return 1
     except Exception:
         # Ours to mend; shown here, where no credential is shown.
         traceback.print_exc()

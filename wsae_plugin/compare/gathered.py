@@ -207,6 +207,7 @@ def gathered(
     planned = {sae.arm.name: arms[sae.run.run] for sae in saes if sae.arm}
     in_order = sorted(dict.fromkeys(arms.values()), key=lambda arm: arm not in compared_with)
     facts = {name: saes[0].config.get(name) for name in _FACTS}
+    facts["dataset_path"] = facts["dataset_path"] or saes[0].config.get("activations")
     manifest = facts | {
         "status": "finished",
         "baseline": in_order[0],

@@ -121,6 +121,11 @@ def published(records: Sequence[SAERecord], options: CardOptions) -> list[SAERec
         # SAELens has the folder of a synthetic model in its repository after a colon.
         repo = name.partition(":")[0] if field == _SYNTHETIC else name
         check_repo_name(repo, option, needs_owner=False)
+    if model != _SYNTHETIC and not (_shared(model, records) or options.base_model):
+        raise BadInputError(
+            "--base-model: missing, no file of the SAEs says what computed the activations of "
+            "their table; give its name on the Hub"
+        )
     return [record.with_hub_names(names) for record in records]
 
 

@@ -27,7 +27,8 @@ _CFG = (
     *("architecture", "d_in", "d_sae", "metadata"),
     *("metadata.training_architecture", "metadata.training_architecture_details"),
 )
-_OF_LANGUAGE_MODEL = ("metadata.model_name", "metadata.hook_name")
+_OF_HOOK = ("metadata.hook_name",)
+_OF_LANGUAGE_MODEL = ("metadata.model_name", *_OF_HOOK)
 _Number = Annotated[int | float, "as it stands there: it is shown so"]
 
 
@@ -91,7 +92,7 @@ class MeasuredSAE(DescribedSAE):
         """The language model's name on the Hub: TransformerLens has short names of its own."""
         if self.synthetic_model is not None:
             return None
-        name = self.metadata["model_name"]
+        name = str(self.metadata.get("model_name"))
         if self.table is not None:
             return name if "/" in name else None
         if self.metadata.get("model_class_name") == "HookedTransformer":
@@ -166,7 +167,8 @@ def read_sae(run: ComparedRun, config: Mapping[str, Any], arm: Arm | None = None
     """
     convert(run.run, FileName, f"{run.path}: run")
     is_synthetic, is_table = (config.get(n) is not None for n in ("synthetic_model", "activations"))
-    cfg = read_cfg(run.sae, _CFG if is_synthetic else (*_CFG, *_OF_LANGUAGE_MODEL))
+    of_model = () if is_synthetic else _OF_HOOK if is_table else _OF_LANGUAGE_MODEL
+    cfg = read_cfg(run.sae, (*_CFG, *of_model))
     if is_synthetic and (name := cfg["metadata"].get("model_name")) is not None:
         raise BadInputError(
             f"{run.sae / 'cfg.json'}: metadata.model_name = {name!r}: the training was on a "

@@ -258,8 +258,7 @@ def config_for_here(known: Mapping[str, Any], where: str) -> RunConfig:
             )
         values |= {name: device for name in _DEVICES}
     values["sae"] = {**values["sae"], "device": device}
-    if "device" in values:
-        values["device"] = device
+    values |= {name: device for name in _DEVICES if values.get(name) is not None}
     return config_as_found({k: v for k, v in values.items() if k not in _NOT_NEEDED}, where)
 
 

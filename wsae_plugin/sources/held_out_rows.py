@@ -11,8 +11,9 @@ from wsae_plugin.sources.labels import Labels
 from wsae_plugin.sources.source import Classes, Samples
 from wsae_plugin.sources.table_files import Column, refuse_not_finite
 
-_MOST_CANDIDATES = 2**26
-"""Of a longer table, this many random rows are asked whether they are held out."""
+_MOST_CANDIDATES = 2**22
+"""Of a longer table, this many random rows are asked whether they are held out: more than anybody
+measures on, in a moment."""
 
 
 class HeldOutRows:
@@ -104,7 +105,8 @@ def shuffled_labels(
     """The labels of rows where every image has got those of another one.
 
     Rows of one image are alike and of one class, so that labels which were permuted row by row
-    would say less of any latent than chance does.
+    would say less of any latent than chance does. Labels that differ within an image keep their
+    place in it, so that what they owe to their place alone is in the control too.
 
     Args:
         codes: Of all rows of the table, shape (n_rows,).

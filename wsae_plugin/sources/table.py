@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from os.path import realpath
+from os.path import isdir, realpath
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ _BLOCK_BYTES = 4 * 2**20
 fit into the buffer, so that a table that is sorted by class is well shuffled."""
 _CHECKED_BYTES = 2**30
 """Of a larger table, this much in random places is looked at before it is trained on."""
+_MOST_COUNTS = 2**27
+"""Latents times classes: measures take some 80 bytes for each."""
 _MOST_LABELLED = 2**20
 """Rows of the training that say how consistent each dimension is, from random places."""
 
@@ -99,12 +102,17 @@ class TableSource(Source):
         self._block_rows = max(1, _BLOCK_BYTES // row_bytes)
         self._n_blocks = -(-self.n_rows // self._block_rows)
         self._check_values(row_bytes)
-        if not self._is_trained_on(candidates(self.n_rows)).any():
-            raise BadInputError(f"held_out = {cfg.held_out}: leaves none of {self.n_rows} rows")
+        # Of what was opened: a file that is replaced meanwhile is another table on resuming.
+        self._fingerprints = {h: fingerprint_of_column(c) for h, c in self._columns.items()}
+        is_trained_on, is_share = self._is_trained_on(candidates(self.n_rows)), cfg.held_out
+        if not is_trained_on.any() or (not isinstance(is_share, str) and is_trained_on.all()):
+            which = "takes" if is_trained_on.any() else "leaves"
+            raise BadInputError(f"held_out = {is_share}: {which} none of {self.n_rows} rows")
         self._n_read = 0
         self._reader = ThreadPoolExecutor(max_workers=1)
         self._ahead: Future[tuple[Tensor, int]] | None = None
         self._buffer_size = cfg.n_batches_in_buffer * cfg.batch_size
+        self._check_memory(row_bytes)
         self._buffer = MixingBuffer(
             self._read, self._buffer_size, cfg.batch_size, cfg.activations_mixing_fraction
         )
@@ -176,13 +184,31 @@ class TableSource(Source):
                     f"{where}.d_in = {sae.d_in}: {hook!r} is {width} wide; set it to {width}"
                 )
 
+    def _check_memory(self, row_bytes: int) -> None:
+        cfg, there = self._cfg, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if (buffer := self._buffer_size * row_bytes) > there:
+            raise BadInputError(
+                f"n_batches_in_buffer = {cfg.n_batches_in_buffer}: with batch_size = "
+                f"{cfg.batch_size} the buffer takes {buffer / 2**30:,.0f} GiB, and this machine "
+                f"has {there / 2**30:,.0f}; lower one"
+            )
+        saes = cfg.saes.values() if isinstance(cfg, MultiTableSAERunnerConfig) else [cfg.sae]
+        n_classes, d_sae = len(self.labels.names) if self.labels else 0, max(s.d_sae for s in saes)
+        if n_classes * d_sae > _MOST_COUNTS:
+            raise BadInputError(
+                f"labels = {cfg.labels!r}: to count {n_classes:,} classes for {d_sae:,} latents "
+                f"takes {80 * n_classes * d_sae / 2**30:,.0f} GiB; give coarser classes"
+            )
+
     def _check_values(self, row_bytes: int) -> None:
         n_blocks = max(1, min(self._n_blocks, _CHECKED_BYTES // (self._block_rows * row_bytes)))
         blocks = torch.randperm(self._n_blocks, generator=torch.Generator().manual_seed(0))
+        dtype = str_to_dtype(self._cfg.dtype)
         with naming(f"activations = {self._cfg.activations!r}"), refusals_as_bad_input():
             for n in tqdm(sorted(blocks[:n_blocks].tolist()), "Checking the table", leave=False):
                 for hook, column in self._columns.items():
-                    refuse_not_finite(column.read(where := self._rows_of(n)), where, hook)
+                    where = self._rows_of(n)
+                    refuse_not_finite(column.read(where).to(dtype), where, hook)
 
     @override
     def __next__(self) -> dict[str, Tensor]:
@@ -211,7 +237,7 @@ class TableSource(Source):
         where = self._rows_of(int(self._order(epoch)[place]))
         dtype = str_to_dtype(self._cfg.dtype)
         columns = [
-            refuse_not_finite(column.read(where), where, hook).to(dtype)
+            refuse_not_finite(column.read(where).to(dtype), where, hook)
             for hook, column in self._columns.items()
         ]
         rows = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
@@ -243,8 +269,8 @@ class TableSource(Source):
         save_file(position, folder / DATA_POSITION_FILENAME)
 
     def _fingerprint(self) -> Tensor:
-        of_columns = [fingerprint_of_column(column) for column in self._columns.values()]
-        return torch.tensor([*bytes.fromhex("".join(of_columns))], dtype=torch.uint8)
+        of_columns = "".join(self._fingerprints.values())
+        return torch.tensor([*bytes.fromhex(of_columns)], dtype=torch.uint8)
 
     @override
     def load(self, folder: Path) -> None:
@@ -276,7 +302,7 @@ class TableSource(Source):
     def metadata(self, hook: str) -> dict[str, Any]:
         said = {name: self._about.get(name) for name in ("model_name", "dataset_path")}
         own = {name: getattr(self._cfg, name) for name in said}
-        rows = fingerprint_of_column(self._columns[hook])
+        rows = self._fingerprints[hook]
         known = {name: own[name] or said[name] for name in said}
         return {"hook_name": hook, "table_fingerprint": rows} | known
 
@@ -305,6 +331,11 @@ class TableSource(Source):
             columns = columns_of(cfg.held_out)
             about = described(cfg.held_out)
         column = _vectors(columns, hook, field)
+        if column.shape == (self.n_rows, self.d_in[hook]) and (
+            cfg.held_out != cfg.activations  # a run that is measured on another table
+            and fingerprint_of_column(column) == self._fingerprints[hook]
+        ):
+            raise BadInputError(f"{field}: holds the rows that are trained on; give others")
         if column.shape[1] != self.d_in[hook]:
             raise BadInputError(
                 f"{field}: is {column.shape[1]} wide, and activations are {self.d_in[hook]}"
@@ -320,7 +351,8 @@ class TableSource(Source):
         pictures = _pictures(cfg.held_out_images, about, len(column))
         rows_each = _rows_each(cfg.rows_per_image, pictures, about, len(column))
         named = labels and labels.as_in(self.labels)
-        return HeldOutRows(column, candidates(len(column)), named, rows_each, hook)
+        name = f"{cfg.held_out}: {hook}"
+        return HeldOutRows(column, candidates(len(column)), named, rows_each, name)
 
     @override
     def close(self) -> None:
@@ -329,7 +361,7 @@ class TableSource(Source):
 
 
 def _pictures(said: str | None, about: Mapping[str, Any], n_rows: int) -> Pictures | None:
-    if said is not None or not Path(about.get("image_folder", "")).is_dir():
+    if said is not None or not isdir(about.get("image_folder", "")):
         return read_pictures(said, n_rows, "images", None)
     return read_pictures(about.get("images"), n_rows, "images", about.get("image_folder"))
 

@@ -149,6 +149,12 @@ class MultiTableSAERunnerConfig(_OnTable):
     saes: Mapping[str, TrainingSAEConfig]
     hook_names: Mapping[str, str] | str = ONLY
 
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.saes:
+            raise ValueError("saes must contain at least one entry")
+
     @property
     @override
     def hook_names_per_sae(self) -> dict[str, str]:

@@ -235,7 +235,7 @@ def _columns_of_pt(file: Path) -> dict[str, Column]:
         return found
 
     def read(name: str, where: Where) -> Tensor:
-        return load()[name][where].clone()
+        return load()[name][where].detach().clone()
 
     return {
         str(name): Column(tuple(of.shape), str(of.dtype), partial(read, name))
@@ -275,8 +275,9 @@ def _columns_of_dataset(dataset: datasets.Dataset) -> dict[str, Column]:
 
 def _of_arrow(found: Any, name: str, where: Where) -> Any:
     if not hasattr(found.type, "value_type"):
-        is_text = not pa.types.is_integer(found.type)
-        return found.to_pylist() if is_text else _tensor(found.to_numpy(zero_copy_only=False))
+        if not pa.types.is_integer(found.type):
+            return found.to_pylist()
+        return _tensor(found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
     lengths = found.value_lengths().to_numpy(zero_copy_only=False)
     width = lengths[0]
     if found.null_count or (lengths != width).any():

@@ -7,6 +7,7 @@ image r // rows_per_image, at position r % rows_per_image.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -145,6 +146,7 @@ def embed_folder(
             shards are kept.
     """
     refuse_output("--output", output)
+    output = Path(os.path.realpath(output))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with locked(output, partial_of(output).with_suffix(".lock")):
