@@ -298,6 +298,20 @@ def test_the_rows_of_an_image_are_held_out_and_shuffled_together(
     assert set(shuffled.class_sizes.tolist()) == {0, 6}
 
 
+def test_the_rows_of_an_image_of_another_table_are_shuffled_together(
+    table: Path, tmp_path: Path
+) -> None:
+    held = as_npy(rows(120), tmp_path)
+    np.save(tmp_path / "y.npy", np.arange(120) // 6)
+    fields = values(table, held_out=str(held), held_out_labels=str(tmp_path / "y.npy"))
+    samples = opened(tmp_path, **fields, rows_per_image=6).held_out(120)
+    assert torch.equal(samples.classes.images, samples.rows // 6)
+    assert (samples.classes.shuffled.bincount() == 6).all()
+    for image in range(20):
+        assert len(samples.classes.shuffled[samples.classes.images == image].unique()) == 1
+    assert not torch.equal(samples.classes.shuffled, samples.classes.labels)
+
+
 def test_rows_per_image_must_be_true(table: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((N_ROWS // 6, 4, 4), dtype=np.uint8))
     images = str(tmp_path / "images.npy")
@@ -579,6 +593,23 @@ def test_every_block_is_looked_at_and_of_a_larger_table_what_is_read(
         seen(source, 10)
 
 
+def test_what_is_looked_at_of_a_larger_table_lies_anywhere(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 35 * 4 * D_MODEL)
+    monkeypatch.setattr("wsae_plugin.sources.table._CHECKED_BYTES", 3 * 35 * 4 * D_MODEL)
+    blocks: list[int] = []
+
+    def record(x: Tensor, where: slice, _: str) -> Tensor:
+        blocks.append(where.start // 35)
+        return x
+
+    monkeypatch.setattr("wsae_plugin.sources.table.refuse_not_finite", record)
+    opened(tmp_path, **values(table))
+    assert len(blocks) == 3
+    assert max(blocks) > 4
+
+
 class TestPickle:
     """What only a pickle that runs code can load."""
 
@@ -620,6 +651,52 @@ def test_texts_that_are_no_class(table: Path, tmp_path: Path) -> None:
     labels = opened(tmp_path, **values(tmp_path / "t.parquet", labels="label")).labels
     assert labels.names == ("cat", "dog")
     assert labels.codes.tolist() == [-1, 0, *[1] * 7]
+
+
+def test_contents_are_those_of_the_rows_and_of_their_labels(tmp_path: Path) -> None:
+    def contents(label: str | None, *names: str) -> dict[str, str]:
+        dataset = dataset_of(rows(60)).remove_columns("label").add_column("label", [*names] * 20)
+        dataset.to_parquet(str(tmp_path / "t.parquet"))
+        fields = values(tmp_path / "t.parquet", labels=label)
+        config = load_run_config(write_config(tmp_path / "c.yaml", fields))
+        return {**config.source.contents(config.values, "activations")}
+
+    found = contents("label", "a", "b", "c")
+    assert found == contents("label", "a", "b", "c")
+    other = contents("label", "a", "b", "d")
+    assert (other["rows"], other["labels"] != found["labels"]) == (found["rows"], True)
+    # Of a file, beside the rows as they are in a table of another kind.
+    assert contents(None, "a", "b", "c") == {"rows": found["rows"]}
+    fields = values(as_npy(rows(60), tmp_path), labels=str(tmp_path / "y.txt"))
+    config = load_run_config(write_config(tmp_path / "c.yaml", fields))
+    (tmp_path / "y.txt").write_text("a\n" * 60)
+    one = config.source.contents(config.values, "activations")
+    (tmp_path / "y.txt").write_text("a\n" * 59 + "b\n")
+    two = config.source.contents(config.values, "activations")
+    assert one["rows"] == two["rows"] == found["rows"]
+    assert one["labels"] != two["labels"]
+
+
+def as_embedded(folder: Path, x: Tensor, rows_each: int, **changes: Any) -> Path:
+    """As `wsae embed` writes it."""
+    folder.mkdir(exist_ok=True)
+    save_file({"activations": x}, folder / "rows-00000.safetensors")
+    about = {"format": "wsae embed", "version": 1, "model_name": "a/model", "classes": None}
+    about |= {"n_images": len(x) // rows_each, "image_folder": "/somewhere/birds", "complete": True}
+    (folder / "metadata.json").write_text(json.dumps(about | changes))
+    return folder
+
+
+def test_what_a_config_says_of_a_table_counts_before_what_the_table_says(tmp_path: Path) -> None:
+    folder = as_embedded(tmp_path / "t", rows(), rows_each=6)
+    said = opened(tmp_path, **values(folder)).metadata("activations")
+    assert (said["model_name"], said["dataset_path"]) == ("a/model", "birds")
+    fields = values(folder, model_name="my/model", dataset_path="my/birds")
+    said = opened(tmp_path, **fields).metadata("activations")
+    assert (said["model_name"], said["dataset_path"]) == ("my/model", "my/birds")
+    as_embedded(folder, rows(), rows_each=6, complete=False)
+    with pytest.raises(BadInputError, match="t': is not complete: run `wsae embed` again"):
+        opened(tmp_path, **values(folder))
 
 
 def test_what_changed_is_not_measured_as_if_it_had_not(table: Path, tmp_path: Path) -> None:
