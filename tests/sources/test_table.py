@@ -22,7 +22,8 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.consistency import LabelCounter
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
 from wsae_plugin.sources import open_source
-from wsae_plugin.sources.held_out_rows import is_held_out, shuffled_labels
+from wsae_plugin.sources.held_out_rows import candidates, is_held_out, shuffled_labels
+from wsae_plugin.sources.labels import Labels
 from wsae_plugin.sources.table import TableSource
 from wsae_plugin.sources.table_files import columns_of, fingerprint_of_column
 from wsae_plugin.training import load_run_config, train
@@ -256,6 +257,31 @@ def test_rows_have_one_fingerprint_in_every_format(
     assert found != fingerprint(x, as_npy)
 
 
+def test_a_fingerprint_looks_everywhere_and_knows_the_shape(tmp_path: Path) -> None:
+    def fingerprint(x: Tensor) -> str:
+        return fingerprint_of_column(columns_of(str(as_npy(x, tmp_path)))["activations"])
+
+    x = rows(4000, 4)
+    found = fingerprint(x)
+    for row in (0, 1063, 2001, 3750, 3813):
+        other = x.clone()
+        other[row, 3] += 1
+        assert fingerprint(other) != found, row
+    assert fingerprint(x[:32].reshape(16, 8)) != fingerprint(x[:32])
+    assert fingerprint(torch.zeros(4000, 4)) != fingerprint(torch.zeros(3999, 4))
+
+
+def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for n, part in enumerate(rows(60).split(5)):
+        np.save(tmp_path / "shards" / f"part{n}.npy", part.numpy())
+    column = columns_of(str(tmp_path / "shards"))["activations"]
+    assert torch.equal(column.read(slice(0, 60)), rows(60))
+    assert torch.equal(column.read(slice(8, 52)), rows(60)[8:52])
+    where = torch.tensor([0, 4, 5, 49, 50, 59])
+    assert torch.equal(column.read(where), rows(60)[where])
+
+
 def test_labels_are_shuffled_image_by_image() -> None:
     codes, rows = torch.arange(10).repeat_interleave(3), torch.tensor([3, 4, 6, 7, 8, 20, 29])
     images: list[tuple[int, ...]] = []
@@ -371,6 +397,10 @@ def test_labels_are_counted_on_all_rows_that_are_trained_on_and_no_other(
     shuffled = source.label_evidence("activations", shuffled=True)
     assert not torch.equal(shuffled.active, expected.active)
     assert torch.equal(shuffled.active, source.label_evidence("activations", shuffled=True).active)
+    other = opened(tmp_path, **values(table, labels=str(tmp_path / "y.npy"), held_out=0.3, seed=1))
+    assert not torch.equal(
+        shuffled.active, other.label_evidence("activations", shuffled=True).active
+    )
     # Over all samples: as many have none, but not the same ones.
     assert abs(int(shuffled.class_sizes.sum() - expected.class_sizes.sum())) < 40
 
@@ -399,6 +429,20 @@ def test_a_share_is_held_out(start: int, seed: int, share: float) -> None:
     # Another seed is no shift of this one: they agree by chance alone.
     agree = (found[1:] == other[:-1]).double().mean()
     assert abs(agree - (share**2 + (1 - share) ** 2)) < 0.05
+
+
+def test_of_a_very_long_table_some_rows_from_anywhere_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert candidates(9).tolist() == [*range(9)]
+    monkeypatch.setattr("wsae_plugin.sources.held_out_rows._MOST_CANDIDATES", 1000)
+    found = candidates(2000)
+    assert torch.equal(found, candidates(2000))
+    assert (found.diff() > 0).all()
+    # Each is missing with a probability of 1 / √e, and none lies behind the last.
+    assert abs(len(found) - 2000 * (1 - np.exp(-0.5))) < 60
+    assert 0 <= found[0] < 50 and 1950 < found[-1] < 2000
+    assert abs(int((found < 1000).sum()) - len(found) / 2) < 80
 
 
 def test_another_split_seed_holds_other_rows_out(table: Path, tmp_path: Path) -> None:
@@ -539,6 +583,10 @@ def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
     ragged = {"activations": [[1.0] * 32] * 5 + [[1.0] * 31]}
     datasets.Dataset.from_dict(ragged).to_parquet(str(tmp_path / "ragged.parquet"))
     refuses("row 5 of 'activations' is not as long", tmp_path / "ragged.parquet")
+    column = columns_of(str(tmp_path / "ragged.parquet"))["activations"]
+    for where in (slice(3, 6), torch.tensor([1, 5])):
+        with pytest.raises(BadInputError, match="row 5 of 'activations' is not as long"):
+            column.read(where)
     (tmp_path / "mixed").mkdir()
     np.save(tmp_path / "mixed" / "a0.npy", rows(9).numpy())
     np.save(tmp_path / "mixed" / "a1.npy", rows(9, 8).numpy())
@@ -629,22 +677,32 @@ def test_bad_labels_are_refused(table: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInputError, match=match):
             opened(tmp_path, **values(table, labels=str(labels), **changes))
 
-    refuses("labels = .*has 599 labels, and the table 600 rows", np.zeros(599, dtype=np.int64))
+    for n in (599, 601):
+        said = f"labels = .*has {n} labels, and the table 600 rows"
+        refuses(said, np.zeros(n, dtype=np.int64))
     refuses("holds torch.float32; labels are whole numbers", np.zeros(600, dtype=np.float32))
     refuses(r"must hold one array of labels, and holds 0", np.zeros((600, 2), dtype=np.int64))
     refuses("neither a file nor a column of the table, which has none", "nowhere")
     (tmp_path / "classes.txt").write_text("cat\ndog")
     refuses("holds 2, and 2 names are known", np.full(600, 2))
     refuses("no row has a class", np.full(600, -1))
+    (tmp_path / "classes.txt").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsae_plugin.sources.labels._MOST_CLASSES", 599)
+        refuses("holds 600 classes; 599 are the most", np.arange(600))
     with pytest.raises(BadInputError, match="held_out_labels = 'y': are of another table"):
         opened(tmp_path, **values(table, held_out_labels="y"))
 
 
 def test_texts_that_are_no_class(table: Path, tmp_path: Path) -> None:
-    (tmp_path / "y.txt").write_text("cat\n-1\n\n" + "dog\n" * (N_ROWS - 3))
+    (tmp_path / "y.txt").write_text("cat\n-1\n\n-1b\n" + "dog\n" * (N_ROWS - 4))
     labels = opened(tmp_path, **values(table, labels=str(tmp_path / "y.txt"))).labels
-    assert labels.names == ("cat", "dog")
-    assert labels.codes[:4].tolist() == [0, -1, -1, 1]
+    assert labels.names == ("-1b", "cat", "dog")
+    assert labels.codes[:5].tolist() == [1, -1, -1, 0, 2]
+    # None has a class under the names of another table either.
+    renamed = labels.as_in(Labels(torch.zeros(1, dtype=torch.int32), ("dog", "cow")))
+    assert renamed.names == ("dog", "cow", "-1b", "cat")
+    assert renamed.codes[:5].tolist() == [3, -1, -1, 2, 0]
     dataset = dataset_of(rows(9)).remove_columns("label")
     dataset = dataset.add_column("label", [None, "cat", *["dog"] * 7])
     dataset.to_parquet(str(tmp_path / "t.parquet"))
