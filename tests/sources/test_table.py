@@ -341,12 +341,15 @@ def test_the_rows_of_an_image_of_another_table_are_shuffled_together(
 def test_rows_per_image_must_be_true(table: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((N_ROWS // 6, 4, 4), dtype=np.uint8))
     images = str(tmp_path / "images.npy")
-    for n in (7, 2 * N_ROWS, 2**70):
+    for n in (7, 16, 80, 2 * N_ROWS, 2**70):
         with pytest.raises(BadInputError, match="rows_per_image"):
             opened(tmp_path, **values(table, rows_per_image=n))
     with pytest.raises(BadInputError, match="200 by rows_per_image, 100 by images; it must be one"):
         opened(tmp_path, **values(table, rows_per_image=3, images=images))
     opened(tmp_path, **values(table, rows_per_image=6, images=images))
+    folder = as_embedded(tmp_path / "t", rows(1), rows_each=1, n_images=2_562_334)
+    with pytest.raises(BadInputError, match="1 rows .*: 2,562,334 by metadata.json; it must be"):
+        opened(tmp_path, **values(folder))
 
 
 def test_what_was_trained_on_is_not_held_out(table: Path, tmp_path: Path) -> None:

@@ -344,8 +344,8 @@ def _rows_each(
         "metadata.json": about.get("n_images"),
     }
     found = {who: n for who, n in images_by.items() if n is not None}
-    if len({*found.values()}) > 1 or any(n < 1 or n_rows % n for n in found.values()):
-        told = ", ".join(f"{n:g} by {who}" for who, n in found.items())
+    if len({*found.values()}) > 1 or any(n < 1 or n % 1 or n_rows % n for n in found.values()):
+        told = ", ".join(f"{n:,.15g} by {who}" for who, n in found.items())
         raise BadInputError(
             f"rows_per_image: {n_rows:,} rows are of so many images: {told}; it must be one number "
             "that divides the rows"
