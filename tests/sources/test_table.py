@@ -93,6 +93,12 @@ def dataset_of(x: Tensor) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"activations": x.tolist(), "label": labels})
 
 
+def as_parameter(x: Tensor, folder: Path) -> Path:
+    """The weight of an embedding, say."""
+    torch.save(torch.nn.Parameter(x), folder / "p.pt")
+    return folder / "p.pt"
+
+
 def as_parquet(x: Tensor, folder: Path) -> Path:
     dataset_of(x).to_parquet(str(folder / "t.parquet"))
     return folder / "t.parquet"
@@ -131,8 +137,8 @@ def as_pt_parts(x: Tensor, folder: Path) -> Path:
 
 
 FORMATS: list[Callable[[Tensor, Path], Path]] = [
-    *(as_npy, as_big_endian, as_safetensors, as_pt, as_parquet, as_saved, as_splits),
-    *(as_npy_shards, as_parquet_shards, as_pt_parts),
+    *(as_npy, as_big_endian, as_safetensors, as_pt, as_parameter, as_parquet, as_saved),
+    *(as_splits, as_npy_shards, as_parquet_shards, as_pt_parts),
 ]
 
 

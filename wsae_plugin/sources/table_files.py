@@ -235,7 +235,7 @@ def _columns_of_pt(file: Path) -> dict[str, Column]:
         return found
 
     def read(name: str, where: Where) -> Tensor:
-        return load()[name][where].clone()
+        return load()[name].detach()[where].clone()
 
     return {
         str(name): Column(tuple(of.shape), str(of.dtype), partial(read, name))
