@@ -718,6 +718,12 @@ def test_texts_that_are_no_class(table: Path, tmp_path: Path) -> None:
     labels = opened(tmp_path, **values(tmp_path / "t.parquet", labels="label")).labels
     assert labels.names == ("cat", "dog")
     assert labels.codes.tolist() == [-1, 0, *[1] * 7]
+    dataset = dataset.remove_columns("label").add_column("label", [None, 0, *[1] * 7])
+    dataset = dataset.cast_column("label", datasets.ClassLabel(names=["cat", "dog"]))
+    dataset.to_parquet(str(tmp_path / "n.parquet"))
+    labels = opened(tmp_path, **values(tmp_path / "n.parquet", labels="label")).labels
+    assert labels.names == ("cat", "dog")
+    assert labels.codes.tolist() == [-1, 0, *[1] * 7]
 
 
 def test_contents_are_those_of_the_rows_and_of_their_labels(tmp_path: Path) -> None:

@@ -276,7 +276,9 @@ def _columns_of_dataset(dataset: datasets.Dataset) -> dict[str, Column]:
 def _of_arrow(found: Any, name: str, where: Where) -> Any:
     if not hasattr(found.type, "value_type"):
         is_text = not pa.types.is_integer(found.type)
-        return found.to_pylist() if is_text else _tensor(found.to_numpy(zero_copy_only=False))
+        return (
+            found.to_pylist() if is_text else _tensor(found.cast("int64").fill_null(-1).to_numpy())
+        )
     lengths = found.value_lengths().to_numpy(zero_copy_only=False)
     width = lengths[0]
     if found.null_count or (lengths != width).any():
