@@ -616,6 +616,8 @@ def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
     narrow = tmp_path / "narrow.npy"
     np.save(narrow, rows(9, 8).numpy())
     refuses("held_out = .*: is 8 wide, and activations are 32", table, held_out=str(narrow))
+    other = {"held_out": str(as_npy(rows(9), tmp_path)), "held_out_images": "nowhere.npy"}
+    refuses("^held_out_images = 'nowhere.npy': no such file", table, **other)
 
 
 def test_the_labels_of_another_table_may_be_a_column_of_its_own(tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ class TableSource(Source):
             "held_out_labels",
             about.get("classes"),
         )
-        pictures = _pictures(cfg.held_out_images, about, len(column))
+        pictures = _pictures(cfg.held_out_images, about, len(column), "held_out_images")
         rows_each = _rows_each(cfg.rows_per_image, pictures, about, len(column))
         named = labels and labels.as_in(self.labels)
         return HeldOutRows(column, candidates(len(column)), named, rows_each, hook)
@@ -328,9 +328,11 @@ class TableSource(Source):
         self._reader.shutdown(cancel_futures=True)
 
 
-def _pictures(said: str | None, about: Mapping[str, Any], n_rows: int) -> Pictures | None:
+def _pictures(
+    said: str | None, about: Mapping[str, Any], n_rows: int, field: str = "images"
+) -> Pictures | None:
     if said is not None or not Path(about.get("image_folder", "")).is_dir():
-        return read_pictures(said, n_rows, "images", None)
+        return read_pictures(said, n_rows, field, None)
     return read_pictures(about.get("images"), n_rows, "images", about.get("image_folder"))
 
 
