@@ -41,6 +41,11 @@ def test_a_patch_is_marked_in_its_image(tmp_path: Path) -> None:
     pictures = read_pictures(str(tmp_path / "images.txt"), 4, "images", None)
     assert pictures is not None
     assert pictures(torch.tensor([3]))[0].size == (40, 40)
+    # As it is, too, where no patch would be seen.
+    for side, size in ((128, 128), (129, 40)):
+        pictures = read_pictures(str(tmp_path / "images.txt"), 2 * side**2, "images", str(tmp_path))
+        assert pictures is not None
+        assert pictures(torch.tensor([2 * side**2 - 1]))[0].size == (size, size)
 
 
 def test_paths_are_relative_to_the_folder_that_was_embedded_or_to_their_file(
