@@ -274,6 +274,11 @@ def test_a_fingerprint_looks_everywhere_and_knows_the_shape(tmp_path: Path) -> N
         other[row, 3] += 1
         assert fingerprint(other) != found, row
     assert fingerprint(x[:32].reshape(16, 8)) != fingerprint(x[:32])
+    # Of labels each one counts.
+    labels = torch.arange(4000) % 3
+    mended = labels.clone()
+    mended[70] = 2
+    assert fingerprint(mended) != fingerprint(labels)
     assert fingerprint(torch.zeros(4000, 4)) != fingerprint(torch.zeros(3999, 4))
 
 
