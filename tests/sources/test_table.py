@@ -642,6 +642,15 @@ def test_columns_of_other_lengths_are_refused(tmp_path: Path) -> None:
         opened(tmp_path, **fields, hook_names={"a": "a", "b": "b"})
 
 
+def test_a_number_beside_the_rows_of_each_shard_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for n, part in enumerate(rows(40).split(20)):
+        saved = {"scale": torch.tensor(0.5), "activations": part.clone()}
+        torch.save(saved, tmp_path / "shards" / f"{n}.pt")
+    assert list(columns_of(str(tmp_path / "shards"))) == ["activations"]
+    assert opened(tmp_path, **values(tmp_path / "shards")).n_rows == 40
+
+
 def test_every_block_is_looked_at_and_of_a_larger_table_what_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -344,6 +344,8 @@ def _concatenated(shards: Mapping[str, Mapping[str, Column]]) -> dict[str, Colum
     for name in next(iter(shards.values()), {}):
         parts = {shard: of[name] for shard, of in shards.items() if name in of}
         first = next(iter(parts.values()))
+        if not first.shape:
+            continue  # a number beside the rows
         for shard, part in parts.items():
             if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
                 raise BadInputError(
