@@ -21,6 +21,7 @@ from tests.training.tiny import BATCH, D_MODEL, sae, write_config
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.consistency import LabelCounter
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+from wsae_plugin.measures.held_out import HeldOutSource, open_held_out
 from wsae_plugin.sources import open_source
 from wsae_plugin.sources.held_out_rows import candidates, is_held_out, shuffled_labels
 from wsae_plugin.sources.labels import Labels
@@ -502,6 +503,17 @@ def test_another_table_is_held_out(table: Path, tmp_path: Path) -> None:
     assert [samples.classes.names[n] for n in samples.classes.labels] == [
         "dog" if row < 20 else "cow" for row in samples.rows
     ]
+
+
+def test_held_out_rows_are_shared_out_among_the_batches(table: Path, tmp_path: Path) -> None:
+    fields = values(table, held_out=str(as_npy(rows(40), tmp_path)))
+    config = load_run_config(write_config(tmp_path / "c.yaml", fields))
+    source = HeldOutSource("t.npy", None)
+    for batches, n_samples in ((2, 20), (3, 13), (20, 2)):
+        held_out = open_held_out([config], source, EvalSettings(None, batches, 1, 0))
+        assert held_out.about["tokens"] == batches * n_samples
+    with pytest.raises(BadInputError, match="t.npy: has 40 held-out rows, too few for 21 batches"):
+        open_held_out([config], source, EvalSettings(None, 21, 1, 0))
 
 
 def test_a_run_is_resumed_bit_for_bit(table: Path, tmp_path: Path) -> None:
