@@ -495,8 +495,12 @@ def test_another_table_is_held_out(table: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(BadInputError, match="1 more held-out rows are wanted, and 0 are left"):
         source.held_out(1)
-    # Measures open the other table alone.
+    # Measures open the other table alone, or one that was asked for, of which nothing is said.
     config = load_run_config(write_config(tmp_path / "c.yaml", values(table, **held)))
+    asked, name, split = config.source.measured_on(config.values, "asked.npy")
+    assert (name, split, asked["activations"], asked["held_out"]) == ("asked.npy", None, name, name)
+    of_labels_and_pictures = {"labels", "images", "held_out_labels", "held_out_images"}
+    assert {asked[field] for field in of_labels_and_pictures} == {None}
     measured, name, _ = config.source.measured_on(config.values, None)
     assert name == str(tmp_path / "h.npy")
     samples = open_source(replace(config, values=measured).runner_config()).held_out(40)
