@@ -60,6 +60,18 @@ def test_synthetic_models_are_told_apart() -> None:
     assert pairs(drawn, baseline=on("t", None, 16, run_seed=1)) == {}
 
 
+def test_tables_are_told_apart_by_what_they_held() -> None:
+    def on(name: str, rows: str, table: str = "x.npy", **rest: Any) -> DescribedSAE:
+        found = sae(name, activations=table, model_name=None, **rest)
+        found.cfg["metadata"]["table_fingerprint"] = rows
+        return found
+
+    weighted = on("w", "1f", architecture="weighted_topk")
+    assert pairs(weighted, on("t", "1f")) == {"w": "t"}
+    for other in (on("t", "2e"), on("t", "2e", table="y.npy"), sae("t", model_name=None)):
+        assert pairs(weighted, other) == {}
+
+
 def test_an_older_file_names_the_model_without_metadata() -> None:
     weighted, older = sae("w", "weighted_topk"), sae("t")
     older.cfg["metadata"].clear()

@@ -19,6 +19,7 @@ from vision_study import comparison, trained, write_leak
 from vision_tables import class_shares, described, page_of_encoders
 
 from wsae_plugin.report.inputs import read_inputs
+from wsae_plugin.statistics import t_interval
 from wsae_plugin.yaml_file import to_yaml
 
 PLAN = yaml.safe_load(
@@ -212,6 +213,17 @@ def test_arms_are_paired_with_those_they_are_put_beside(tmp_path: Path) -> None:
     assert "clearly higher in 0, clearly lower in 0 of 2" in told["beta_1 beside shuffled_1"]
     assert "clearly higher in 0, clearly lower in 1 of 2" in told["beta_2 beside sae"]
     assert "| digits, ncl | beta_1 | labels_1 |" in page(found)
+    (other,) = (
+        row
+        for row in found["others"]
+        if (row["part"], row["metric"], row["arm"], row["beside"])
+        == ("pictures, ncl", PLAN["others"][0], "beta_2", "sae")
+    )
+    half = t_interval(other["differences"]).high - other["mean"]
+    assert f"| {other['mean']:+.4f} ± {half:.4f} |" in page(found)
+    assert f"{100 * one['mean']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]" in page(
+        found
+    )
     draw(found, PLAN, tmp_path / "study.png")
     assert (tmp_path / "study.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="digits, ncl: semantic_consistency is missing in some"):

@@ -11,6 +11,7 @@ from wsae_plugin.gamma.consistency import LabelCounter, sparse_of
 from wsae_plugin.measures.labelled import LabelledSamples
 from wsae_plugin.measures.top_tokens import N_DIRECTIONS, RandomProjection
 from wsae_plugin.measures.weighted_cosines import WeightedCosines
+from wsae_plugin.sources import Classes
 
 
 def test_it_is_what_the_parts_say() -> None:
@@ -49,6 +50,20 @@ def test_batches_and_storage_change_nothing() -> None:
         assert torch.equal(whole.latents_shuffled.active, other.latents_shuffled.active)
         torch.testing.assert_close(whole.weighted_cosines, other.weighted_cosines)
         assert torch.equal(whole.samples.labels, other.samples.labels)
+
+
+def test_the_samples_of_an_image_stay_together() -> None:
+    x, labels, shuffled = world(300)
+    images = torch.arange(300) % 50
+    samples = LabelledSamples(8, 6, N_CLASSES, seed=0)
+    of = Classes(labels, shuffled, images, classes(labels, shuffled).names)
+    samples.add(x, blind_latents(labels, n=6), of)
+    kept = samples.evidence().samples
+    # Which row each of them is, by its activations.
+    rows = (kept.x.unsqueeze(1) == x).all(dim=2).nonzero()[:, 1]
+    assert torch.equal(kept.labels, labels[rows])
+    assert len(images[rows].unique_consecutive()) == 50
+    assert kept.half % 6 == 0
 
 
 def test_a_label_that_is_no_class_is_refused() -> None:

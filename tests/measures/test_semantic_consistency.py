@@ -37,7 +37,7 @@ def test_by_hand() -> None:
             NOTHING,
             labelled=replace(
                 collected(x, blind_latents(labels), labels, shuffled),
-                latents=counts([[20, 0], [15, 5], [9, 0]], [[80, 20], [18, 42], [9, 0]]),
+                latents=counts([[20, 0], [15, 5], [9, 0]], [[15, 5], [18, 42], [9, 0]]),
                 latents_shuffled=counts([[12, 8], [11, 9], [9, 0]], [[55, 45], [36, 24], [9, 0]]),
                 directions=counts([[10, 10]], [[50, 50]]),
                 directions_shuffled=counts([[13, 7]], [[60, 40]]),
@@ -58,7 +58,7 @@ def test_by_hand() -> None:
             (2 / 3, None, None),
             (0.875, 0.6, 0.575),
             (0.5, 0.6, 0.65),
-            (0.75, 0.6, 0.575),
+            (0.725, 0.6, 0.575),
             (0.5, 0.6, 0.6),
         )
     ]

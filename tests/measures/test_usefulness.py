@@ -11,6 +11,7 @@ from scipy import sparse
 
 from tests.measures.labelled import blind_latents, class_latents, collected, world
 from tests.measures.sums import sums_of
+from wsae_plugin.measures.labelled import LabelledSamples
 from wsae_plugin.measures.measure import Evidence, HeldOutScore
 from wsae_plugin.measures.usefulness import (
     N_PROBED,
@@ -19,6 +20,7 @@ from wsae_plugin.measures.usefulness import (
     nearest_neighbour_accuracies,
     nearest_neighbour_accuracy,
 )
+from wsae_plugin.sources import Classes
 
 X = torch.randn(4, 8)
 NOTHING = Evidence(sums_of([(X, X), (X, X)]))
@@ -77,6 +79,24 @@ def test_latents_are_chosen_by_the_half_that_trains() -> None:
     assert value < 0.5
 
 
+def test_choosing_among_many_that_know_nothing_finds_nothing() -> None:
+    """By all samples, the best of so many would seem to know the class of half of them."""
+    _, labels, _ = world(200)
+    acts = blind_latents(labels, n=3000).numpy()
+    value, control = linear_probe_accuracies(acts, labels.numpy(), 100, np.random.default_rng(0))
+    assert value < 0.32
+    assert control < 0.32
+
+
+def test_the_probe_reads_latents_of_any_scale() -> None:
+    _, labels, _ = world()
+    acts = 1e-5 * torch.cat([class_latents(labels), 1e9 * blind_latents(labels, n=5)], dim=1)
+    value, _ = linear_probe_accuracies(
+        acts.numpy(), labels.numpy(), len(labels) // 2, np.random.default_rng(0)
+    )
+    assert value > 0.99
+
+
 def test_a_latent_that_is_constant_in_each_class_is_the_best() -> None:
     _, labels, _ = world(400)
     acts = torch.cat([torch.rand(400, 100), (labels == 2).unsqueeze(1).float()], dim=1)
@@ -119,6 +139,27 @@ def test_scores_of_latents_that_know_and_of_those_that_do_not() -> None:
     )
     for metric in ("nearest_neighbour_accuracy", "linear_probe_accuracy"):
         assert blind[metric].value == pytest.approx(0.2, abs=0.05), metric
+
+
+@pytest.mark.parametrize(
+    ("sizes", "of_class"),
+    [
+        # Too few to test on, and two images that are of a class each.
+        ([30, 12], [0, 1]),
+        ([60, 60], [0, 1]),
+    ],
+)
+def test_halves_of_images_may_have_too_little(sizes: list[int], of_class: list[int]) -> None:
+    images = torch.arange(2).repeat_interleave(torch.tensor(sizes))
+    labels = torch.tensor(of_class)[images] if sizes[0] == sizes[1] else torch.arange(42) % 2
+    x = torch.randn(len(images), 8)
+    # Either image trains.
+    for seed in range(4):
+        samples = LabelledSamples(8, 8, 2, seed)
+        samples.add(x, x.clamp(min=0), Classes(labels, labels, images, ("a", "b")))
+        found = scores_of(replace(NOTHING, labelled=samples.evidence()))
+        assert len(found) == 4
+        assert all(score.value is None and score.control is None for score in found.values())
 
 
 @pytest.mark.parametrize(("n", "n_classes"), [(30, 5), (300, 1)])

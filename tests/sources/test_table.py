@@ -21,8 +21,10 @@ from tests.training.tiny import BATCH, D_MODEL, sae, write_config
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.consistency import LabelCounter
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+from wsae_plugin.measures.held_out import HeldOutSource, open_held_out
 from wsae_plugin.sources import open_source
-from wsae_plugin.sources.held_out_rows import is_held_out, shuffled_labels
+from wsae_plugin.sources.held_out_rows import candidates, is_held_out, shuffled_labels
+from wsae_plugin.sources.labels import Labels
 from wsae_plugin.sources.table import TableSource
 from wsae_plugin.sources.table_files import columns_of, fingerprint_of_column
 from wsae_plugin.training import load_run_config, train
@@ -92,6 +94,12 @@ def dataset_of(x: Tensor) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"activations": x.tolist(), "label": labels})
 
 
+def as_parameter(x: Tensor, folder: Path) -> Path:
+    """The weight of an embedding, say."""
+    torch.save(torch.nn.Parameter(x), folder / "p.pt")
+    return folder / "p.pt"
+
+
 def as_parquet(x: Tensor, folder: Path) -> Path:
     dataset_of(x).to_parquet(str(folder / "t.parquet"))
     return folder / "t.parquet"
@@ -130,8 +138,8 @@ def as_pt_parts(x: Tensor, folder: Path) -> Path:
 
 
 FORMATS: list[Callable[[Tensor, Path], Path]] = [
-    *(as_npy, as_big_endian, as_safetensors, as_pt, as_parquet, as_saved, as_splits),
-    *(as_npy_shards, as_parquet_shards, as_pt_parts),
+    *(as_npy, as_big_endian, as_safetensors, as_pt, as_parameter, as_parquet, as_saved),
+    *(as_splits, as_npy_shards, as_parquet_shards, as_pt_parts),
 ]
 
 
@@ -256,6 +264,36 @@ def test_rows_have_one_fingerprint_in_every_format(
     assert found != fingerprint(x, as_npy)
 
 
+def test_a_fingerprint_looks_everywhere_and_knows_the_shape(tmp_path: Path) -> None:
+    def fingerprint(x: Tensor) -> str:
+        return fingerprint_of_column(columns_of(str(as_npy(x, tmp_path)))["activations"])
+
+    x = rows(4000, 4)
+    found = fingerprint(x)
+    for row in (0, 1063, 2001, 3750, 3813):
+        other = x.clone()
+        other[row, 3] += 1
+        assert fingerprint(other) != found, row
+    assert fingerprint(x[:32].reshape(16, 8)) != fingerprint(x[:32])
+    # Of labels each one counts.
+    labels = torch.arange(4000) % 3
+    mended = labels.clone()
+    mended[70] = 2
+    assert fingerprint(mended) != fingerprint(labels)
+    assert fingerprint(torch.zeros(4000, 4)) != fingerprint(torch.zeros(3999, 4))
+
+
+def test_shards_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for n, part in enumerate(rows(60).split(5)):
+        np.save(tmp_path / "shards" / f"part{n}.npy", part.numpy())
+    column = columns_of(str(tmp_path / "shards"))["activations"]
+    assert torch.equal(column.read(slice(0, 60)), rows(60))
+    assert torch.equal(column.read(slice(8, 52)), rows(60)[8:52])
+    where = torch.tensor([0, 4, 5, 49, 50, 59])
+    assert torch.equal(column.read(where), rows(60)[where])
+
+
 def test_labels_are_shuffled_image_by_image() -> None:
     codes, rows = torch.arange(10).repeat_interleave(3), torch.tensor([3, 4, 6, 7, 8, 20, 29])
     images: list[tuple[int, ...]] = []
@@ -298,15 +336,32 @@ def test_the_rows_of_an_image_are_held_out_and_shuffled_together(
     assert set(shuffled.class_sizes.tolist()) == {0, 6}
 
 
+def test_the_rows_of_an_image_of_another_table_are_shuffled_together(
+    table: Path, tmp_path: Path
+) -> None:
+    held = as_npy(rows(120), tmp_path)
+    np.save(tmp_path / "y.npy", np.arange(120) // 6)
+    fields = values(table, held_out=str(held), held_out_labels=str(tmp_path / "y.npy"))
+    samples = opened(tmp_path, **fields, rows_per_image=6).held_out(120)
+    assert torch.equal(samples.classes.images, samples.rows // 6)
+    assert (samples.classes.shuffled.bincount() == 6).all()
+    for image in range(20):
+        assert len(samples.classes.shuffled[samples.classes.images == image].unique()) == 1
+    assert not torch.equal(samples.classes.shuffled, samples.classes.labels)
+
+
 def test_rows_per_image_must_be_true(table: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.zeros((N_ROWS // 6, 4, 4), dtype=np.uint8))
     images = str(tmp_path / "images.npy")
-    for n in (7, 2 * N_ROWS, 2**70):
+    for n in (7, 16, 80, 2 * N_ROWS, 2**70):
         with pytest.raises(BadInputError, match="rows_per_image"):
             opened(tmp_path, **values(table, rows_per_image=n))
     with pytest.raises(BadInputError, match="200 by rows_per_image, 100 by images; it must be one"):
         opened(tmp_path, **values(table, rows_per_image=3, images=images))
     opened(tmp_path, **values(table, rows_per_image=6, images=images))
+    folder = as_embedded(tmp_path / "t", rows(1), rows_each=1, n_images=2_562_334)
+    with pytest.raises(BadInputError, match="1 rows .*: 2,562,334 by metadata.json; it must be"):
+        opened(tmp_path, **values(folder))
 
 
 def test_what_was_trained_on_is_not_held_out(table: Path, tmp_path: Path) -> None:
@@ -362,6 +417,10 @@ def test_labels_are_counted_on_all_rows_that_are_trained_on_and_no_other(
     shuffled = source.label_evidence("activations", shuffled=True)
     assert not torch.equal(shuffled.active, expected.active)
     assert torch.equal(shuffled.active, source.label_evidence("activations", shuffled=True).active)
+    other = opened(tmp_path, **values(table, labels=str(tmp_path / "y.npy"), held_out=0.3, seed=1))
+    assert not torch.equal(
+        shuffled.active, other.label_evidence("activations", shuffled=True).active
+    )
     # Over all samples: as many have none, but not the same ones.
     assert abs(int(shuffled.class_sizes.sum() - expected.class_sizes.sum())) < 40
 
@@ -390,6 +449,20 @@ def test_a_share_is_held_out(start: int, seed: int, share: float) -> None:
     # Another seed is no shift of this one: they agree by chance alone.
     agree = (found[1:] == other[:-1]).double().mean()
     assert abs(agree - (share**2 + (1 - share) ** 2)) < 0.05
+
+
+def test_of_a_very_long_table_some_rows_from_anywhere_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert candidates(9).tolist() == [*range(9)]
+    monkeypatch.setattr("wsae_plugin.sources.held_out_rows._MOST_CANDIDATES", 1000)
+    found = candidates(2000)
+    assert torch.equal(found, candidates(2000))
+    assert (found.diff() > 0).all()
+    # Each is missing with a probability of 1 / √e, and none lies behind the last.
+    assert abs(len(found) - 2000 * (1 - np.exp(-0.5))) < 60
+    assert 0 <= found[0] < 50 and 1950 < found[-1] < 2000
+    assert abs(int((found < 1000).sum()) - len(found) / 2) < 80
 
 
 def test_another_split_seed_holds_other_rows_out(table: Path, tmp_path: Path) -> None:
@@ -427,14 +500,29 @@ def test_another_table_is_held_out(table: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(BadInputError, match="1 more held-out rows are wanted, and 0 are left"):
         source.held_out(1)
-    # Measures open the other table alone.
+    # Measures open the other table alone, or one that was asked for, of which nothing is said.
     config = load_run_config(write_config(tmp_path / "c.yaml", values(table, **held)))
+    asked, name, split = config.source.measured_on(config.values, "asked.npy")
+    assert (name, split, asked["activations"], asked["held_out"]) == ("asked.npy", None, name, name)
+    of_labels_and_pictures = {"labels", "images", "held_out_labels", "held_out_images"}
+    assert {asked[field] for field in of_labels_and_pictures} == {None}
     measured, name, _ = config.source.measured_on(config.values, None)
     assert name == str(tmp_path / "h.npy")
     samples = open_source(replace(config, values=measured).runner_config()).held_out(40)
     assert [samples.classes.names[n] for n in samples.classes.labels] == [
         "dog" if row < 20 else "cow" for row in samples.rows
     ]
+
+
+def test_held_out_rows_are_shared_out_among_the_batches(table: Path, tmp_path: Path) -> None:
+    fields = values(table, held_out=str(as_npy(rows(40), tmp_path)))
+    config = load_run_config(write_config(tmp_path / "c.yaml", fields))
+    source = HeldOutSource("t.npy", None)
+    for batches, n_samples in ((2, 20), (3, 13), (20, 2)):
+        held_out = open_held_out([config], source, EvalSettings(None, batches, 1, 0))
+        assert held_out.about["tokens"] == batches * n_samples
+    with pytest.raises(BadInputError, match="t.npy: has 40 held-out rows, too few for 21 batches"):
+        open_held_out([config], source, EvalSettings(None, 21, 1, 0))
 
 
 def test_a_run_is_resumed_bit_for_bit(table: Path, tmp_path: Path) -> None:
@@ -530,6 +618,10 @@ def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
     ragged = {"activations": [[1.0] * 32] * 5 + [[1.0] * 31]}
     datasets.Dataset.from_dict(ragged).to_parquet(str(tmp_path / "ragged.parquet"))
     refuses("row 5 of 'activations' is not as long", tmp_path / "ragged.parquet")
+    column = columns_of(str(tmp_path / "ragged.parquet"))["activations"]
+    for where in (slice(3, 6), torch.tensor([1, 5])):
+        with pytest.raises(BadInputError, match="row 5 of 'activations' is not as long"):
+            column.read(where)
     (tmp_path / "mixed").mkdir()
     np.save(tmp_path / "mixed" / "a0.npy", rows(9).numpy())
     np.save(tmp_path / "mixed" / "a1.npy", rows(9, 8).numpy())
@@ -550,6 +642,8 @@ def test_bad_files_are_refused(table: Path, tmp_path: Path) -> None:
     narrow = tmp_path / "narrow.npy"
     np.save(narrow, rows(9, 8).numpy())
     refuses("held_out = .*: is 8 wide, and activations are 32", table, held_out=str(narrow))
+    other = {"held_out": str(as_npy(rows(9), tmp_path)), "held_out_images": "nowhere.npy"}
+    refuses("^held_out_images = 'nowhere.npy': no such file", table, **other)
 
 
 def test_the_labels_of_another_table_may_be_a_column_of_its_own(tmp_path: Path) -> None:
@@ -570,6 +664,15 @@ def test_columns_of_other_lengths_are_refused(tmp_path: Path) -> None:
         opened(tmp_path, **fields, hook_names={"a": "a", "b": "b"})
 
 
+def test_a_number_beside_the_rows_of_each_shard_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for n, part in enumerate(rows(40).split(20)):
+        saved = {"scale": torch.tensor(0.5), "activations": part.clone()}
+        torch.save(saved, tmp_path / "shards" / f"{n}.pt")
+    assert list(columns_of(str(tmp_path / "shards"))) == ["activations"]
+    assert opened(tmp_path, **values(tmp_path / "shards")).n_rows == 40
+
+
 def test_every_block_is_looked_at_and_of_a_larger_table_what_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -583,6 +686,23 @@ def test_every_block_is_looked_at_and_of_a_larger_table_what_is_read(
     source = opened(tmp_path, **values(tmp_path / "t.npy"))
     with pytest.raises(ValueError, match=said):
         seen(source, 10)
+
+
+def test_what_is_looked_at_of_a_larger_table_lies_anywhere(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 35 * 4 * D_MODEL)
+    monkeypatch.setattr("wsae_plugin.sources.table._CHECKED_BYTES", 3 * 35 * 4 * D_MODEL)
+    blocks: list[int] = []
+
+    def record(x: Tensor, where: slice, _: str) -> Tensor:
+        blocks.append(where.start // 35)
+        return x
+
+    monkeypatch.setattr("wsae_plugin.sources.table.refuse_not_finite", record)
+    opened(tmp_path, **values(table))
+    assert len(blocks) == 3
+    assert max(blocks) > 4
 
 
 class TestPickle:
@@ -604,28 +724,90 @@ def test_bad_labels_are_refused(table: Path, tmp_path: Path) -> None:
         with pytest.raises(BadInputError, match=match):
             opened(tmp_path, **values(table, labels=str(labels), **changes))
 
-    refuses("labels = .*has 599 labels, and the table 600 rows", np.zeros(599, dtype=np.int64))
+    for n in (599, 601):
+        said = f"labels = .*has {n} labels, and the table 600 rows"
+        refuses(said, np.zeros(n, dtype=np.int64))
     refuses("holds torch.float32; labels are whole numbers", np.zeros(600, dtype=np.float32))
     refuses(r"must hold one array of labels, and holds 0", np.zeros((600, 2), dtype=np.int64))
     refuses("neither a file nor a column of the table, which has none", "nowhere")
     (tmp_path / "classes.txt").write_text("cat\ndog")
     refuses("holds 2, and 2 names are known", np.full(600, 2))
     refuses("no row has a class", np.full(600, -1))
+    (tmp_path / "classes.txt").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsae_plugin.sources.labels._MOST_CLASSES", 599)
+        refuses("holds 600 classes; 599 are the most", np.arange(600))
     with pytest.raises(BadInputError, match="held_out_labels = 'y': are of another table"):
         opened(tmp_path, **values(table, held_out_labels="y"))
 
 
 def test_texts_that_are_no_class(table: Path, tmp_path: Path) -> None:
-    (tmp_path / "y.txt").write_text("cat\n-1\n\n" + "dog\n" * (N_ROWS - 3))
+    (tmp_path / "y.txt").write_text("cat\n-1\n\n-1b\n" + "dog\n" * (N_ROWS - 4))
     labels = opened(tmp_path, **values(table, labels=str(tmp_path / "y.txt"))).labels
-    assert labels.names == ("cat", "dog")
-    assert labels.codes[:4].tolist() == [0, -1, -1, 1]
+    assert labels.names == ("-1b", "cat", "dog")
+    assert labels.codes[:5].tolist() == [1, -1, -1, 0, 2]
+    # None has a class under the names of another table either.
+    renamed = labels.as_in(Labels(torch.zeros(1, dtype=torch.int32), ("dog", "cow")))
+    assert renamed.names == ("dog", "cow", "-1b", "cat")
+    assert renamed.codes[:5].tolist() == [3, -1, -1, 2, 0]
     dataset = dataset_of(rows(9)).remove_columns("label")
     dataset = dataset.add_column("label", [None, "cat", *["dog"] * 7])
     dataset.to_parquet(str(tmp_path / "t.parquet"))
     labels = opened(tmp_path, **values(tmp_path / "t.parquet", labels="label")).labels
     assert labels.names == ("cat", "dog")
     assert labels.codes.tolist() == [-1, 0, *[1] * 7]
+    dataset = dataset.remove_columns("label").add_column("label", [None, 0, *[1] * 7])
+    dataset = dataset.cast_column("label", datasets.ClassLabel(names=["cat", "dog"]))
+    dataset.to_parquet(str(tmp_path / "n.parquet"))
+    labels = opened(tmp_path, **values(tmp_path / "n.parquet", labels="label")).labels
+    assert labels.names == ("cat", "dog")
+    assert labels.codes.tolist() == [-1, 0, *[1] * 7]
+
+
+def test_contents_are_those_of_the_rows_and_of_their_labels(tmp_path: Path) -> None:
+    def contents(label: str | None, *names: str) -> dict[str, str]:
+        dataset = dataset_of(rows(60)).remove_columns("label").add_column("label", [*names] * 20)
+        dataset.to_parquet(str(tmp_path / "t.parquet"))
+        fields = values(tmp_path / "t.parquet", labels=label)
+        config = load_run_config(write_config(tmp_path / "c.yaml", fields))
+        return {**config.source.contents(config.values, "activations")}
+
+    found = contents("label", "a", "b", "c")
+    assert found == contents("label", "a", "b", "c")
+    other = contents("label", "a", "b", "d")
+    assert (other["rows"], other["labels"] != found["labels"]) == (found["rows"], True)
+    # Of a file, beside the rows as they are in a table of another kind.
+    assert contents(None, "a", "b", "c") == {"rows": found["rows"]}
+    fields = values(as_npy(rows(60), tmp_path), labels=str(tmp_path / "y.txt"))
+    config = load_run_config(write_config(tmp_path / "c.yaml", fields))
+    (tmp_path / "y.txt").write_text("a\n" * 60)
+    one = config.source.contents(config.values, "activations")
+    (tmp_path / "y.txt").write_text("a\n" * 59 + "b\n")
+    two = config.source.contents(config.values, "activations")
+    assert one["rows"] == two["rows"] == found["rows"]
+    assert one["labels"] != two["labels"]
+
+
+def as_embedded(folder: Path, x: Tensor, rows_each: int, **changes: Any) -> Path:
+    """As `wsae embed` writes it."""
+    folder.mkdir(exist_ok=True)
+    save_file({"activations": x}, folder / "rows-00000.safetensors")
+    about = {"format": "wsae embed", "version": 1, "model_name": "a/model", "classes": None}
+    about |= {"n_images": len(x) // rows_each, "image_folder": "/somewhere/birds", "complete": True}
+    (folder / "metadata.json").write_text(json.dumps(about | changes))
+    return folder
+
+
+def test_what_a_config_says_of_a_table_counts_before_what_the_table_says(tmp_path: Path) -> None:
+    folder = as_embedded(tmp_path / "t", rows(), rows_each=6)
+    said = opened(tmp_path, **values(folder)).metadata("activations")
+    assert (said["model_name"], said["dataset_path"]) == ("a/model", "birds")
+    fields = values(folder, model_name="my/model", dataset_path="my/birds")
+    said = opened(tmp_path, **fields).metadata("activations")
+    assert (said["model_name"], said["dataset_path"]) == ("my/model", "my/birds")
+    as_embedded(folder, rows(), rows_each=6, complete=False)
+    with pytest.raises(BadInputError, match="t': is not complete: run `wsae embed` again"):
+        opened(tmp_path, **values(folder))
 
 
 def test_what_changed_is_not_measured_as_if_it_had_not(table: Path, tmp_path: Path) -> None:

@@ -95,6 +95,9 @@ def test_channels_may_be_last(tmp_path: Path) -> None:
     first, last = (encoder._rows_of("a", v, inputs) for v in (values, values.movedim(1, 3)))
     assert first.shape == (1, 9, 5)
     assert torch.equal(first, last)
+    # As many channels as rows and columns: as almost all modules have them, first.
+    cube = torch.randn(2, 4, 4, 4)
+    assert torch.equal(encoder._rows_of("a", cube, {"x": cube}), cube.flatten(2).mT)
 
 
 def clip(folder: Path) -> Path:

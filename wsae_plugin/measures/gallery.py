@@ -55,7 +55,7 @@ def gallery(
         numbers = [number for number, _ in chosen.values()]
         acts = torch.cat([activations(batch.x)[:, numbers].float().cpu() for batch in batches])
         for column, (which, (number, consistency)) in enumerate(chosen.items()):
-            top = acts[:, column].topk(min(N_IMAGES, int((acts[:, column] > 0).sum())))
+            top = acts[:, column].topk(N_IMAGES)
             shown = pictures(rows[top.indices])
             entries.append(
                 {

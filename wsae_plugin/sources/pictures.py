@@ -36,13 +36,14 @@ class Pictures:
 
     def __call__(self, rows: Tensor) -> list[Image.Image]:
         """The pictures of some rows; where the rows of one are a square of patches, with the
-        patch marked."""
+        patch marked, unless it is smaller than a pixel."""
         return [self._one(row) for row in rows.tolist()]
 
     def _one(self, row: int) -> Image.Image:
         number, patch = divmod(row, self.rows_each)
         image, side = self._read(number), math.isqrt(self.rows_each)
-        if self.rows_each == 1 or side * side != self.rows_each:
+        is_square = side * side == self.rows_each
+        if not is_square or not 1 < side <= _SHOWN:
             return image
         image = ImageOps.fit(image.convert("RGB"), (_SHOWN, _SHOWN))
         (down, right), size = divmod(patch, side), _SHOWN / side

@@ -348,7 +348,7 @@ class TableSource(Source):
             "held_out_labels",
             about.get("classes"),
         )
-        pictures = _pictures(cfg.held_out_images, about, len(column))
+        pictures = _pictures(cfg.held_out_images, about, len(column), "held_out_images")
         rows_each = _rows_each(cfg.rows_per_image, pictures, about, len(column))
         named = labels and labels.as_in(self.labels)
         name = f"{cfg.held_out}: {hook}"
@@ -360,9 +360,11 @@ class TableSource(Source):
         self._reader.shutdown(cancel_futures=True)
 
 
-def _pictures(said: str | None, about: Mapping[str, Any], n_rows: int) -> Pictures | None:
+def _pictures(
+    said: str | None, about: Mapping[str, Any], n_rows: int, field: str = "images"
+) -> Pictures | None:
     if said is not None or not isdir(about.get("image_folder", "")):
-        return read_pictures(said, n_rows, "images", None)
+        return read_pictures(said, n_rows, field, None)
     return read_pictures(about.get("images"), n_rows, "images", about.get("image_folder"))
 
 
@@ -376,8 +378,8 @@ def _rows_each(
         "metadata.json": about.get("n_images"),
     }
     found = {who: n for who, n in images_by.items() if n is not None}
-    if len({*found.values()}) > 1 or any(n < 1 or n_rows % n for n in found.values()):
-        told = ", ".join(f"{n:g} by {who}" for who, n in found.items())
+    if len({*found.values()}) > 1 or any(n < 1 or n % 1 or n_rows % n for n in found.values()):
+        told = ", ".join(f"{n:,.15g} by {who}" for who, n in found.items())
         raise BadInputError(
             f"rows_per_image: {n_rows:,} rows are of so many images: {told}; it must be one number "
             "that divides the rows"

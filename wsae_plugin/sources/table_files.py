@@ -160,11 +160,12 @@ def described(path: str) -> dict[str, Any]:
 
 
 def fingerprint_of_column(column: Column) -> str:
-    """Of how many rows there are and of what some of them hold, in float32 or as text, so that
-    the same rows in a file of another kind are the same."""
-    n, looks = len(column), min(_LOOKS, len(column))
+    """Of how many rows there are and of what some of them hold, or all labels, in float32 or as
+    text, so that the same rows in a file of another kind are the same."""
+    n, is_labels = len(column), len(column.shape) == 1
+    looks, n_each = (1, n) if is_labels else (min(_LOOKS, n), _ROWS_OF_A_LOOK)
     starts = [n * look // looks for look in range(looks)]
-    rows = [column.read(slice(at, min(at + _ROWS_OF_A_LOOK, n))) for at in starts]
+    rows = [column.read(slice(at, min(at + n_each, n))) for at in starts]
     is_text = not isinstance(rows[0], Tensor)
     seen = json.dumps(rows).encode() if is_text else torch.cat(rows).float().numpy().tobytes()
     return fingerprint_of([column.shape, sha256_of(seen)])
@@ -342,6 +343,8 @@ def _concatenated(shards: Mapping[str, Mapping[str, Column]]) -> dict[str, Colum
     for name in next(iter(shards.values()), {}):
         parts = {shard: of[name] for shard, of in shards.items() if name in of}
         first = next(iter(parts.values()))
+        if not first.shape:
+            continue  # a number beside the rows
         for shard, part in parts.items():
             if (part.shape[1:], part.dtype) != (first.shape[1:], first.dtype):
                 raise BadInputError(
