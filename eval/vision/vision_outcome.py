@@ -69,7 +69,7 @@ def _wide(table: Any, metric: str) -> Iterator[tuple[str, Any]]:
     rows = table[table["metric"] == metric]
     for part, mine in rows.groupby("part", sort=False):
         wide = mine.pivot(index="seed", columns="arm", values="value")
-        if wide.isna().any(axis=None):
+        if wide.isna().any(axis=None) or len(wide) < table["seed"].nunique():
             raise ValueError(f"{part}: {metric} is missing in some SAEs")
         yield str(part), wide
 

@@ -33,7 +33,7 @@ torch.save(sae.encode(torch.from_numpy(np.load("secret-place.npy"))[:64]), "code
 """
 
 
-@pytest.fixture(params=["share", "another table", "asked for"])
+@pytest.fixture(params=["share", "pictures", "another table", "asked for"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     generator = np.random.default_rng(0)
     x = np.maximum(generator.standard_normal((600, 16), dtype=np.float32), 0)
@@ -50,7 +50,10 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         "batch_size": 100,
     }
     values["sae"]["gamma_proxy"] = "semantic_consistency"
-    if request.param != "share":
+    if request.param == "pictures":
+        np.save(tmp_path / "secret-images.npy", np.zeros((100, 4, 4), dtype=np.uint8))
+        values["images"] = str(tmp_path / "secret-images.npy")
+    if request.param in ("another table", "asked for"):
         np.save(tmp_path / "secret-other.npy", 2 * x[::-1])
     if request.param == "another table":
         values["held_out"] = str(tmp_path / "secret-other.npy")

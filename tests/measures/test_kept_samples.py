@@ -8,6 +8,7 @@ import torch
 from wsae_plugin.gamma.consistency import sparse_of
 from wsae_plugin.measures import kept_samples
 from wsae_plugin.measures.kept_samples import KeptSamples, Samples
+from wsae_plugin.sources import Classes
 
 
 def kept(n: int, batch: int, seed: int = 0, unlabelled: int = 0, rows_each: int = 1) -> Samples:
@@ -22,7 +23,8 @@ def kept(n: int, batch: int, seed: int = 0, unlabelled: int = 0, rows_each: int 
     for start in range(0, n, batch):
         stop = start + batch
         of = slice(start, stop)
-        keeper.add(x[of], sparse_of(acts[of]), labels[of], images[of])
+        classes = Classes(labels[of], labels[of], images[of], ())
+        keeper.add(x[of], sparse_of(acts[of]), classes)
     return keeper.samples()
 
 

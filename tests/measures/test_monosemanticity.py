@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.measures.labelled import blind_latents, class_latents, collected, world
+from tests.measures.labelled import N_CLASSES, blind_latents, class_latents, collected, world
 from tests.measures.sums import sums_of
+from wsae_plugin.measures.labelled import LabelledSamples
 from wsae_plugin.measures.measure import Evidence
 from wsae_plugin.measures.monosemanticity import monosemanticity_score
+from wsae_plugin.sources import Classes
 
 X = torch.randn(4, 8)
 NOTHING = Evidence(sums_of([(X, X), (X, X)]))
@@ -33,7 +35,10 @@ def test_latents_of_one_class_are_above_chance_and_others_at_it() -> None:
     assert score.chance is not None and score.value is not None
     assert score.value > score.chance + 0.4
     assert score.control == pytest.approx(score.chance, abs=0.01)
-    assert "the 5 latents" in score.note and "2000 samples, permuted" in score.note
+    assert (
+        "the 5 latents" in score.note
+        and "2000 samples, given to those of other images" in score.note
+    )
 
     labelled = collected(x, blind_latents(labels), labels, shuffled)
     (blind,) = monosemanticity_score(replace(NOTHING, labelled=labelled))
@@ -56,3 +61,22 @@ def test_no_latent_that_is_active_has_no_mean() -> None:
     labelled = collected(x, torch.zeros(100, 3), labels, shuffled)
     (score,) = monosemanticity_score(replace(NOTHING, labelled=labelled))
     assert score.value is None and "mean over the 0 latents" in score.note
+
+
+def test_what_knows_the_image_alone_is_no_better_than_its_control() -> None:
+    differences: list[float] = []
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        images, n = torch.arange(60).repeat_interleave(9), 540
+        x = torch.randn(60, 16, generator=generator)[images]
+        x += 0.3 * torch.randn(n, 16, generator=generator)
+        acts = (torch.rand(60, 8, generator=generator) < 0.3).float()[images]
+        labels = torch.randint(0, N_CLASSES, (60,), generator=generator)[images]
+        samples = LabelledSamples(16, 8, N_CLASSES, seed)
+        samples.add(x, acts, Classes(labels, labels, images, ("",) * N_CLASSES))
+        labelled = samples.evidence()
+        (score,) = monosemanticity_score(replace(NOTHING, labelled=labelled))
+        assert score.value is not None and score.control is not None
+        differences.append(score.value - score.control)
+    found = torch.tensor(differences)
+    assert abs(float(found.mean())) < 4 * float(found.std()) / 30**0.5 + 0.005

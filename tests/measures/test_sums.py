@@ -306,7 +306,10 @@ def test_samples_that_no_model_made_are_measured_alike() -> None:
     left = iter(batches)
     given = {"held_out": lambda _: Samples(next(left)), "truth": lambda *_: None}
     source: Any = SimpleNamespace(**given, pictures=None)
-    sums = HeldOutSamples(source, 3, 7, seed=0).evidence({"sae": sae})["sae"].sums
+    samples = HeldOutSamples(source, 3, 7, seed=0)
+    sums = samples.evidence({"sae": sae})["sae"].sums
+    # SAEs that do not fit into one pass are measured on the same samples in the next.
+    assert torch.equal(samples.evidence({"other": sae})["other"].sums.x, sums.x)
     with torch.no_grad():
         expected = sums_of([(x, sae.decode(sae.encode(x))) for x in batches])
     for name in ("tokens", "x", "x_squared", "squared_error"):

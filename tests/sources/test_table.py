@@ -329,6 +329,11 @@ def test_the_rows_of_an_image_are_held_out_and_shuffled_together(
     samples = of[1]
     assert torch.equal(samples.classes.images, samples.rows // 6)
     assert (samples.classes.images.bincount() % 6 == 0).all()
+    # Image by image, so that batches are independent.
+    in_order = samples.classes.images.unique_consecutive()
+    assert len(in_order) == len(in_order.unique()) and in_order.tolist() != sorted(
+        in_order.tolist()
+    )
     for image in samples.classes.images.unique():
         assert len(samples.classes.shuffled[samples.classes.images == image].unique()) == 1
     assert not torch.equal(samples.classes.shuffled, samples.classes.labels)
@@ -887,3 +892,33 @@ def test_nulls_and_tensors_with_gradients(tmp_path: Path) -> None:
     assert (labels.names, labels.codes.tolist()) == (("2", "4"), [-1, 1, *[0] * 7])
     torch.save(rows(9).requires_grad_(), tmp_path / "t.pt")
     assert opened(tmp_path, **values(tmp_path / "t.pt")).n_rows == 9
+
+
+def test_another_table_need_not_have_the_column_of_labels(tmp_path: Path) -> None:
+    dataset_of(rows(200)).to_parquet(str(tmp_path / "t.parquet"))
+    other = as_npy(2 * rows(300), tmp_path)
+    fields = values(tmp_path / "t.parquet", labels="label", held_out=str(other))
+    fields["training_samples"] = 2 * BATCH
+    train(load_run_config(write_config(tmp_path / "c.yaml", fields)), tmp_path / "run")
+    (document,) = evaluate_runs([tmp_path / "run"], EvalSettings(None, 2, 1, 0))
+    metrics = {score["metric"] for score in document["scores"]}
+    assert "explained_variance" in metrics and "semantic_consistency" not in metrics
+
+
+def test_a_block_of_another_width_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wsae_plugin.sources.table._BLOCK_BYTES", 50 * 4 * D_MODEL)
+    ragged = {"activations": [[1.0] * D_MODEL] * 50 + [[1.0] * (D_MODEL - 1)] * 50}
+    datasets.Dataset.from_dict(ragged).to_parquet(str(tmp_path / "ragged.parquet"))
+    with pytest.raises(BadInputError, match="row 50 of 'activations' is not as long"):
+        opened(tmp_path, **values(tmp_path / "ragged.parquet"))
+
+
+def test_a_name_on_the_hub_may_hold_dots(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str, split: str) -> datasets.Dataset:
+        assert (name, split) == ("user/name-v1.0", "train")
+        return dataset_of(rows(9))
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert len(columns_of("user/name-v1.0")["activations"]) == 9

@@ -224,6 +224,15 @@ def test_images_to_come_may_change(half: Path, images: Path, model: str, tmp_pat
         embed_folder(images, model, half, tokens="patches")
 
 
+def test_a_lost_shard_is_written_again(images: Path, model: str, tmp_path: Path) -> None:
+    embed_folder(images, model, tmp_path / "t")
+    whole = contents(tmp_path / "t")
+    lost = sorted((tmp_path / "t").glob("rows-*"))[-1]
+    lost.unlink()
+    embed_folder(images, model, tmp_path / "t")
+    assert contents(tmp_path / "t") == whole
+
+
 def test_a_table_without_rows_may_become_another(images: Path, model: str, tmp_path: Path) -> None:
     table = tmp_path / "table"
     broken = images / "ant" / "b.png"

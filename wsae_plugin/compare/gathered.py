@@ -236,7 +236,8 @@ _READ = ("model_name", "hook_head_index")
 
 
 def samples_of(config: Mapping[str, Any], cfg: Mapping[str, Any]) -> str | None:
-    """Equal for trainings on one table or one synthetic model; None for those on neither.
+    """Equal for trainings on one table at one place, or on one synthetic model; None for those on
+    neither.
 
     Args:
         config: See `read_training`.

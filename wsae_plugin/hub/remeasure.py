@@ -221,8 +221,12 @@ def _config_here(sae: MeasuredSAE, dataset: str | None) -> dict[str, Any]:
     """What the training's config says, with the table where it is here."""
     if sae.table is None:
         return {**sae.config}
-    moved = {"activations": dataset} if dataset is not None and _is_share(sae) else {}
-    return {**sae.config, **dict.fromkeys(_NOT_MEASURED), **moved}
+    of_share: dict[str, Any] = {}
+    if _is_share(sae):
+        # Which rows are of one image may be known of the pictures alone.
+        of_share["rows_per_image"] = sae.metadata.get("rows_per_image")
+        of_share["activations"] = dataset or sae.table
+    return {**sae.config, **dict.fromkeys(_NOT_MEASURED), **of_share}
 
 
 def _is_same(before: float | None, now: float | None, tolerance: float) -> bool:

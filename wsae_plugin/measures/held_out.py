@@ -34,7 +34,7 @@ from wsae_plugin.measures.top_tokens import (
     TopTokens,
 )
 from wsae_plugin.messages import nearest, refusals_as_bad_input
-from wsae_plugin.sources import Source, open_source
+from wsae_plugin.sources import Samples, Source, open_source
 from wsae_plugin.sources.hooks import hooks_of, open_checked_model
 from wsae_plugin.sources.model_run import ModelRun, Place
 from wsae_plugin.sources.opening import (
@@ -195,8 +195,7 @@ class HeldOutSamples:
     def evidence(self, saes: Mapping[str, SAE[Any]]) -> dict[str, Evidence]:
         """Name → what the samples find out of each SAE, and SAELens of those of known features."""
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in saes}
-        with self._drawing(0):
-            batches = [self.source.held_out(self.n_samples) for _ in range(self.n_batches)]
+        batches = self._batches
         labelled: dict[str, LabelledSamples] = {}
         if batches[0].classes is not None:
             n_classes = len(batches[0].classes.names)
@@ -219,6 +218,12 @@ class HeldOutSamples:
             kept = HeldOutSums(**sums[name])
             found[name] = Evidence(kept, None, self._truth(sae), classes, shown)
         return found
+
+    @cached_property
+    def _batches(self) -> list[Samples]:
+        """Drawn once, so that SAEs of another pass are measured on the same ones."""
+        with self._drawing(0):
+            return [self.source.held_out(self.n_samples) for _ in range(self.n_batches)]
 
     def _truth(self, sae: SAE[Any]) -> SyntheticDataEvalResult | None:
         """What SAELens measures, on samples that are the same for every SAE."""

@@ -10,6 +10,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from wsae_plugin.sources import Classes
+
 N_KEPT = 4096
 """How many are kept: as many as can all be compared with each other in a second."""
 
@@ -61,17 +63,16 @@ class KeptSamples:
         self._labels = torch.zeros(0, dtype=torch.long)
         self._images = torch.zeros(0, dtype=torch.long)
 
-    def add(self, x: Tensor, codes: Tensor, labels: Tensor, images: Tensor) -> None:
+    def add(self, x: Tensor, codes: Tensor, classes: Classes) -> None:
         """Keep some of the next samples.
 
         Args:
             x: shape (n, d_in).
             codes: sparse COO, coalesced, shape (n, d_sae).
-            labels: shape (n,), int64; −1 for a sample that has none.
-            images: of which image each is, shape (n,), int64.
+            classes: of which they are.
         """
         drawn = torch.rand(len(x), dtype=torch.float64, generator=self._generator)
-        drawn = drawn.where(labels.cpu() >= 0, torch.inf)
+        drawn = drawn.where(classes.labels.cpu() >= 0, torch.inf)
         everybody = torch.cat([self._drawn, drawn])
         n_kept = min(N_KEPT, int(everybody.isfinite().sum()))
         chosen = everybody.argsort()[:n_kept]
@@ -85,8 +86,8 @@ class KeptSamples:
         self._codes = sparse.vstack(
             [self._codes[before.numpy()], theirs[new.numpy()]], format="csr"
         )
-        self._labels = torch.cat([self._labels[before], labels.cpu()[new]])
-        self._images = torch.cat([self._images[before], images.cpu()[new]])
+        self._labels = torch.cat([self._labels[before], classes.labels.cpu()[new]])
+        self._images = torch.cat([self._images[before], classes.images.cpu()[new]])
 
     def samples(self) -> Samples:
         """Those kept so far."""

@@ -84,7 +84,7 @@ class LabelledSamples:
             latents.add(codes, of)
             directions.add(projected, of)
         self._cosines.add(x, codes)
-        self._kept.add(x, codes, classes.labels, classes.images)
+        self._kept.add(x, codes, classes)
 
     def evidence(self) -> LabelledEvidence:
         """What the samples so far say."""

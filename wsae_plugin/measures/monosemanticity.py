@@ -25,18 +25,18 @@ def monosemanticity_score(evidence: Evidence) -> Found | None:
     return Found(
         float(scores.mean()),
         chance=labelled.mean_cosine,
-        control=float(_permuted(labelled.samples, labelled.seed).nanmean()),
+        control=float(_shifted(labelled.samples).nanmean()),
         note=f"mean over the {len(scores)} latents active on {FEWEST} held-out samples or more; "
         "chance: the mean cosine of two samples; control: the feature activations of "
-        f"{len(labelled.samples.labels)} samples, permuted over them",
+        f"{len(labelled.samples.labels)} samples, given to those of other images",
     )
 
 
-def _permuted(samples: Samples, seed: int) -> torch.Tensor:
+def _shifted(samples: Samples) -> torch.Tensor:
     """The score of each latent whose activations were given to the wrong samples, (d_sae,)."""
-    order = torch.randperm(len(samples.x), generator=torch.Generator().manual_seed(seed))
     codes = samples.codes_in_torch()
     cosines = WeightedCosines(samples.x.shape[1], codes.shape[1])
-    cosines.add(samples.x[order], codes)
+    # Their order is random, but those of an image stay together, and are alike.
+    cosines.add(samples.x.roll(len(samples.x) // 2, dims=0), codes)
     # Without bias at any number of pairs, and few of so few samples excite one of many latents.
     return cosines.scores(fewest=2)

@@ -17,7 +17,8 @@ measures on, in a moment."""
 
 
 class HeldOutRows:
-    """Rows of a column, each once, in an order that torch's generator draws with the first.
+    """Rows of a column, each once, image by image in an order that torch's generator draws with the
+    first.
 
     Args:
         column: Its values.
@@ -45,7 +46,9 @@ class HeldOutRows:
             BadInputError: There are not so many left, or one holds what is no finite number.
         """
         if self._n_given == 0:
-            order = torch.randperm(len(self))
+            # Image by image, so that batches share hardly one, and are independent.
+            images, of_row = (self._rows // self._rows_each).unique_consecutive(return_inverse=True)
+            order = torch.randperm(len(images)).argsort()[of_row].argsort(stable=True)
             if self._labels is not None:
                 shuffled = shuffled_labels(self._labels.codes, self._rows, self._rows_each)
                 self._shuffled = shuffled[order]

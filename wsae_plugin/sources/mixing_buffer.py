@@ -17,7 +17,7 @@ class MixingBuffer(Iterator[Tensor]):
     """Serves the batches that SAELens's `mixing_buffer` serves, and can be left and resumed.
 
     Whenever the buffer is full it is shuffled, `mix_fraction` of it is kept to be mixed with what
-    is read next, and the rest is served.
+    is read next, and the rest is served; with a fraction of 0 all is served as it was read.
 
     Args:
         read: Returns the next activations, of shape (n, d), n not always the same.
@@ -73,7 +73,8 @@ def read_position(file: Path, device: str = "cpu") -> dict[str, Tensor]:
 
     Returns:
         `read`, int64 of shape (2,): the sequences (of a cache: its rows) read since the text last
-        began, and the text's rows read in all; `waiting` and `kept` as in `MixingBuffer`.
+        began, and the text's rows read in all; of a table its blocks read in all, and its rows;
+        `waiting` and `kept` as in `MixingBuffer`.
 
     Raises:
         ValueError: The tensors are missing or do not fit together.

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from os.path import isdir, realpath
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,11 @@ class TableSource(Source):
         self.n_rows = next(iter(lengths.values()))
         self.name = f"{cfg.activations} ({self.n_rows:,} rows)"
         self._about = about
-        self.labels = read_labels(cfg.labels, columns, self.n_rows, "labels", about.get("classes"))
+        labels = cfg.labels
+        if cfg.held_out == cfg.activations and not is_file_name(labels or ""):
+            # Another table is measured on, which need not have the column that was trained with.
+            labels = labels if labels in columns else None
+        self.labels = read_labels(labels, columns, self.n_rows, "labels", about.get("classes"))
         self.pictures = _pictures(cfg.images, about, self.n_rows)
         self._rows_each = _rows_each(cfg.rows_per_image, self.pictures, about, self.n_rows)
         row_bytes = sum(4 * width for width in self.d_in.values())
@@ -128,11 +133,12 @@ class TableSource(Source):
             yield f"held_out = {other!r}: is no table; give a share such as 0.1, or a table"
         elif isinstance(other, str) and realpath(other) == realpath(values["activations"]):
             yield f"held_out = {other!r}: is the table that is trained on; give a share, or another"
-        if values["held_out_labels"] and not isinstance(other, str):
-            yield (
-                f"held_out_labels = {values['held_out_labels']!r}: are of another table, and "
-                f"held_out = {other} is a share of this one; leave them out"
-            )
+        for name in ("held_out_labels", "held_out_images"):
+            if values[name] and not isinstance(other, str):
+                yield (
+                    f"{name} = {values[name]!r}: are of another table, and held_out = {other} is a "
+                    "share of this one; leave them out"
+                )
 
     @override
     @classmethod
@@ -234,7 +240,7 @@ class TableSource(Source):
     def _read_block(self, n_read: int) -> Tensor:
         """The rows of a block that are trained on, all columns side by side."""
         epoch, place = divmod(n_read, self._n_blocks)
-        where = self._rows_of(int(self._order(epoch)[place]))
+        where = self._rows_of(int(_order(self._cfg.seed, epoch, self._n_blocks)[place]))
         dtype = str_to_dtype(self._cfg.dtype)
         columns = [
             refuse_not_finite(column.read(where).to(dtype), where, hook)
@@ -243,11 +249,6 @@ class TableSource(Source):
         rows = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
         trained = self._is_trained_on(torch.arange(where.start, where.stop))
         return rows if trained.all() else rows[trained]
-
-    def _order(self, epoch: int) -> Tensor:
-        seeds = np.random.SeedSequence([self._cfg.seed, epoch])
-        generator = torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
-        return torch.randperm(self._n_blocks, generator=generator)
 
     def _rows_of(self, block: int) -> slice:
         start = block * self._block_rows
@@ -291,7 +292,7 @@ class TableSource(Source):
             codes = shuffled_labels(codes, torch.arange(len(codes)), self._rows_each, generator)
         n_blocks = min(self._n_blocks, -(-_MOST_LABELLED // self._block_rows))
         counter = LabelCounter(self.d_in[hook], len(self.labels.names))
-        blocks = sorted(self._order(0)[:n_blocks].tolist())
+        blocks = sorted(_order(self._cfg.seed, 0, self._n_blocks)[:n_blocks].tolist())
         for n in tqdm(blocks, "Semantic consistency", unit="block", leave=False):
             where = self._rows_of(n)
             trained = self._is_trained_on(torch.arange(where.start, where.stop))
@@ -304,7 +305,8 @@ class TableSource(Source):
         own = {name: getattr(self._cfg, name) for name in said}
         rows = self._fingerprints[hook]
         known = {name: own[name] or said[name] for name in said}
-        return {"hook_name": hook, "table_fingerprint": rows} | known
+        table = {"table_fingerprint": rows, "rows_per_image": self._rows_each}
+        return {"hook_name": hook, **table, **known}
 
     @property
     @override
@@ -358,6 +360,14 @@ class TableSource(Source):
     def close(self) -> None:
         self._is_closed.set()
         self._reader.shutdown(cancel_futures=True)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n_blocks: int) -> Tensor:
+    """In which order the blocks of a table are read."""
+    seeds = np.random.SeedSequence([seed, epoch])
+    generator = torch.Generator().manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+    return torch.randperm(n_blocks, generator=generator)
 
 
 def _pictures(

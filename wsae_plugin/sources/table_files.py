@@ -110,7 +110,7 @@ def columns_of(path: str) -> dict[str, Column]:
     if place.is_file():
         return _columns_of_file(place)
     if not place.exists():
-        if place.suffix or place.is_absolute() or path.startswith(("~", ".")):
+        if place.suffix in READERS or place.is_absolute() or path.startswith(("~", ".")):
             raise BadInputError("no such file or folder")
         return _columns_of_dataset(datasets.load_dataset(path, split="train"))
     refuse_links(place)
@@ -254,10 +254,10 @@ def _columns_of_datasets_files(files: Sequence[Path]) -> dict[str, Column]:
 def _columns_of_dataset(dataset: datasets.Dataset) -> dict[str, Column]:
     in_arrow: Any = dataset.with_format("arrow")
 
-    def read(name: str, where: Where) -> Any:
+    def read(name: str, where: Where, width: int = 0) -> Any:
         index = where if isinstance(where, slice) else where.tolist()
         found = in_arrow.select_columns([name])[index].column(name).combine_chunks()
-        return _of_arrow(found, name, where)
+        return _of_arrow(found, name, where, width)
 
     columns: dict[str, Column] = {}
     for name, feature in dataset.features.items():
@@ -265,7 +265,8 @@ def _columns_of_dataset(dataset: datasets.Dataset) -> dict[str, Column]:
         is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         if is_list or pa.types.is_fixed_size_list(kind):
             width = len(dataset[0][name] or ()) if len(dataset) else 0
-            columns[name] = Column((len(dataset), width), str(kind.value_type), partial(read, name))
+            read_vectors = partial(read, name, width=width)
+            columns[name] = Column((len(dataset), width), str(kind.value_type), read_vectors)
         elif (
             pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
         ):
@@ -274,18 +275,17 @@ def _columns_of_dataset(dataset: datasets.Dataset) -> dict[str, Column]:
     return columns
 
 
-def _of_arrow(found: Any, name: str, where: Where) -> Any:
+def _of_arrow(found: Any, name: str, where: Where, width: int) -> Any:
     if not hasattr(found.type, "value_type"):
         if not pa.types.is_integer(found.type):
             return found.to_pylist()
         return _tensor(found.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
     lengths = found.value_lengths().to_numpy(zero_copy_only=False)
-    width = lengths[0]
     if found.null_count or (lengths != width).any():
         bad = int(np.flatnonzero(~(lengths == width))[0])
         row = where.start + bad if isinstance(where, slice) else int(where[bad])
         raise BadInputError(f"row {row} of {name!r} is not as long as the others: {lengths[bad]}")
-    return _tensor(found.flatten().to_numpy(zero_copy_only=False)).view(len(found), int(width))
+    return _tensor(found.flatten().to_numpy(zero_copy_only=False)).view(len(found), width)
 
 
 def _of_saev(file: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from wsae_plugin.files import (
 from wsae_plugin.images import load_image
 from wsae_plugin.messages import naming, one_line, refusals_as_bad_input
 from wsae_plugin.provenance import versions
-from wsae_plugin.validation import read_json
+from wsae_plugin.validation import convert, read_json
 from wsae_plugin.vision.encoder import Encoder, Tokens, open_encoder
 from wsae_plugin.vision.images import ImageFolder, find_images
 
@@ -195,7 +195,9 @@ def _start(table: _Table) -> bool:
             f"--output {table.path}: holds something that is not of this version of `{FORMAT}`; "
             "choose another folder"
         )
-    complete = before.get("complete") is True
+    n_images = convert(before.get("n_images"), int, f"{table.path / _METADATA}: n_images")
+    has_all = _n_shards(table) * table.images_per_shard >= n_images
+    complete = before.get("complete") is True and has_all
     if _n_shards(table):
         _refuse_another(table, before, complete)
     if not complete:
