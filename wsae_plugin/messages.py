@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from wsae_plugin.errors import BadInputError, RunFailedError
 
 _OF_LIBRARIES = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
+    *(AttributeError, EOFError, IndexError, KeyError, OSError, OverflowError, RuntimeError),
     *(TypeError, ValueError),
     *(SafetensorError, TemplateError, pickle.UnpicklingError),
 )
