@@ -5,7 +5,7 @@ Both give an `Evidence` for each SAE, with what there is to be known of it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,6 +163,19 @@ class HeldOutText:
             for name, place in places.items()
         }
 
+    @torch.no_grad()
+    def activations(self, sae: SAE[Any]) -> Iterator[Tensor]:
+        """x of each batch where the SAE reads, without special tokens, each of shape (n, d_in).
+
+        Raises:
+            BadInputError: as `evidence` does.
+        """
+        place = _place_of("sae", sae, self.model.hook_dict)
+        excluded = torch.tensor(self.excluded, dtype=torch.long)
+        for tokens in tqdm(self.batches, desc="Held-out batches", unit="batch", leave=False):
+            keep = ~torch.isin(tokens, excluded.to(tokens.device))
+            yield ModelRun(self.model, tokens, keep, [place]).samples(place)
+
 
 @dataclass(frozen=True)
 class HeldOutSamples:
@@ -218,6 +231,10 @@ class HeldOutSamples:
             kept = HeldOutSums(**sums[name])
             found[name] = Evidence(kept, None, self._truth(sae), classes, shown)
         return found
+
+    def activations(self, sae: SAE[Any]) -> Iterator[Tensor]:  # noqa: ARG002
+        """x of each batch, of shape (n_samples, d_in)."""
+        return (batch.x for batch in self._batches)
 
     @cached_property
     def _batches(self) -> list[Samples]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from sae_lens.synthetic.evals import SyntheticDataEvalResult
@@ -56,14 +56,15 @@ class HeldOutScore(Score):
     per_batch: Sequence[float] = ()
 
 
+E = TypeVar("E")
 Measure = Callable[[Evidence], Iterable[HeldOutScore]]
 """Gives no score where the evidence says nothing."""
 
 
 def measure(
     label: str, direction: Direction, **described: Any
-) -> Callable[[Callable[[Evidence], Found | None]], Measure]:
-    """Make a `Measure` of one score of a function of an `Evidence`.
+) -> Callable[[Callable[[E], Found | None]], Callable[[E], Iterable[HeldOutScore]]]:
+    """Make a `Measure` of one score of a function of an `Evidence`, or of another one.
 
     Args:
         label: For readers.
@@ -72,9 +73,11 @@ def measure(
             and docstring.
     """
 
-    def decorate(of: Callable[[Evidence], Found | None]) -> Measure:
+    def decorate(
+        of: Callable[[E], Found | None],
+    ) -> Callable[[E], Iterable[HeldOutScore]]:
         @wraps(of)
-        def scores(evidence: Evidence) -> list[HeldOutScore]:
+        def scores(evidence: E) -> list[HeldOutScore]:
             found = of(evidence)
             if found is None:
                 return []

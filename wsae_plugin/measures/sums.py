@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from sae_lens import SAE
@@ -64,6 +64,16 @@ class HeldOutSums:
     kl_divergence_with_ablation: Tensor = _NONE
 
 
+class OfBatches(Protocol):
+    """What is known of held-out batches."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """Samples of each batch, shape (n_batches,), float64."""
+        ...
+
+
+S = TypeVar("S", bound=OfBatches)
 BatchScore = Callable[[HeldOutSums, Tensor], Tensor]
 """(sums, counts (..., n_batches)) → the score with batch b counted counts[..., b] times, (...,)."""
 
@@ -102,7 +112,10 @@ class Found:
 
 
 def over_batches(
-    score: BatchScore, sums: HeldOutSums, beside: Mapping[str, BatchScore], seed: int = 0
+    score: Callable[[S, Tensor], Tensor],
+    sums: S,
+    beside: Mapping[str, Callable[[S, Tensor], Tensor]],
+    seed: int = 0,
 ) -> Found:
     """A score, on all batches and on each, and half its 95 % interval: a bootstrap over batches.
 

@@ -1,0 +1,90 @@
+"""What is known of an SAE on held-out samples before any line of its optimality is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from wsae_plugin.measures.sums import Found, over_batches
+from wsae_plugin.optimality.coded import Coded, matched_penalty
+from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso
+from wsae_plugin.optimality.support import Support, best_support
+
+_N_OF_CONTROL = 1000
+"""Samples that the control is measured on."""
+
+
+@dataclass(frozen=True)
+class OptimalityEvidence:
+    """Samples, what an SAE makes of them, and the best that its dictionary allows.
+
+    Args:
+        own: The SAE's codes.
+        batch: Of which held-out batch each sample is, shape (n,), int64, ascending from 0.
+        penalty: λ of the optimal codes, see `matched_penalty`.
+        seed: Of the controls.
+    """
+
+    own: Coded
+    batch: Tensor
+    penalty: float
+    seed: int = 0
+
+    @cached_property
+    def optimal(self) -> Codes:
+        """The optimal codes under the L1 penalty."""
+        return nonnegative_lasso(self.own.x, self.own.atoms, self.penalty, self.own.latents)
+
+    @cached_property
+    def on_own_support(self) -> Support:
+        """The best codes of the very latents that are active."""
+        own = self.own
+        return best_support(own.x, own.atoms, own.l0, own.latents, own.latents[:, :0])
+
+    @cached_property
+    def best(self) -> Coded:
+        """The best codes that were found with as few latents active on each sample."""
+        own = self.own
+        found = best_support(own.x, own.atoms, own.l0, own.latents, self.optimal.latents)
+        return replace(own, latents=found.latents, values=found.values)
+
+    @cached_property
+    def of_random_atoms(self) -> OptimalityEvidence:
+        """The same of random atoms, of which as many are active as the SAE has, those that
+        correlate with a sample most."""
+        every = -(-len(self.batch) // _N_OF_CONTROL)
+        which = torch.arange(0, len(self.batch), every, device=self.own.x.device)
+        own, generator = self.own.of(which), torch.Generator().manual_seed(self.seed)
+        atoms = torch.randn(own.atoms.shape, generator=generator, dtype=torch.float64)
+        atoms = (atoms / atoms.norm(dim=1, keepdim=True)).to(own.x)
+        values, latents = (own.x @ atoms.T).topk(own.latents.shape[1], dim=1)
+        within = torch.arange(latents.shape[1], device=latents.device) < own.l0.unsqueeze(1)
+        latents = latents.where(within & (values > 0), -1)
+        chosen = best_support(own.x, atoms, own.l0, latents, latents[:, :0])
+        of = Coded(own.x, atoms, chosen.latents, chosen.values)
+        batch = self.batch[which.cpu()]
+        return replace(self, own=of, batch=batch, penalty=matched_penalty(of))
+
+    @property
+    def tokens(self) -> Tensor:
+        """Samples of each batch, shape (n_batches,), float64."""
+        return self.batch.cpu().bincount().double()
+
+    def share(self, part: Tensor, whole: Tensor, of: Tensor | None = None) -> Found:
+        """Σ part / Σ whole, with half its 95 % interval over batches.
+
+        Args:
+            part: Of each sample, shape (n,).
+            whole: The same.
+            of: Which samples count, shape (n,), bool; None for all.
+        """
+        n_batches = len(self.tokens)
+        sums: list[Tensor] = []
+        for each in (part, whole):
+            counted = each.double() if of is None else each.double() * of
+            total = torch.zeros(n_batches, dtype=torch.float64)
+            sums.append(total.index_add_(0, self.batch.cpu(), counted.cpu()))
+        return over_batches(lambda _, counts: (counts @ sums[0]) / (counts @ sums[1]), self, {})
