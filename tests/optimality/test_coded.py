@@ -1,0 +1,70 @@
+"""Dictionary and codes of every architecture against what the SAE itself reconstructs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE
+
+from tests.architectures import ARCHITECTURES, D_IN, Architecture, activations
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.optimality import nonnegative_lasso
+from wsae_plugin.optimality.coded import coded, matched_penalty
+
+UNWEIGHTED = torch.ones(D_IN, dtype=torch.float64)
+
+
+def published(architecture: Architecture, folder: Path, **fields: Any) -> SAE[Any]:
+    """As plain SAELens loads what a training saved, with atoms of different lengths."""
+    sae = architecture.weighted(**fields)
+    with torch.no_grad():
+        sae.W_dec *= torch.linspace(0.5, 2, len(sae.W_dec)).unsqueeze(1)
+        sae.b_dec += torch.linspace(-1, 1, D_IN)
+    sae.save_inference_model(folder)
+    return SAE.load_from_disk(folder).eval()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda each: each.name)
+@pytest.mark.parametrize("gamma", [UNWEIGHTED, torch.linspace(0.1, 3, D_IN).double()])
+def test_residuals_are_those_of_the_sae_in_the_space_of_the_loss(
+    architecture: Architecture, gamma: torch.Tensor, tmp_path: Path
+) -> None:
+    sae, x = published(architecture, tmp_path), activations()
+    of = coded(sae, x, gamma)
+    with torch.no_grad():
+        expected = gamma * (x - sae(x)).double()
+    torch.testing.assert_close(of.residual, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(of.atoms.norm(dim=1), torch.ones(len(of.atoms)).double())
+    assert (of.values >= 0).all() and torch.equal(of.latents >= 0, of.values > 0)
+    with torch.no_grad():
+        assert torch.equal(of.l0, (sae.encode(x) != 0).sum(dim=1))
+
+
+@pytest.mark.parametrize("normalisation", ["constant_norm_rescale", "layer_norm"])
+def test_what_the_sae_normalises_is_tested_normalised(normalisation: str, tmp_path: Path) -> None:
+    (topk,) = (each for each in ARCHITECTURES if each.name == "topk")
+    sae, x = published(topk, tmp_path, normalize_activations=normalisation), activations()
+    of = coded(sae, x, UNWEIGHTED)
+    with torch.no_grad():
+        y = sae.run_time_activation_norm_fn_in(x)
+        expected = y - (sae.encode(x) @ sae.W_dec + sae.b_dec)
+    torch.testing.assert_close(of.residual, expected.double(), atol=1e-5, rtol=1e-5)
+
+
+def test_the_penalty_makes_optimal_codes_as_sparse(tmp_path: Path) -> None:
+    (topk,) = (each for each in ARCHITECTURES if each.name == "topk")
+    of = coded(published(topk, tmp_path), activations(400), UNWEIGHTED)
+    codes = nonnegative_lasso(of.x, of.atoms, matched_penalty(of))
+    assert float((codes.values > 0).sum(dim=1).double().mean()) == pytest.approx(4, rel=0.02)
+
+
+def test_an_sae_that_is_silent_is_refused(tmp_path: Path) -> None:
+    (standard,) = (each for each in ARCHITECTURES if each.name == "standard")
+    sae = published(standard, tmp_path)
+    with torch.no_grad():
+        sae.b_enc -= 1000
+    with pytest.raises(BadInputError, match="no latent of the SAE is active on any sample"):
+        coded(sae, activations(), UNWEIGHTED)

@@ -1,0 +1,160 @@
+"""Optimal codes against scikit-learn's, by hand, and by what the theory says of any optimum."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.decomposition import SparseCoder
+from torch import Tensor
+
+from wsae_plugin.errors import RunFailedError
+from wsae_plugin.optimality import lasso
+from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso, nonnegative_quadratic
+
+
+def problem(n: int, d: int, m: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Samples of a few atoms each and noise, and unit atoms."""
+    generator = torch.Generator().manual_seed(seed)
+    atoms = torch.randn(m, d, generator=generator, dtype=torch.float64)
+    atoms /= atoms.norm(dim=1, keepdim=True)
+    codes = torch.rand(n, m, generator=generator).double()
+    codes *= torch.rand(n, m, generator=generator) < 4 / m
+    noise = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    return codes @ atoms + 0.05 * noise, atoms
+
+
+def objective(x: Tensor, atoms: Tensor, z: Tensor, penalty: float) -> Tensor:
+    return (x - z @ atoms).square().sum(dim=1) / 2 + penalty * z.sum(dim=1)
+
+
+@pytest.mark.parametrize(("d", "m", "penalty"), [(16, 8, 0.05), (16, 64, 0.1), (32, 200, 0.02)])
+def test_it_is_what_scikit_learn_finds(d: int, m: int, penalty: float) -> None:
+    x, atoms = problem(60, d, m)
+    found = nonnegative_lasso(x, atoms, penalty, tolerance=1e-9)
+    coder = SparseCoder(
+        atoms.numpy(),
+        transform_algorithm="lasso_cd",
+        transform_alpha=penalty,
+        positive_code=True,
+        transform_max_iter=100_000,
+    )
+    theirs = torch.from_numpy(coder.transform(x.numpy()))
+    z = found.dense(m)
+    torch.testing.assert_close(found.objective, objective(x, atoms, z, penalty))
+    # No worse than theirs, and no better than the gap of neither allows.
+    assert (found.objective <= objective(x, atoms, theirs, penalty) + 1e-12).all()
+    torch.testing.assert_close(z, theirs, atol=1e-4, rtol=0)
+
+
+def test_orthogonal_atoms_are_thresholded() -> None:
+    x = torch.tensor([[3.0, 0.5, -2.0], [0.2, 0.1, 0.0], [0.0, 0.0, 0.0]])
+    found = nonnegative_lasso(x, torch.eye(3), 0.4)
+    expected = torch.tensor([[2.6, 0.1, 0], [0, 0, 0], [0, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(found.dense(3), expected, atol=1e-6, rtol=0)
+    # ½(0.16 + 0.16 + 4) + 0.4 · 2.7, and half the squared length where nothing is active.
+    by_hand = torch.tensor([3.24, 0.025, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(found.objective, by_hand, atol=1e-6, rtol=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.floats(0.01, 0.5), st.integers(2, 40))
+def test_an_optimum_is_what_theory_says(seed: int, penalty: float, m: int) -> None:
+    """T1 and T4 of any optimum of nonnegative dictionary learning."""
+    x, atoms = problem(10, 12, m, seed)
+    found = nonnegative_lasso(x, atoms, penalty, tolerance=1e-9)
+    z = found.dense(m)
+    residual = x - z @ atoms
+    correlations = residual @ atoms.T
+    assert (correlations <= penalty * (1 + 1e-6)).all()
+    active = z > 1e-9
+    assert ((correlations - penalty).abs()[active] < 1e-6).all()
+    reconstructed = ((z @ atoms) * residual).sum(dim=1)
+    torch.testing.assert_close(reconstructed, penalty * z.sum(dim=1), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("start", ["right", "wrong", "all"])
+def test_where_it_starts_changes_nothing(start: str) -> None:
+    x, atoms = problem(50, 16, 64)
+    cold = nonnegative_lasso(x, atoms, 0.1, tolerance=1e-9)
+    generator = torch.Generator().manual_seed(1)
+    begin = {
+        "right": cold.latents,
+        "wrong": torch.rand(50, 64, generator=generator).argsort(dim=1)[:, :5],
+        "all": torch.arange(64).repeat(50, 1),
+    }[start]
+    begin = begin.clone()
+    begin[::2] = -1
+    warm = nonnegative_lasso(x, atoms, 0.1, begin, tolerance=1e-9)
+    torch.testing.assert_close(warm.dense(64), cold.dense(64), atol=1e-6, rtol=0)
+
+
+def test_the_gap_bounds_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(80, 16, 200)
+    best = nonnegative_lasso(x, atoms, 0.05, tolerance=1e-9).objective
+    monkeypatch.setattr(lasso, "_N_ADDED", 1)
+    monkeypatch.setattr(lasso, "_NEAR", math.inf)
+    rough = nonnegative_lasso(x, atoms, 0.05, tolerance=0.2)
+    missing = (rough.objective - best) / rough.objective
+    assert missing.max() > 1e-3
+    assert (missing <= rough.gap + 1e-12).all()
+    assert (rough.gap <= 0.2).all()
+
+
+@pytest.mark.parametrize("n_bytes", [1, 2**28])
+def test_chunks_change_nothing(n_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(9, 16, 64)
+    expected = nonnegative_lasso(x, atoms, 0.1, tolerance=1e-9).dense(64)
+    monkeypatch.setattr(lasso, "_CHUNK_BYTES", n_bytes)
+    found = nonnegative_lasso(x, atoms, 0.1, tolerance=1e-9).dense(64)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+
+
+def test_equal_atoms_share_a_code() -> None:
+    atoms = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    found = nonnegative_lasso(torch.tensor([[2.0, 0.0]]), atoms, 0.5)
+    z = found.dense(3)[0]
+    assert float(z[:2].sum()) == pytest.approx(1.5, abs=1e-6)
+    assert found.gap.max() < lasso.TOLERANCE
+
+
+def test_a_gap_that_stays_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(20, 16, 64)
+    monkeypatch.setattr(lasso, "_MOST_ROUNDS", 1)
+    monkeypatch.setattr(lasso, "_N_ADDED", 1)
+    with pytest.raises(RunFailedError, match="stayed above 1e-06 of the objective in 1 rounds"):
+        nonnegative_lasso(x, atoms, 0.01)
+
+
+def test_a_quadratic_programme_by_hand() -> None:
+    # Unconstrained (−1, 1.5): the first is held at 0, and the second is alone.
+    gram = torch.tensor([[[2.0, 1.0], [1.0, 2.0]]], dtype=torch.float64)
+    linear = torch.tensor([[-0.5, 2.0]], dtype=torch.float64)
+    for positive in ([True, True], [True, False], [False, False]):
+        z = nonnegative_quadratic(gram, linear, torch.tensor([positive]))
+        assert z.tolist() == [[0.0, pytest.approx(1.0)]]
+
+
+def test_no_atom_is_the_code_of_nothing() -> None:
+    codes = Codes(*(torch.tensor([[-1, 2]]), torch.tensor([[0.0, 3.0]])), *torch.zeros(2, 1))
+    assert codes.dense(3).tolist() == [[0.0, 0.0, 3.0]]
+
+
+def test_where_pivots_find_no_end_scipy_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(40, 8, 60)
+    expected = nonnegative_lasso(x, atoms, 0.05, tolerance=1e-9).objective
+    monkeypatch.setattr(lasso, "_MOST_PIVOTS", 0)
+    found = nonnegative_lasso(x, atoms, 0.05)
+    assert (found.gap <= lasso.TOLERANCE).all()
+    torch.testing.assert_close(found.objective, expected, rtol=2e-6, atol=0)
+
+
+def test_more_atoms_than_dimensions_with_hardly_a_penalty() -> None:
+    """Gram matrices are then as good as singular."""
+    x, atoms = problem(30, 8, 60)
+    found = nonnegative_lasso(x, atoms, 1e-4)
+    assert (found.gap <= lasso.TOLERANCE).all()
+    assert float(found.objective.max()) < 1e-4 * float(x.norm(dim=1).max()) * 3

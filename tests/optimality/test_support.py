@@ -1,0 +1,90 @@
+"""Supports found by swaps against all that there are."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+from tests.optimality.test_lasso import problem
+from wsae_plugin.optimality import best_support, nonnegative_lasso
+
+NONE = torch.full((30, 0), -1)
+
+
+def every(n: int, m: int) -> Tensor:
+    return torch.arange(m).repeat(n, 1)
+
+
+def least(x: Tensor, atoms: Tensor, k: int) -> Tensor:
+    """The squared error of the best support of all."""
+    errors = [
+        min(
+            nnls(atoms[list(chosen)].T.numpy(), sample.numpy())[1] ** 2
+            for chosen in combinations(range(len(atoms)), k)
+        )
+        for sample in x
+    ]
+    return torch.tensor(errors, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_it_finds_nearly_always_what_is_best(k: int) -> None:
+    x, atoms = problem(30, 8, 10, seed=k)
+    best = least(x, atoms, k)
+    start = nonnegative_lasso(x, atoms, 0.05).latents[:, :k]
+    found = best_support(x, atoms, k, start, every(30, 10))
+    assert (found.squared_error >= best - 1e-9).all()
+    assert ((found.squared_error - best) < 1e-9).double().mean() > 0.8
+    z = torch.zeros(30, 11, dtype=torch.float64).scatter_(1, found.latents % 11, found.values)
+    torch.testing.assert_close((x - z[:, :10] @ atoms).square().sum(dim=1), found.squared_error)
+    assert ((found.latents >= 0).sum(dim=1) <= k).all() and (found.values >= 0).all()
+
+
+def test_it_is_no_worse_than_where_it_starts() -> None:
+    x, atoms = problem(30, 8, 40)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand(30, 40, generator=generator).argsort(dim=1)[:, :4]
+    by_start = best_support(x, atoms, 4, start, NONE)
+    for sample, row, error in zip(x, start, by_start.squared_error, strict=True):
+        expected = nnls(atoms[row].T.numpy(), sample.numpy())[1] ** 2
+        assert float(error) == pytest.approx(expected)
+    swapped = best_support(x, atoms, 4, start, every(30, 40))
+    assert (swapped.squared_error <= by_start.squared_error + 1e-12).all()
+    assert (swapped.squared_error < 0.7 * by_start.squared_error).double().mean() > 0.5
+
+
+def test_from_nothing_it_fills_up() -> None:
+    x, atoms = problem(30, 16, 40)
+    greedy = best_support(x, atoms, 4, NONE, every(30, 40))
+    one = best_support(x, atoms, 1, NONE, every(30, 40))
+    assert (greedy.squared_error <= one.squared_error + 1e-12).all()
+    correlations = (x @ atoms.T).amax(dim=1).clamp(min=0)
+    assert (one.squared_error <= x.square().sum(dim=1) - correlations.square() + 1e-9).all()
+
+
+def test_a_planted_support_is_found() -> None:
+    _, atoms = problem(1, 32, 60)
+    generator = torch.Generator().manual_seed(0)
+    planted = torch.rand(30, 60, generator=generator).argsort(dim=1)[:, :3]
+    codes = 1 + torch.rand(30, 3, 1, generator=generator, dtype=torch.float64)
+    x = (codes * atoms[planted]).sum(dim=1)
+    found = best_support(x, atoms, 3, NONE, every(30, 60))
+    same = (found.latents.sort(dim=1).values == planted.sort(dim=1).values).all(dim=1)
+    assert same.double().mean() > 0.8
+    assert float(found.squared_error[same].max()) < 1e-9
+
+
+def test_every_sample_may_have_a_k_of_its_own() -> None:
+    x, atoms = problem(30, 8, 10)
+    k = torch.arange(30) % 4
+    found = best_support(x, atoms, k, NONE, every(30, 10))
+    assert found.latents.shape == found.values.shape == (30, 3)
+    for n in (0, 1, 2, 3):
+        of = k == n
+        alone = best_support(x[of], atoms, n, NONE[of], every(30, 10)[of])
+        torch.testing.assert_close(found.squared_error[of], alone.squared_error)
+        assert ((found.values[of] > 0).sum(dim=1) <= n).all()

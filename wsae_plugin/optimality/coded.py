@@ -1,0 +1,123 @@
+"""What an SAE makes of samples, as a dictionary and its codes in the space of its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from torch import Tensor
+
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.optimality.lasso import nonnegative_lasso
+
+_N_FOR_PENALTY = 512
+"""Samples on which the penalty is sought: their mean L0 is known to a few per cent."""
+_CLOSE = 0.01
+"""How near the mean L0 of optimal codes comes to that of the SAE, as a share of it."""
+_MOST_TRIES = 30
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Samples, a dictionary of unit atoms, and codes that are not negative.
+
+    The space is that of the SAE's loss: without its bias, and where it is weighted each dimension
+    times γ. A signed SAE has every atom twice, the second time reversed.
+
+    Args:
+        x: Samples, shape (n, d_in), float64.
+        atoms: Of length 1, shape (m, d_in), float64.
+        latents: Which atoms are active, shape (n, a), int64; −1 for none.
+        values: Their codes, shape (n, a), float64: feature activations times the atom's length.
+    """
+
+    x: Tensor
+    atoms: Tensor
+    latents: Tensor
+    values: Tensor
+
+    @property
+    def residual(self) -> Tensor:
+        """What the codes leave of the samples, shape (n, d_in)."""
+        return self.x - torch.sparse.mm(self.sparse(), self.atoms)
+
+    def of(self, which: Tensor) -> Coded:
+        """Some of the samples, by their numbers or by flags."""
+        latents, values = self.latents[which], self.values[which]
+        return replace(self, x=self.x[which], latents=latents, values=values)
+
+    def sparse(self) -> Tensor:
+        """The codes, sparse COO of shape (n, m)."""
+        n, a = self.latents.shape
+        is_atom = self.latents.flatten() >= 0
+        rows = torch.arange(n, device=self.x.device).repeat_interleave(a)[is_atom]
+        places = torch.stack([rows, self.latents.flatten()[is_atom]])
+        values, size = self.values.flatten()[is_atom], (n, len(self.atoms))
+        return torch.sparse_coo_tensor(places, values, size, check_invariants=False).coalesce()
+
+    @property
+    def l0(self) -> Tensor:
+        """How many atoms are active, shape (n,), int64."""
+        return (self.values > 0).sum(dim=1)
+
+
+@torch.no_grad()
+def coded(sae: SAE[Any], x: Tensor, gamma: Tensor) -> Coded:
+    """Encode samples, and take dictionary and codes to the space of the loss.
+
+    Args:
+        sae: For inference.
+        x: Samples, shape (n, d_in).
+        gamma: γ, shape (d_in,); ones for an ordinary SAE.
+
+    Raises:
+        BadInputError: No latent is active on any of them.
+    """
+    encoded = sae.encode(x.to(sae.device))
+    acts = (encoded.to_dense() if encoded.is_sparse else encoded).double()
+    normalised = sae.run_time_activation_norm_fn_in(x.to(sae.device, sae.dtype)).double()
+    gamma = gamma.to(acts)
+    atoms = sae.W_dec.double() * gamma
+    if (acts < 0).any():
+        atoms, acts = torch.cat([atoms, -atoms]), torch.cat([acts, -acts], dim=1).clamp(min=0)
+    lengths = atoms.norm(dim=1)
+    codes = acts * lengths
+    width = int((codes > 0).sum(dim=1).max()) if len(codes) else 0
+    if not width:
+        raise BadInputError(
+            "no latent of the SAE is active on any sample: there is nothing to test"
+        )
+    values, latents = codes.topk(width, dim=1)
+    unit = atoms / lengths.clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(1)
+    x = (normalised - sae.b_dec.double()) * gamma
+    return Coded(x, unit, latents.where(values > 0, -1), values.clamp(min=0))
+
+
+def matched_penalty(of: Coded) -> float:
+    """The L1 penalty at which optimal codes are as sparse as the SAE's, by their mean L0.
+
+    So an SAE of any architecture is held to the codes that it could have at its own sparsity,
+    whatever it was trained with.
+
+    Raises:
+        BadInputError: There is none: the samples are too few, or the SAE is hardly sparse.
+    """
+    x, wanted = of.x[:_N_FOR_PENALTY], float(of.l0.double().mean())
+    start = of.latents[:_N_FOR_PENALTY]
+    # No atom is worth more than its largest correlation with a sample. From there the penalty is
+    # halved until it is too small, since codes are found the faster the sparser they are.
+    low, high = None, float((x @ of.atoms.T).amax())
+    for _ in range(_MOST_TRIES):
+        penalty = high / 2 if low is None else (low * high) ** 0.5
+        codes = nonnegative_lasso(x, of.atoms, penalty, start)
+        l0 = float((codes.values > 0).sum(dim=1).double().mean())
+        if abs(l0 - wanted) <= _CLOSE * wanted:
+            return penalty
+        low, high = (penalty, high) if l0 > wanted else (low, penalty)
+        start = codes.latents
+    raise BadInputError(
+        f"no L1 penalty makes optimal codes as sparse as the SAE's, {wanted:.1f} active latents; "
+        "give one with --penalty"
+    )
