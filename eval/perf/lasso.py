@@ -70,7 +70,8 @@ def main(
     """Time the solver beside scikit-learn's."""
     x, atoms = problem(samples, latents)
     wide = atoms.double().numpy()
-    gram = wide @ wide.T
+    # By torch: at this size numpy's product of a matrix with its own transpose may crash.
+    gram = (atoms.double() @ atoms.double().T).numpy()
     ours_s: list[float] = []
     theirs_s: list[float] = []
     gaps: dict[str, list[float]] = {"ours": [], "theirs": []}

@@ -141,3 +141,20 @@ def test_a_quadratic_programme_by_hand() -> None:
 def test_no_atom_is_the_code_of_nothing() -> None:
     codes = Codes(*(torch.tensor([[-1, 2]]), torch.tensor([[0.0, 3.0]])), *torch.zeros(2, 1))
     assert codes.dense(3).tolist() == [[0.0, 0.0, 3.0]]
+
+
+def test_where_pivots_find_no_end_scipy_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(40, 8, 60)
+    expected = nonnegative_lasso(x, atoms, 0.05, tolerance=1e-9).objective
+    monkeypatch.setattr(lasso, "_MOST_PIVOTS", 0)
+    found = nonnegative_lasso(x, atoms, 0.05)
+    assert (found.gap <= lasso.TOLERANCE).all()
+    torch.testing.assert_close(found.objective, expected, rtol=2e-6, atol=0)
+
+
+def test_more_atoms_than_dimensions_with_hardly_a_penalty() -> None:
+    """Gram matrices are then as good as singular."""
+    x, atoms = problem(30, 8, 60)
+    found = nonnegative_lasso(x, atoms, 1e-4)
+    assert (found.gap <= lasso.TOLERANCE).all()
+    assert float(found.objective.max()) < 1e-4 * float(x.norm(dim=1).max()) * 3

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy.optimize import nnls
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -37,7 +38,6 @@ _PATIENCE = 3
 ends for sure (Kim and Park)."""
 _MOST_PIVOTS = 100
 """Ten are many."""
-_MOST_SWEEPS = 2000
 RIDGE = 1e-12
 """Added to the diagonal of a Gram matrix of unit atoms: equal atoms share their code."""
 
@@ -199,7 +199,7 @@ def nonnegative_quadratic(gram: Tensor, linear: Tensor, positive: Tensor) -> Ten
     """Minimise ½ zᵀGz − bᵀz over z ≥ 0 for many G and b, by block principal pivoting.
 
     Where rounding keeps it from an end, since G is hardly positive definite (more atoms than
-    dimensions, say), coordinate descent comes as near as its sweeps allow.
+    dimensions, say), scipy's `nnls` takes over, sample by sample.
 
     Args:
         gram: G, positive semidefinite with a positive diagonal, shape (n, a, a), float64.
@@ -237,23 +237,13 @@ def nonnegative_quadratic(gram: Tensor, linear: Tensor, positive: Tensor) -> Ten
         places = torch.arange(a, device=wrong.device).where(wrong, -1).argmax(dim=1, keepdim=True)
         last.scatter_(1, places, True)
         positive[left] ^= wrong.where((patience[left] >= 0).unsqueeze(1), last)
-    solution[left] = _descended(gram[left], linear[left])
+    for n in left.tolist():
+        # G = LLᵀ makes it ½‖Lᵀz − L⁻¹b‖², of which Lawson and Hanson's method frees one at a time.
+        factor = torch.linalg.cholesky_ex(gram[n])[0]
+        target = torch.linalg.solve_triangular(factor, linear[n].unsqueeze(1), upper=False)
+        found, _ = nnls(factor.mT.cpu().numpy(), target.squeeze(1).cpu().numpy(), maxiter=100 * a)
+        solution[n] = torch.from_numpy(found).to(solution)
     return solution
-
-
-def _descended(gram: Tensor, linear: Tensor) -> Tensor:
-    """The same by cyclic coordinate descent, from 0."""
-    z, slope = torch.zeros_like(linear), linear.clone()
-    diagonal = gram.diagonal(dim1=1, dim2=2)
-    for _ in range(_MOST_SWEEPS):
-        before = z.clone()
-        for j in range(z.shape[1]):
-            change = (slope[:, j] / diagonal[:, j]).maximum(-z[:, j])
-            z[:, j] += change
-            slope -= change.unsqueeze(1) * gram[:, j]
-        if ((z - before).abs() <= _ROUNDING * z.amax(dim=1, keepdim=True)).all():
-            break
-    return z
 
 
 def rows_a_chunk(d: int) -> int:
