@@ -11,6 +11,7 @@ from torch import Tensor
 from wsae_plugin.measures.sums import Found, over_batches
 from wsae_plugin.optimality.coded import Coded, matched_penalty
 from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso
+from wsae_plugin.optimality.refit import best_prior, refitted
 from wsae_plugin.optimality.support import Support, best_support
 
 _N_OF_CONTROL = 1000
@@ -50,6 +51,23 @@ class OptimalityEvidence:
         own = self.own
         found = best_support(own.x, own.atoms, own.l0, own.latents, self.optimal.latents)
         return replace(own, latents=found.latents, values=found.values)
+
+    @property
+    def is_first_half(self) -> Tensor:
+        """Every other batch, shape (n,), bool."""
+        return self.batch % 2 == 0
+
+    @cached_property
+    def after_refit(self) -> Tensor:
+        """What the best codes leave after the dictionary was fitted to them once more, on the other
+        half of the samples each, shape (n, d_in)."""
+        left, half = torch.zeros_like(self.best.x), self.is_first_half
+        for fits, tries in ((half, ~half), (~half, half)):
+            inside = self.best.of(fits)
+            prior = best_prior(inside, self.batch[fits] % 4 < 2)
+            atoms = refitted(inside, prior)
+            left[tries] = replace(self.best.of(tries), atoms=atoms).residual
+        return left
 
     @cached_property
     def of_random_atoms(self) -> OptimalityEvidence:

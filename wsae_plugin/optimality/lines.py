@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -11,11 +11,15 @@ from torch import Tensor
 
 from wsae_plugin.measures.measure import HeldOutScore, measure
 from wsae_plugin.measures.sums import Found
+from wsae_plugin.optimality.coded import Coded
 from wsae_plugin.optimality.evidence import OptimalityEvidence
-from wsae_plugin.optimality.refit import refitted
 
 EVAL = "optimality"
 
+_MOST_SPLIT = 512
+"""Latents, the busiest, that are looked at for a split."""
+_FEWEST = 20
+"""A latent that is active on fewer samples is not split."""
 OPPOSITE = -0.9
 """The cosine below which two atoms are a pair of opposites (arXiv 2506.15679)."""
 
@@ -41,13 +45,63 @@ def codes_on_support(evidence: OptimalityEvidence) -> Found:
 def dictionary(evidence: OptimalityEvidence) -> Found:
     """Share of the squared error at the best codes that the dictionary recovers when it is fitted
     to these codes once more, on one half of the samples, and tried on the other (T2, T3)."""
-    best, half = evidence.best, _halves(evidence)
-    after = torch.zeros_like(best.x)
+    before = _squares(evidence.best.residual)
+    return evidence.share(before - _squares(evidence.after_refit), before)
+
+
+@_line("error that splitting latents recovers", "down")
+def split(evidence: OptimalityEvidence) -> Found:
+    """Share of the squared error at the best codes and after a refit that is recovered by splitting
+    in two the latents that gain most by it, one for every hundred: found on one half of the
+    samples, tried on the other (T6)."""
+    best, residual, half = evidence.best, evidence.after_refit, evidence.is_first_half
+    n_split = -(-len(best.atoms) // 100)
+    gain = torch.zeros(len(best.x), dtype=best.x.dtype, device=best.x.device)
     for fits, tries in ((half, ~half), (~half, half)):
-        atoms = refitted(best.of(fits))
-        after[tries] = replace(best.of(tries), atoms=atoms).residual
-    before = _squares(best.residual)
-    return evidence.share(before - _squares(after), before)
+        inside, outside = best.of(fits), best.of(tries)
+        left, left_outside = residual[fits], residual[tries]
+        busiest = inside.sparse().sum(dim=0).to_dense().topk(min(_MOST_SPLIT, len(best.atoms)))
+        found = [_split_of(inside, left, latent) for latent in busiest.indices.tolist()]
+        chosen = sorted((each for each in found if each), key=lambda each: -each[0])[:n_split]
+        for _, latent, along, steps in chosen:
+            gain[tries] += _gain_of(outside, left_outside, latent, along, steps)
+    return evidence.share(gain, _squares(residual))
+
+
+def _split_of(
+    coded: Coded, residual: Tensor, latent: int
+) -> tuple[float, int, Tensor, Tensor] | None:
+    """Along which direction a latent is best split, and how far to either side: the gain, the
+    latent, the direction (d_in,) and the two steps (2,); None where it is active too rarely."""
+    rows, z = _active(coded, latent)
+    if len(rows) < _FEWEST:
+        return None
+    atom, own = coded.atoms[latent], residual[rows]
+    across = own - (own @ atom).unsqueeze(1) * atom
+    weighted = z.unsqueeze(1) * across
+    _, _, vectors = torch.linalg.svd(weighted, full_matrices=False)
+    along, side = vectors[0], (across @ vectors[0] > 0).long()
+    squares = torch.zeros(2, dtype=z.dtype, device=z.device).index_add_(0, side, z.square())
+    pulls = torch.zeros_like(squares).index_add_(0, side, z * (own @ along))
+    steps = pulls / squares.clamp(min=torch.finfo(z.dtype).tiny)
+    return float(_gain_of(coded, residual, latent, along, steps).sum()), latent, along, steps
+
+
+def _gain_of(coded: Coded, residual: Tensor, latent: int, along: Tensor, steps: Tensor) -> Tensor:
+    """By how much a split lowers each squared error, shape (n,), where each sample has the half
+    that suits it."""
+    rows, z = _active(coded, latent)
+    pull = residual[rows] @ along
+    # ‖r‖² − ‖r − z s t‖² = 2 z s tᵀr − z² s².
+    each = 2 * z.unsqueeze(1) * pull.unsqueeze(1) * steps - (z.unsqueeze(1) * steps).square()
+    gain = torch.zeros(len(coded.x), dtype=z.dtype, device=z.device)
+    gain[rows] = each.amax(dim=1)
+    return gain
+
+
+def _active(coded: Coded, latent: int) -> tuple[Tensor, Tensor]:
+    rows, places = (coded.latents == latent).nonzero(as_tuple=True)
+    return rows, coded.values[rows, places]
 
 
 @_line("active latents that cost nothing to drop", "down")
@@ -71,12 +125,12 @@ def antipodal(evidence: OptimalityEvidence) -> Found:
 
 @_line("error that one more atom recovers", "down")
 def width(evidence: OptimalityEvidence) -> Found:
-    """Share of the squared error at the best codes that one more atom recovers, times the number of
-    atoms that there are: found on one half of the samples, tried on the other.
+    """Share of the squared error at the best codes and after a refit that one more atom recovers,
+    times the number of atoms: found on one half of the samples, tried on the other.
 
     As printed, T5 says nothing: a sample with an active atom has ‖r‖ ≥ d·r = λ.
     """
-    residual, half = evidence.best.residual, _halves(evidence)
+    residual, half = evidence.after_refit, evidence.is_first_half
     gain = torch.zeros(len(residual), dtype=residual.dtype, device=residual.device)
     for fits, tries in ((half, ~half), (~half, half)):
         atom = one_more_atom(residual[fits], evidence.seed)
@@ -111,11 +165,6 @@ def _squares(residual: Tensor) -> Tensor:
     return residual.square().sum(dim=1)
 
 
-def _halves(evidence: OptimalityEvidence) -> Tensor:
-    """Every other batch, shape (n,), bool."""
-    return evidence.batch % 2 == 0
-
-
 @dataclass(frozen=True)
 class Line:
     """One condition of optimality, and what to do about an SAE that does not meet it.
@@ -135,6 +184,7 @@ LINES = {
     "codes": Line(codes, 0.1, "refine the encoder: train longer, or with another k or penalty"),
     "codes_on_support": Line(codes_on_support, 0.05, "refit the activations, as --refit does"),
     "dictionary": Line(dictionary, 0.03, "train longer, and let the learning rate decay"),
+    "split": Line(split, 0.02, "widen: each of these latents stands for two"),
     "prune": Line(prune, 0.05, "lower k, or raise the penalty"),
     "antipodal": Line(antipodal, 0.05, "merge the pairs, or accept them"),
     "width": Line(width, 2.0, "widen"),

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from wsae_plugin.optimality.coded import Coded
 
-_PRIOR = 0.01
-"""Weight of staying where it is: as much as this share of the mean activity Σ z² of an atom."""
+PRIORS = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Weights of staying where it is, as shares of the mean activity Σ z² of an atom."""
 _TOLERANCE = 1e-4
 _MOST_STEPS = 200
 
 
 @torch.no_grad()
-def refitted(of: Coded) -> Tensor:
+def refitted(of: Coded, prior: float) -> Tensor:
     """The atoms that leave least of the samples at these codes: one step of dictionary learning
     (T3 of arXiv 2606.02385, without the penalty, which scales lengths alone).
 
-    Minimises ‖X − Z D'‖² + ρ‖D' − D‖² by conjugate gradients, where ρ is small beside the activity
-    of most atoms, so that those that are hardly active stay as they are.
+    Minimises ‖X − Z D'‖² + ρ‖D' − D‖² by conjugate gradients, so that atoms that are hardly active
+    stay as they are.
+
+    Args:
+        of: Samples and codes.
+        prior: ρ, as a share of the mean activity Σ z² of an atom.
 
     Returns:
         Shape (m, d_in), float64, of any length.
@@ -28,7 +34,7 @@ def refitted(of: Coded) -> Tensor:
     activity = torch.zeros(len(of.atoms), dtype=of.x.dtype, device=of.x.device)
     is_atom = of.latents >= 0
     activity.index_add_(0, of.latents[is_atom], of.values[is_atom].square())
-    ridge = _PRIOR * activity[activity > 0].mean()
+    ridge = prior * activity[activity > 0].mean()
     scale = (activity + ridge).rsqrt().unsqueeze(1)  # Jacobi's preconditioner
 
     def normal(v: Tensor) -> Tensor:
@@ -49,3 +55,20 @@ def refitted(of: Coded) -> Tensor:
         before, squared = squared, left.square().sum(dim=0)
         along = left + squared / before.clamp(min=torch.finfo(left.dtype).tiny) * along
     return of.atoms + scale * change
+
+
+def best_prior(of: Coded, half: Tensor) -> float:
+    """Which of `PRIORS` leaves least of the samples outside `half` when it was fitted to those
+    inside.
+
+    Args:
+        of: Samples and codes.
+        half: Shape (n,), bool.
+    """
+    inside, outside = of.of(half), of.of(~half)
+
+    def left(prior: float) -> float:
+        after = replace(outside, atoms=refitted(inside, prior))
+        return float(after.residual.square().sum())
+
+    return min(PRIORS, key=left)
