@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from sae_lens import SAE
 
 from tests.architectures import ARCHITECTURES, D_IN, Architecture, activations
+from tests.optimality.test_lasso import problem
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.optimality import nonnegative_lasso
-from wsae_plugin.optimality.coded import coded, matched_penalty
+from wsae_plugin.optimality.coded import Coded, coded, matched_penalty
 
 UNWEIGHTED = torch.ones(D_IN, dtype=torch.float64)
 
@@ -68,3 +70,23 @@ def test_an_sae_that_is_silent_is_refused(tmp_path: Path) -> None:
         sae.b_enc -= 1000
     with pytest.raises(BadInputError, match="no latent of the SAE is active on any sample"):
         coded(sae, activations(), UNWEIGHTED)
+
+
+def test_the_penalty_is_for_the_samples_on_which_it_is_sought(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Samples in order, of a class after another say, are not all alike."""
+    x, atoms = problem(200, 16, 64)
+    values, latents = (x @ atoms.T).clamp(min=1e-9).topk(8, dim=1)
+    values[:100, 2:] = 0
+    of = Coded(x, atoms, latents.where(values > 0, -1), values)
+    # The package has a function of the module's name.
+    monkeypatch.setattr(sys.modules[Coded.__module__], "_N_FOR_PENALTY", 100)
+    codes = nonnegative_lasso(x[:100], atoms, matched_penalty(of))
+    assert float((codes.values > 0).sum(dim=1).double().mean()) == pytest.approx(2, rel=0.011)
+
+
+def test_some_samples_are_those_samples(tmp_path: Path) -> None:
+    (topk,) = (each for each in ARCHITECTURES if each.name == "topk")
+    of = coded(published(topk, tmp_path), activations(20), UNWEIGHTED)
+    torch.testing.assert_close(of.of(torch.arange(20) % 2 == 1).residual, of.residual[1::2])

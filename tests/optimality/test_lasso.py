@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.decomposition import SparseCoder
 from torch import Tensor
 
-from wsae_plugin.errors import RunFailedError
+from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.optimality import lasso
 from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso, nonnegative_quadratic
 
@@ -158,3 +158,78 @@ def test_more_atoms_than_dimensions_with_hardly_a_penalty() -> None:
     found = nonnegative_lasso(x, atoms, 1e-4)
     assert (found.gap <= lasso.TOLERANCE).all()
     assert float(found.objective.max()) < 1e-4 * float(x.norm(dim=1).max()) * 3
+
+
+@pytest.mark.parametrize("penalty", [1e-2, 1e-3, 1e-4])
+def test_a_residual_far_above_the_penalty_is_no_obstacle(penalty: float) -> None:
+    """float32 errs by more than the penalty's 1e-4 then."""
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.randn(64, 256, generator=generator).double()
+    atoms /= atoms.norm(dim=1, keepdim=True)
+    x = torch.randn(20, 256, generator=generator).double()
+    assert nonnegative_lasso(x, atoms, penalty).gap.max() <= lasso.TOLERANCE
+
+
+@pytest.mark.parametrize("penalty", [0.0, -0.1, math.nan, math.inf])
+def test_a_penalty_that_is_none_is_refused(penalty: float) -> None:
+    with pytest.raises(BadInputError, match="penalty is"):
+        nonnegative_lasso(*problem(3, 8, 10), penalty)
+
+
+@pytest.mark.parametrize("x", [torch.full((2, 8), math.nan), torch.zeros(0, 8)])
+def test_samples_that_are_none_are_refused(x: Tensor) -> None:
+    with pytest.raises(BadInputError, match="x has no sample"):
+        nonnegative_lasso(x, problem(3, 8, 10)[1], 0.1)
+
+
+def test_a_start_without_columns_is_no_start() -> None:
+    x, atoms = problem(5, 8, 10)
+    empty = torch.zeros(5, 0, dtype=torch.int64)
+    found = nonnegative_lasso(x, atoms, 0.1, empty)
+    assert torch.equal(found.values, nonnegative_lasso(x, atoms, 0.1).values)
+
+
+def test_every_chunk_has_its_own_start_and_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(50, 16, 64)
+    x[::3] = 0
+    found = nonnegative_lasso(x, atoms, 0.05)
+    z = found.dense(64)
+    torch.testing.assert_close(found.objective, objective(x, atoms, z, 0.05))
+    assert found.latents.shape[1] == int((z > 0).sum(dim=1).max())
+    # From the optimum one round is enough, whatever the chunk.
+    monkeypatch.setattr(lasso, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(lasso, "_MOST_ROUNDS", 1)
+    again = nonnegative_lasso(x, atoms, 0.05, found.latents)
+    torch.testing.assert_close(again.objective, found.objective)
+
+
+def test_a_quadratic_programme_leaves_its_arguments() -> None:
+    gram, linear = torch.eye(2).double()[None], torch.tensor([[-1.0, 1.0]]).double()
+    positive = torch.tensor([[True, False]])
+    nonnegative_quadratic(gram, linear, positive)
+    assert positive.tolist() == [[True, False]]
+
+
+def test_the_gap_by_hand() -> None:
+    # x = 2, r = 1: θ = 2r is best, and θ = r all that an atom with d·r = λ lets through.
+    x, residual, objective = torch.tensor([[2.0]]), torch.tensor([[1.0]]), torch.tensor([4.0])
+    assert lasso._gap(x, residual, objective, torch.tensor([0.1]), 1.0).item() == 0.5
+    assert lasso._gap(x, residual, objective, torch.tensor([1.0]), 1.0).item() == 0.625
+    assert lasso._gap(x, residual, objective, torch.tensor([2.0]), 1.0).item() == 0.78125
+
+
+def test_a_latent_is_named_only_where_it_has_a_code() -> None:
+    x, atoms = problem(50, 16, 64)
+    found = nonnegative_lasso(x, atoms, 0.1, torch.arange(64).repeat(50, 1))
+    assert torch.equal(found.latents >= 0, found.values > 0)
+
+
+def test_pivots_end_without_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Atoms that are much alike: blocks alone go in circles."""
+    monkeypatch.setattr(lasso, "nnls", None)
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.randn(400, 12, 14, generator=generator).double()
+    gram, linear = atoms @ atoms.mT, torch.randn(400, 12, generator=generator).double()
+    z = nonnegative_quadratic(gram, linear, torch.zeros(400, 12, dtype=torch.bool))
+    gradient = (gram @ z.unsqueeze(2)).squeeze(2) - linear
+    assert (gradient > -1e-6).all() and (gradient * z).abs().max() < 1e-6

@@ -10,7 +10,8 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from tests.optimality.test_lasso import problem
-from wsae_plugin.optimality import best_support, nonnegative_lasso
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.optimality import best_support, lasso, nonnegative_lasso
 
 NONE = torch.full((30, 0), -1)
 
@@ -88,3 +89,21 @@ def test_every_sample_may_have_a_k_of_its_own() -> None:
         alone = best_support(x[of], atoms, n, NONE[of], every(30, 10)[of])
         torch.testing.assert_close(found.squared_error[of], alone.squared_error)
         assert ((found.values[of] > 0).sum(dim=1) <= n).all()
+
+
+def test_a_start_of_more_than_k_is_refused() -> None:
+    x, atoms = problem(30, 8, 10)
+    with pytest.raises(BadInputError, match="start has more atoms than k"):
+        best_support(x, atoms, 2, every(30, 10)[:, :3], every(30, 10))
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(9, 8, 10)
+    start = torch.arange(9).unsqueeze(1)
+    expected = best_support(x, atoms, 3, start, every(9, 10))
+    monkeypatch.setattr(lasso, "_CHUNK_BYTES", 1)
+    found = best_support(x, atoms, 3, start, every(9, 10))
+    torch.testing.assert_close(found.squared_error, expected.squared_error)
+    alone = best_support(x, atoms, 1, start, torch.full((9, 0), -1))
+    by_start = x.square().sum(1) - (x * atoms[:9]).sum(1).clamp(min=0).square()
+    torch.testing.assert_close(alone.squared_error, by_start)

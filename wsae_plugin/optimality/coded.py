@@ -104,7 +104,7 @@ def matched_penalty(of: Coded) -> float:
     Raises:
         BadInputError: There is none: the samples are too few, or the SAE is hardly sparse.
     """
-    x, wanted = of.x[:_N_FOR_PENALTY], float(of.l0.double().mean())
+    x, wanted = of.x[:_N_FOR_PENALTY], float(of.l0[:_N_FOR_PENALTY].double().mean())
     start = of.latents[:_N_FOR_PENALTY]
     # No atom is worth more than its largest correlation with a sample. From there the penalty is
     # halved until it is too small, since codes are found the faster the sparser they are.

@@ -12,6 +12,7 @@ linear systems, where coordinate descent takes the more sweeps the more alike at
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from wsae_plugin.errors import RunFailedError
+from wsae_plugin.errors import BadInputError, RunFailedError
 
 TOLERANCE = 1e-6
 """The largest duality gap, as a share of the objective."""
@@ -33,6 +34,8 @@ _ROUNDING = 1e-12
 """Of codes and gradients, relative to the largest: what is taken for 0."""
 _NEAR = 1e-4
 """Correlations that exceed the penalty by less are computed in float64."""
+_NARROW = 2e-6
+"""So are those by this share of ‖r‖: what float32 may make of a product of unit atoms with it."""
 _PATIENCE = 3
 """How often all wrong signs may change without becoming fewer, before one changes at a time, which
 ends for sure (Kim and Park)."""
@@ -83,8 +86,13 @@ def nonnegative_lasso(
         tolerance: The largest relative duality gap.
 
     Raises:
+        BadInputError: The penalty is not a positive number, or a sample is not finite.
         RunFailedError: A gap stayed above the tolerance.
     """
+    if not 0 < penalty < math.inf:
+        raise BadInputError(f"penalty is {penalty}; give a positive, finite number")
+    if not (len(x) and torch.isfinite(x).all()):
+        raise BadInputError("x has no sample, or one that is not finite; leave such samples out")
     x, wide = x.double(), atoms.double()
     narrow = atoms.float()
     n_rows = rows_a_chunk(x.shape[1])
@@ -115,7 +123,7 @@ def _solve(
     """A few samples, over the dictionary in float64 and in float32."""
     n = len(x)
     active = torch.full((n, 0), -1, device=x.device) if start is None else start
-    if start is None:
+    if not active.shape[1]:
         active = _with_most_violated(active, x.float() @ narrow.T, penalty)
     left = torch.arange(n, device=x.device)
     found: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
@@ -126,7 +134,8 @@ def _solve(
         objective = residual.square().sum(dim=1) / 2 + penalty * z.sum(dim=1)
         correlations = residual.float() @ narrow.T
         # Near the optimum float32 cannot tell what is a violation.
-        near = (correlations.amax(dim=1) <= penalty * (1 + _NEAR)).nonzero().flatten()
+        close = penalty * (1 + _NEAR) + _NARROW * residual.norm(dim=1)
+        near = (correlations.amax(dim=1) <= close).nonzero().flatten()
         exact = residual[near] @ wide.T
         gap = torch.full_like(objective, torch.inf)
         gap[near] = _gap(rest[near], residual[near], objective[near], exact.amax(dim=1), penalty)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.optimality.lasso import RIDGE, nonnegative_quadratic, padded, rows_a_chunk
 
 _MOST_SWAPS = 200
@@ -51,9 +52,14 @@ def best_support(
 
     Returns:
         A choice that is no worse than the best codes on `start`.
+
+    Raises:
+        BadInputError: A sample starts with more than k atoms.
     """
     x, atoms = x.double(), atoms.double()
     limits = torch.as_tensor(k, device=x.device).expand(len(x)).unsqueeze(1)
+    if ((start >= 0).sum(dim=1, keepdim=True) > limits).any():
+        raise BadInputError("start has more atoms than k for some sample; begin with k at most")
     parts: list[Support] = []
     n_rows = rows_a_chunk(x.shape[1])
     with tqdm(total=len(x), desc="Best supports", unit="sample", leave=False) as bar:
