@@ -124,6 +124,7 @@ def _run(arguments: list[str]) -> Any:
         _refuse(str(error))
         return 2 if isinstance(error, BadInputError) else 1
     except OSError as error:
+        # A disk that is full, or a folder that became read-only: whatever was being written.
         _refuse(f"{error.filename or 'a file'}: {error.strerror or error}")
         return 1
     except Exception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from psutil import virtual_memory
 from sae_lens.synthetic.synthetic_sae_runner import RUNNER_CONFIG_FILENAME
 from sae_lens.util import str_to_dtype
 from safetensors.torch import save_file
@@ -106,6 +106,7 @@ class TableSource(Source):
         row_bytes = sum(4 * width for width in self.d_in.values())
         self._block_rows = max(1, _BLOCK_BYTES // row_bytes)
         self._n_blocks = -(-self.n_rows // self._block_rows)
+        self._check_counts()
         self._check_values(row_bytes)
         # Of what was opened: a file that is replaced meanwhile is another table on resuming.
         self._fingerprints = {h: fingerprint_of_column(c) for h, c in self._columns.items()}
@@ -117,7 +118,6 @@ class TableSource(Source):
         self._reader = ThreadPoolExecutor(max_workers=1)
         self._ahead: Future[tuple[Tensor, int]] | None = None
         self._buffer_size = cfg.n_batches_in_buffer * cfg.batch_size
-        self._check_memory(row_bytes)
         self._buffer = MixingBuffer(
             self._read, self._buffer_size, cfg.batch_size, cfg.activations_mixing_fraction
         )
@@ -133,6 +133,16 @@ class TableSource(Source):
             yield f"held_out = {other!r}: is no table; give a share such as 0.1, or a table"
         elif isinstance(other, str) and realpath(other) == realpath(values["activations"]):
             yield f"held_out = {other!r}: is the table that is trained on; give a share, or another"
+        sections = values.get("saes") or {"sae": values["sae"]}
+        n_rows = values["n_batches_in_buffer"] * values["batch_size"]
+        buffer = 4 * n_rows * max(section["d_in"] for section in sections.values())
+        if buffer > (there := virtual_memory().total):
+            # Nothing interrupts its first filling.
+            yield (
+                f"n_batches_in_buffer = {values['n_batches_in_buffer']}: with batch_size = "
+                f"{values['batch_size']} the buffer takes {buffer / 2**30:,.0f} GiB, and this "
+                f"machine has {there / 2**30:,.0f}; lower one"
+            )
         for name in ("held_out_labels", "held_out_images"):
             if values[name] and not isinstance(other, str):
                 yield (
@@ -190,14 +200,8 @@ class TableSource(Source):
                     f"{where}.d_in = {sae.d_in}: {hook!r} is {width} wide; set it to {width}"
                 )
 
-    def _check_memory(self, row_bytes: int) -> None:
-        cfg, there = self._cfg, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if (buffer := self._buffer_size * row_bytes) > there:
-            raise BadInputError(
-                f"n_batches_in_buffer = {cfg.n_batches_in_buffer}: with batch_size = "
-                f"{cfg.batch_size} the buffer takes {buffer / 2**30:,.0f} GiB, and this machine "
-                f"has {there / 2**30:,.0f}; lower one"
-            )
+    def _check_counts(self) -> None:
+        cfg = self._cfg
         saes = cfg.saes.values() if isinstance(cfg, MultiTableSAERunnerConfig) else [cfg.sae]
         n_classes, d_sae = len(self.labels.names) if self.labels else 0, max(s.d_sae for s in saes)
         if n_classes * d_sae > _MOST_COUNTS:
