@@ -21,22 +21,26 @@ def monosemanticity_score(evidence: Evidence) -> Found | None:
     if labelled is None:
         return None
     scores = labelled.weighted_cosines
-    scores = scores[~scores.isnan()]
+    scored = ~scores.isnan()
+    scores, compared = scores[scored], scored | ~scored.any()
     return Found(
         float(scores.mean()),
         chance=labelled.mean_cosine,
-        control=float(_shifted(labelled.samples).nanmean()),
+        # Of the same latents: rarer ones have near samples, whatever they are.
+        control=_control(labelled.samples, compared),
         note=f"mean over the {len(scores)} latents active on {FEWEST} held-out samples or more; "
         "chance: the mean cosine of two samples; control: the feature activations of "
         f"{len(labelled.samples.labels)} samples, given to those of other images",
     )
 
 
-def _shifted(samples: Samples) -> torch.Tensor:
-    """The score of each latent whose activations were given to the wrong samples, (d_sae,)."""
+def _control(samples: Samples, compared: torch.Tensor) -> float | None:
+    """The mean score of latents whose activations were given to the samples of other images."""
+    if samples.half in (0, len(samples.x)):
+        return None
     codes = samples.codes_in_torch()
     cosines = WeightedCosines(samples.x.shape[1], codes.shape[1])
     # Their order is random, but those of an image stay together, and are alike.
-    cosines.add(samples.x.roll(len(samples.x) // 2, dims=0), codes)
+    cosines.add(samples.x.roll(samples.half, dims=0), codes)
     # Without bias at any number of pairs, and few of so few samples excite one of many latents.
-    return cosines.scores(fewest=2)
+    return float(cosines.scores(fewest=2)[compared].nanmean())

@@ -30,7 +30,7 @@ from wsae_plugin.sources.held_out_rows import (
     is_held_out,
     shuffled_labels,
 )
-from wsae_plugin.sources.labels import is_file_name, read_labels
+from wsae_plugin.sources.labels import Labels, is_file_name, read_labels
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.pictures import Pictures, read_pictures
 from wsae_plugin.sources.source import Samples, Source
@@ -106,7 +106,7 @@ class TableSource(Source):
         row_bytes = sum(4 * width for width in self.d_in.values())
         self._block_rows = max(1, _BLOCK_BYTES // row_bytes)
         self._n_blocks = -(-self.n_rows // self._block_rows)
-        self._check_counts()
+        self._check_counts(f"labels = {cfg.labels!r}", self.labels)
         self._check_values(row_bytes)
         # Of what was opened: a file that is replaced meanwhile is another table on resuming.
         self._fingerprints = {h: fingerprint_of_column(c) for h, c in self._columns.items()}
@@ -200,14 +200,14 @@ class TableSource(Source):
                     f"{where}.d_in = {sae.d_in}: {hook!r} is {width} wide; set it to {width}"
                 )
 
-    def _check_counts(self) -> None:
+    def _check_counts(self, field: str, labels: Labels | None) -> None:
         cfg = self._cfg
         saes = cfg.saes.values() if isinstance(cfg, MultiTableSAERunnerConfig) else [cfg.sae]
-        n_classes, d_sae = len(self.labels.names) if self.labels else 0, max(s.d_sae for s in saes)
+        n_classes, d_sae = len(labels.names) if labels else 0, max(s.d_sae for s in saes)
         if n_classes * d_sae > _MOST_COUNTS:
             raise BadInputError(
-                f"labels = {cfg.labels!r}: to count {n_classes:,} classes for {d_sae:,} latents "
-                f"takes {80 * n_classes * d_sae / 2**30:,.0f} GiB; give coarser classes"
+                f"{field}: to count {n_classes:,} classes for {d_sae:,} latents takes "
+                f" {80 * n_classes * d_sae / 2**30:,.0f} GiB; give coarser classes"
             )
 
     def _check_values(self, row_bytes: int) -> None:
@@ -280,7 +280,8 @@ class TableSource(Source):
     @override
     def load(self, folder: Path) -> None:
         position = read_position(folder / DATA_POSITION_FILENAME, str(self._cfg.act_store_device))
-        if not torch.equal(position["table"].cpu(), self._fingerprint()):
+        table = position.get("table")
+        if table is None or not torch.equal(table.cpu(), self._fingerprint()):
             raise ValueError(f"activations = {self._cfg.activations!r} holds other rows by now")
         self._n_read, _ = position["read"].tolist()
         if len(position["waiting"]) + len(position["kept"]):
@@ -309,13 +310,17 @@ class TableSource(Source):
         own = {name: getattr(self._cfg, name) for name in said}
         rows = self._fingerprints[hook]
         known = {name: own[name] or said[name] for name in said}
-        table = {"table_fingerprint": rows, "rows_per_image": self._rows_each}
-        return {"hook_name": hook, **table, **known}
+        return {"hook_name": hook, "table_fingerprint": rows, **known}
 
     @property
     @override
     def n_held_out(self) -> int:
         return len(self._held_out_rows())
+
+    @property
+    @override
+    def rows_per_image(self) -> int:
+        return self._held_out_rows().rows_each
 
     @override
     def held_out(self, n_samples: int) -> Samples:
@@ -357,6 +362,7 @@ class TableSource(Source):
         pictures = _pictures(cfg.held_out_images, about, len(column), "held_out_images")
         rows_each = _rows_each(cfg.rows_per_image, pictures, about, len(column))
         named = labels and labels.as_in(self.labels)
+        self._check_counts(f"held_out_labels = {cfg.held_out_labels or of_column!r}", named)
         name = f"{cfg.held_out}: {hook}"
         return HeldOutRows(column, candidates(len(column)), named, rows_each, name)
 
