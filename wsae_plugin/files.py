@@ -95,6 +95,7 @@ def refuse_output(option: str, path: Path, is_folder: bool = True) -> None:
     Raises:
         BadInputError: There is a file where a folder has to be, or the other way round.
     """
+    # Not by Path.exists, which raises of a name that is too long.
     place = next(place for place in (path, *path.absolute().parents) if os.path.exists(place))
     is_above = place != path
     if place.is_dir() != (is_folder or is_above):

@@ -396,11 +396,9 @@ def test_a_held_out_row_that_is_not_finite_is_refused(
         source.held_out(40)
 
 
-def test_a_reader_stops_when_the_source_is_closed(
-    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(TableSource, "_check_memory", lambda *_: None)
-    source = opened(tmp_path, **values(table, batch_size=10**9, training_samples=10**9))
+def test_a_reader_stops_when_the_source_is_closed(table: Path, tmp_path: Path) -> None:
+    config = load_run_config(write_config(tmp_path / "c.yaml", values(table)))
+    source = TableSource(replace(config.runner_config(), batch_size=10**9))
     reading = source._reader.submit(source._read_from, 0)
     source.close()
     assert reading.done()
@@ -847,6 +845,9 @@ def test_what_no_machine_has_room_for_is_refused(
 ) -> None:
     with pytest.raises(BadInputError, match="n_batches_in_buffer = 1099511627776: with batch_size"):
         opened(tmp_path, **values(table, n_batches_in_buffer=2**40))
+    # Measuring fills no buffer, so a larger machine's SAE is measured here.
+    config = load_run_config(write_config(tmp_path / "c.yaml", values(table)))
+    TableSource(replace(config.runner_config(), n_batches_in_buffer=2**40))
     np.save(tmp_path / "y.npy", np.arange(N_ROWS))
     monkeypatch.setattr("wsae_plugin.sources.table._MOST_COUNTS", 1000)
     with pytest.raises(BadInputError, match="to count 600 classes for .* latents takes"):

@@ -31,6 +31,7 @@ from wsae_plugin.cli.train import train
 from wsae_plugin.cli.verify import verify
 from wsae_plugin.credentials import redacting, refuse_credentials
 from wsae_plugin.errors import BadInputError, RunFailedError
+from wsae_plugin.messages import one_line
 from wsae_plugin.remote_code import guarded
 
 app = typer.Typer(
@@ -124,7 +125,9 @@ def _run(arguments: list[str]) -> Any:
         _refuse(str(error))
         return 2 if isinstance(error, BadInputError) else 1
     except OSError as error:
-        _refuse(f"{error.filename or 'a file'}: {error.strerror or error}")
+        # A disk that is full, or a folder that became read-only: whatever was being written.
+        place = f"{error.filename}: " if error.filename else ""
+        _refuse(place + (one_line(error.strerror or error) or type(error).__name__))
         return 1
     except Exception:
         # Ours to mend; shown here, where no credential is shown.

@@ -221,12 +221,11 @@ def _config_here(sae: MeasuredSAE, dataset: str | None) -> dict[str, Any]:
     """What the training's config says, with the table where it is here."""
     if sae.table is None:
         return {**sae.config}
-    of_share: dict[str, Any] = {}
-    if _is_share(sae):
-        # Which rows are of one image may be known of the pictures alone.
-        of_share["rows_per_image"] = sae.metadata.get("rows_per_image")
-        of_share["activations"] = dataset or sae.table
-    return {**sae.config, **dict.fromkeys(_NOT_MEASURED), **of_share}
+    # Which rows are of one image may have been known of the pictures alone.
+    rows_each = sae.held_out.get("rows_per_image") or sae.config.get("rows_per_image")
+    own = {"activations": dataset or sae.table} if _is_share(sae) else {}
+    here = {**own, "rows_per_image": rows_each}
+    return {**sae.config, **dict.fromkeys(_NOT_MEASURED), **here}
 
 
 def _is_same(before: float | None, now: float | None, tolerance: float) -> bool:

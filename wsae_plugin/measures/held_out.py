@@ -202,6 +202,7 @@ class HeldOutSamples:
             "batch_size_prompts": -(-self.n_samples // _SAMPLES_OF_A_PROMPT),
             "context_size": _SAMPLES_OF_A_PROMPT,
             "seed": self.seed,
+            "rows_per_image": self.source.rows_per_image,
         }
 
     @torch.no_grad()

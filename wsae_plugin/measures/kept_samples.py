@@ -32,17 +32,6 @@ class Samples:
     labels: Tensor
     half: int
 
-    def codes_in_torch(self) -> Tensor:
-        """`codes` as a coalesced COO tensor."""
-        entries = self.codes.tocoo()
-        return torch.sparse_coo_tensor(
-            torch.from_numpy(np.stack([entries.row, entries.col])).long(),
-            torch.from_numpy(entries.data),
-            entries.shape,
-            check_invariants=False,
-            is_coalesced=True,
-        )
-
 
 class KeptSamples:
     """Keeps `N_KEPT` of the samples that have a label, each with the same probability.
@@ -95,7 +84,16 @@ class KeptSamples:
         first = torch.full((len(self._images),), torch.inf, dtype=torch.float64)
         first = first.scatter_reduce(0, image, self._drawn, "amin")[image]
         order = np.lexsort([self._drawn.numpy(), first.numpy()])
-        of = image[order]
-        cuts = (of[1:] != of[:-1]).nonzero().flatten() + 1
-        half = int(cuts[(2 * cuts - len(of)).abs().argmin()]) if len(cuts) else len(of)
+        half = halfway(image[order])
         return Samples(self._x[order], self._codes[order], self._labels[order], half)
+
+
+def halfway(images: Tensor) -> int:
+    """Where samples, of which those of an image lie together, are cut in two about equal parts that
+    share no image: how many are before; all of them where there is but one image.
+
+    Args:
+        images: Of which image each is, shape (n,).
+    """
+    cuts = (images[1:] != images[:-1]).nonzero().flatten() + 1
+    return int(cuts[(2 * cuts - len(images)).abs().argmin()]) if len(cuts) else len(images)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from wsae_plugin.gamma.consistency import FEWEST
-from wsae_plugin.measures.kept_samples import Samples
 from wsae_plugin.measures.measure import Evidence, measure
 from wsae_plugin.measures.sums import Found
-from wsae_plugin.measures.weighted_cosines import WeightedCosines
 
 
 @measure("monosemanticity score", "up")
@@ -25,18 +21,8 @@ def monosemanticity_score(evidence: Evidence) -> Found | None:
     return Found(
         float(scores.mean()),
         chance=labelled.mean_cosine,
-        control=float(_shifted(labelled.samples).nanmean()),
+        control=float(labelled.cosines_of_others.nanmean()),
         note=f"mean over the {len(scores)} latents active on {FEWEST} held-out samples or more; "
-        "chance: the mean cosine of two samples; control: the feature activations of "
-        f"{len(labelled.samples.labels)} samples, given to those of other images",
+        "chance: the mean cosine of two samples; control: the feature activations given to samples "
+        "of other images",
     )
-
-
-def _shifted(samples: Samples) -> torch.Tensor:
-    """The score of each latent whose activations were given to the wrong samples, (d_sae,)."""
-    codes = samples.codes_in_torch()
-    cosines = WeightedCosines(samples.x.shape[1], codes.shape[1])
-    # Their order is random, but those of an image stay together, and are alike.
-    cosines.add(samples.x.roll(len(samples.x) // 2, dims=0), codes)
-    # Without bias at any number of pairs, and few of so few samples excite one of many latents.
-    return cosines.scores(fewest=2)

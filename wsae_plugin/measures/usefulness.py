@@ -90,7 +90,7 @@ def nearest_neighbour_accuracies(
             warnings.simplefilter("ignore", UserWarning)
             return float(model.fit(features[:half], of[:half]).score(features[half:], of[half:]))
 
-    return accuracy(labels), accuracy(np.roll(labels, len(labels) // 2))
+    return accuracy(labels), accuracy(np.roll(labels, half))
 
 
 def linear_probe_accuracies(

@@ -72,15 +72,12 @@ class WeightedCosines:
         shown = values.where(values != 0, torch.inf)
         self._smallest.scatter_reduce_(0, latents, shown, "amin")
 
-    def scores(self, fewest: int = FEWEST) -> Tensor:
+    def scores(self) -> Tensor:
         """The score of each latent.
 
-        Args:
-            fewest: samples on which a latent has to be not 0.
-
         Returns:
-            Shape (d_sae,), float64, from −1 to 1; NaN for a latent that is not 0 on fewer samples,
-            or nowhere above its minimum but on one.
+            Shape (d_sae,), float64, from −1 to 1; NaN for a latent that is not 0 on fewer than
+            `FEWEST` samples, or nowhere above its minimum but on one.
         """
         n, smallest = self._n, self._smallest
         smallest = smallest.where(self._not_zero == n, smallest.clamp(max=0))
@@ -93,7 +90,7 @@ class WeightedCosines:
         pairs = total.square() - squares
         # What rounding leaves of a latent without variation, or of one sample alone, is no pair.
         varies = total > _ROUNDING * self._activations.abs()
-        has_pairs = varies & (pairs > _ROUNDING * total.square()) & (self._not_zero >= fewest)
+        has_pairs = varies & (pairs > _ROUNDING * total.square()) & (self._not_zero >= FEWEST)
         return ((length - squares) / pairs).where(has_pairs, torch.nan)
 
     def mean_cosine(self) -> float:

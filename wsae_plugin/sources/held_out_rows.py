@@ -32,7 +32,7 @@ class HeldOutRows:
         self, column: Column, rows: Tensor, labels: Labels | None, rows_each: int, name: str
     ) -> None:
         self._column, self._rows, self._labels = column, rows, labels
-        self._rows_each, self._name = rows_each, name
+        self.rows_each, self._name = rows_each, name
         self._shuffled: Tensor | None = None
         self._n_given = 0
 
@@ -47,10 +47,10 @@ class HeldOutRows:
         """
         if self._n_given == 0:
             # Image by image, so that batches share hardly one, and are independent.
-            images, of_row = (self._rows // self._rows_each).unique_consecutive(return_inverse=True)
+            images, of_row = (self._rows // self.rows_each).unique_consecutive(return_inverse=True)
             order = torch.randperm(len(images)).argsort()[of_row].argsort(stable=True)
             if self._labels is not None:
-                shuffled = shuffled_labels(self._labels.codes, self._rows, self._rows_each)
+                shuffled = shuffled_labels(self._labels.codes, self._rows, self.rows_each)
                 self._shuffled = shuffled[order]
             self._rows = self._rows[order]
         of_these = slice(self._n_given, self._n_given + n_samples)
@@ -67,7 +67,7 @@ class HeldOutRows:
         if self._labels is None or self._shuffled is None:
             return Samples(x, rows)
         codes, shuffled = self._labels.codes[rows].long(), self._shuffled[of_these].long()
-        images = rows // self._rows_each
+        images = rows // self.rows_each
         return Samples(x, rows, Classes(codes, shuffled, images, self._labels.names))
 
 

@@ -167,6 +167,11 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
         """How many samples `held_out` has; None for as many as are wanted."""
         return None
 
+    @property
+    def rows_per_image(self) -> int | None:
+        """How many of what `held_out` gives in a row are of one image; None where none has any."""
+        return None
+
     def held_out(self, n_samples: int) -> Samples:  # noqa: ARG002
         """The next samples that no training has seen, to measure SAEs of the first hook on.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from psutil import virtual_memory
 from sae_lens.synthetic.synthetic_sae_runner import RUNNER_CONFIG_FILENAME
 from sae_lens.util import str_to_dtype
 from safetensors.torch import save_file
@@ -30,7 +30,7 @@ from wsae_plugin.sources.held_out_rows import (
     is_held_out,
     shuffled_labels,
 )
-from wsae_plugin.sources.labels import is_file_name, read_labels
+from wsae_plugin.sources.labels import Labels, is_file_name, read_labels
 from wsae_plugin.sources.mixing_buffer import DATA_POSITION_FILENAME, MixingBuffer, read_position
 from wsae_plugin.sources.pictures import Pictures, read_pictures
 from wsae_plugin.sources.source import Samples, Source
@@ -106,6 +106,7 @@ class TableSource(Source):
         row_bytes = sum(4 * width for width in self.d_in.values())
         self._block_rows = max(1, _BLOCK_BYTES // row_bytes)
         self._n_blocks = -(-self.n_rows // self._block_rows)
+        self._check_counts(f"labels = {cfg.labels!r}", self.labels)
         self._check_values(row_bytes)
         # Of what was opened: a file that is replaced meanwhile is another table on resuming.
         self._fingerprints = {h: fingerprint_of_column(c) for h, c in self._columns.items()}
@@ -117,7 +118,6 @@ class TableSource(Source):
         self._reader = ThreadPoolExecutor(max_workers=1)
         self._ahead: Future[tuple[Tensor, int]] | None = None
         self._buffer_size = cfg.n_batches_in_buffer * cfg.batch_size
-        self._check_memory(row_bytes)
         self._buffer = MixingBuffer(
             self._read, self._buffer_size, cfg.batch_size, cfg.activations_mixing_fraction
         )
@@ -133,6 +133,16 @@ class TableSource(Source):
             yield f"held_out = {other!r}: is no table; give a share such as 0.1, or a table"
         elif isinstance(other, str) and realpath(other) == realpath(values["activations"]):
             yield f"held_out = {other!r}: is the table that is trained on; give a share, or another"
+        sections = values.get("saes") or {"sae": values["sae"]}
+        n_rows = values["n_batches_in_buffer"] * values["batch_size"]
+        buffer = 4 * n_rows * max(section["d_in"] for section in sections.values())
+        if buffer > (there := virtual_memory().total):
+            # Nothing interrupts its first filling.
+            yield (
+                f"n_batches_in_buffer = {values['n_batches_in_buffer']}: with batch_size = "
+                f"{values['batch_size']} the buffer takes {buffer / 2**30:,.0f} GiB, and this "
+                f"machine has {there / 2**30:,.0f}; lower one"
+            )
         for name in ("held_out_labels", "held_out_images"):
             if values[name] and not isinstance(other, str):
                 yield (
@@ -190,20 +200,14 @@ class TableSource(Source):
                     f"{where}.d_in = {sae.d_in}: {hook!r} is {width} wide; set it to {width}"
                 )
 
-    def _check_memory(self, row_bytes: int) -> None:
-        cfg, there = self._cfg, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if (buffer := self._buffer_size * row_bytes) > there:
-            raise BadInputError(
-                f"n_batches_in_buffer = {cfg.n_batches_in_buffer}: with batch_size = "
-                f"{cfg.batch_size} the buffer takes {buffer / 2**30:,.0f} GiB, and this machine "
-                f"has {there / 2**30:,.0f}; lower one"
-            )
+    def _check_counts(self, field: str, labels: Labels | None) -> None:
+        cfg = self._cfg
         saes = cfg.saes.values() if isinstance(cfg, MultiTableSAERunnerConfig) else [cfg.sae]
-        n_classes, d_sae = len(self.labels.names) if self.labels else 0, max(s.d_sae for s in saes)
+        n_classes, d_sae = len(labels.names) if labels else 0, max(s.d_sae for s in saes)
         if n_classes * d_sae > _MOST_COUNTS:
             raise BadInputError(
-                f"labels = {cfg.labels!r}: to count {n_classes:,} classes for {d_sae:,} latents "
-                f"takes {80 * n_classes * d_sae / 2**30:,.0f} GiB; give coarser classes"
+                f"{field}: to count {n_classes:,} classes for {d_sae:,} latents takes "
+                f" {80 * n_classes * d_sae / 2**30:,.0f} GiB; give coarser classes"
             )
 
     def _check_values(self, row_bytes: int) -> None:
@@ -276,7 +280,8 @@ class TableSource(Source):
     @override
     def load(self, folder: Path) -> None:
         position = read_position(folder / DATA_POSITION_FILENAME, str(self._cfg.act_store_device))
-        if not torch.equal(position["table"].cpu(), self._fingerprint()):
+        table = position.get("table")
+        if table is None or not torch.equal(table.cpu(), self._fingerprint()):
             raise ValueError(f"activations = {self._cfg.activations!r} holds other rows by now")
         self._n_read, _ = position["read"].tolist()
         if len(position["waiting"]) + len(position["kept"]):
@@ -305,13 +310,17 @@ class TableSource(Source):
         own = {name: getattr(self._cfg, name) for name in said}
         rows = self._fingerprints[hook]
         known = {name: own[name] or said[name] for name in said}
-        table = {"table_fingerprint": rows, "rows_per_image": self._rows_each}
-        return {"hook_name": hook, **table, **known}
+        return {"hook_name": hook, "table_fingerprint": rows, **known}
 
     @property
     @override
     def n_held_out(self) -> int:
         return len(self._held_out_rows())
+
+    @property
+    @override
+    def rows_per_image(self) -> int:
+        return self._held_out_rows().rows_each
 
     @override
     def held_out(self, n_samples: int) -> Samples:
@@ -353,6 +362,7 @@ class TableSource(Source):
         pictures = _pictures(cfg.held_out_images, about, len(column), "held_out_images")
         rows_each = _rows_each(cfg.rows_per_image, pictures, about, len(column))
         named = labels and labels.as_in(self.labels)
+        self._check_counts(f"held_out_labels = {cfg.held_out_labels or of_column!r}", named)
         name = f"{cfg.held_out}: {hook}"
         return HeldOutRows(column, candidates(len(column)), named, rows_each, name)
 
