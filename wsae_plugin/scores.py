@@ -31,11 +31,11 @@ VERSION = 1
 FOLDER = "scores"
 GALLERY = "gallery.json"
 """Beside the scores of an SAE on a table with pictures: those that excite a few of its latents."""
-OPTIMALITY = "optimality"
-MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench", OPTIMALITY: "wsae optimality"}
+MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench", "optimality": "wsae optimality"}
 """Name of a file of scores → the command that writes it."""
-ASKED_FOR = ("held_out", "saebench")
-"""The files of scores that a report misses where no SAE has them."""
+EXPECTED = ("held_out", "saebench")
+"""Those that a report asks for where no run has them."""
+OPTIMALITY = "optimality"
 
 _OPEN = ConfigDict(strict=True, extra="allow")
 

@@ -96,7 +96,7 @@ def test_how_far_from_an_optimum_is_said(wsae: Wsae, runs: list[Path], tmp_path:
     output = tmp_path / "card" / "README.md"
     assert wsae("card", runs[1], "--output", output)[0] == 0
     assert "optimum" not in output.read_text()
-    found = measure_optimality(runs, OptimalitySettings(samples=128, batches=2))
+    found = measure_optimality(runs, OptimalitySettings(samples=128, batches=8))
     scores = [{each["metric"]: each for each in document["scores"]} for document in found]
     assert wsae("card", runs[1], "--output", output)[0] == 0
 

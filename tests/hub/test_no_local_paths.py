@@ -94,7 +94,7 @@ def test_optimality_on_another_local_text_is_published_without_its_path(
 ) -> None:
     monkeypatch.chdir(texts[0].parent.parent)
     private = Path(texts[0].parent.name)
-    settings = OptimalitySettings(str(private / texts[1].name), samples=128, batches=2)
+    settings = OptimalitySettings(str(private / texts[1].name), samples=128, batches=8)
     measure_optimality(runs, settings)
     assert f"{private}/" in (runs[1] / "scores/optimality.json").read_text()
     code, output = wsae("push", *runs, "--repo", REPO)

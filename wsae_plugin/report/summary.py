@@ -14,7 +14,7 @@ from wsae_plugin.report.optimality import optimality
 from wsae_plugin.report.paired import level, measured, metric_entry, pair_runs
 from wsae_plugin.report.text import eval_label
 from wsae_plugin.report.verdict import verdict
-from wsae_plugin.scores import ASKED_FOR, FOLDER, MADE_BY
+from wsae_plugin.scores import EXPECTED, FOLDER, MADE_BY
 from wsae_plugin.statistics import CONFIDENCE, rounded
 
 L0_TOLERANCE = 0.05
@@ -177,7 +177,7 @@ def _missing(inputs: Inputs) -> list[Summary]:
             if run.run not in scored
         )
         missing += [{"what": what, "reason": f"no score of {eval_label(name)}"} for what in without]
-    for name in ASKED_FOR:
+    for name in EXPECTED:
         if name == "saebench" and not inputs.manifest.get("context_size"):
             continue  # it asks a language model, and reads contexts
         if not any(name in found for found in inputs.scores.values()):

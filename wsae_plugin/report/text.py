@@ -221,7 +221,7 @@ def how_optimality_is_measured(report: Report) -> str:
     rule = "where they are as sparse as the SAE's" if found["is_matched"] else "as it was asked for"
     return (
         f"On {samples} held-out samples of each SAE, in the space of its own loss, so of a "
-        "weighted SAE under its own Γ. Optimal codes are those of the L1 penalty "
+        "weighted SAE under its own weights. Optimal codes are those of the L1 penalty "
         f"λ = {penalty}, {rule}; the largest duality gap is {found['duality_gap']:.1e} of the "
         "objective. ± is the standard deviation over seeds, of one SAE half the 95 % interval over "
         "held-out batches. Control: the same line of random atoms, of which as many are active as "
