@@ -10,10 +10,11 @@ import numpy as np
 from wsae_plugin.report.curves import gammas, learning, trade
 from wsae_plugin.report.inference import add_contrasts, add_tests, sds_to_be_clear
 from wsae_plugin.report.inputs import Frame, Inputs, sparsity_label
+from wsae_plugin.report.optimality import optimality
 from wsae_plugin.report.paired import level, measured, metric_entry, pair_runs
 from wsae_plugin.report.text import eval_label
 from wsae_plugin.report.verdict import verdict
-from wsae_plugin.scores import FOLDER, MADE_BY
+from wsae_plugin.scores import EXPECTED, FOLDER, MADE_BY
 from wsae_plugin.statistics import CONFIDENCE, rounded
 
 L0_TOLERANCE = 0.05
@@ -83,6 +84,7 @@ def summarize(inputs: Inputs) -> Summary:
         "unmatched": manifest.get("unmatched") or {},
         "missing": _missing(inputs),
         "bench": _bench(inputs),
+        "optimality": optimality(inputs),
         **{n: manifest.get(n) for n in ("git_revision", "command", "wall_clock_seconds")},
         "versions": manifest.get("versions") or {},
         "config": inputs.config,
@@ -175,11 +177,11 @@ def _missing(inputs: Inputs) -> list[Summary]:
             if run.run not in scored
         )
         missing += [{"what": what, "reason": f"no score of {eval_label(name)}"} for what in without]
-    for name, command in MADE_BY.items():
+    for name in EXPECTED:
         if name == "saebench" and not inputs.manifest.get("context_size"):
             continue  # it asks a language model, and reads contexts
         if not any(name in found for found in inputs.scores.values()):
-            reason = f"no {FOLDER}/{name}.json: `{command}` has not been run"
+            reason = f"no {FOLDER}/{name}.json: `{MADE_BY[name]}` has not been run"
             missing.append({"what": "all runs", "reason": reason})
     for name, entry in ((_bench(inputs) or {}).get("evals") or {}).items():
         if entry.get("status") != "done":
