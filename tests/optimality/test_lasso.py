@@ -206,6 +206,12 @@ def test_what_rounding_forbids_ends_soon(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(sizes) < 100
 
 
+def test_what_exceeds_the_penalty_by_less_than_float32_tells_is_added() -> None:
+    x = torch.tensor([[5.0, 0.1 * (1 + 1e-8)]], dtype=torch.float64)
+    found = nonnegative_lasso(x, torch.eye(2), 0.1, torch.tensor([[0]]), tolerance=1e-10)
+    assert found.values[0, 1].item() == pytest.approx(1e-9)
+
+
 def test_units_change_nothing() -> None:
     x, atoms = problem(20, 16, 64)
     expected = nonnegative_lasso(x, atoms, 0.1)

@@ -28,7 +28,8 @@ TOLERANCE = 1e-6
 _LEAST_TOLERANCE = 1e-10
 """Nearer than that, rounding and the ridge decide."""
 _MOST_ROUNDS = 100
-"""Each adds up to `_N_ADDED` atoms to every active set; ten are many."""
+"""Each adds up to `_N_ADDED` atoms to every active set; ten are many, and fifty where there are
+many times as many atoms as dimensions, and hardly a penalty."""
 _N_ADDED = 32
 """Atoms that an active set gets at once: more make larger systems, fewer more dense products."""
 _CHUNK_BYTES = 2**28
@@ -194,15 +195,17 @@ def _solve(
         gap[near] = _gap(rest[near], residual[near], objective[near], exact.amax(dim=1), penalty)
         is_done = gap <= tolerance
         found.append((left[is_done], active[is_done], z[is_done], objective[is_done], gap[is_done]))
-        correlations[near] = exact.float()
-        left, active, correlations = left[~is_done], active[~is_done], correlations[~is_done]
+        # Subtracted before it is rounded: less than float32 tells apart can be a violation.
+        excess = correlations.sub_(penalty)
+        excess[near] = (exact - penalty).float()
+        left, active, excess = left[~is_done], active[~is_done], excess[~is_done]
         # Half of this is by how much the optimum of an active set is below ½‖x‖²: an atom that is
         # violated adds to it, or rounding has the last word.
         length = (rest - residual)[~is_done].square().sum(dim=1)
         if (length <= longest[left]).any() or not len(left):
             break
         longest[left] = length
-        active = _with_most_violated(active, correlations, penalty)
+        active = _with_most_violated(active, excess)
     if len(left):
         raise RunFailedError(
             f"optimal codes: the duality gap of {len(left)} samples stays above {tolerance:g} of "
@@ -231,18 +234,17 @@ def _gap(x: Tensor, residual: Tensor, objective: Tensor, largest: Tensor, penalt
     return ((objective - dual) / objective.clamp(min=torch.finfo(squared.dtype).tiny)).clamp(min=0)
 
 
-def _with_most_violated(active: Tensor, correlations: Tensor, penalty: float) -> Tensor:
+def _with_most_violated(active: Tensor, excess: Tensor) -> Tensor:
     """Active sets with the atoms whose correlations exceed the penalty most, −1 in the rest.
 
     Args:
         active: Shape (n, a), −1 where there is none.
-        correlations: d_jᵀr, shape (n, m), which is overwritten.
-        penalty: λ.
+        excess: d_jᵀr − λ, shape (n, m), which is overwritten.
     """
     rows, places = (active >= 0).nonzero(as_tuple=True)
-    correlations[rows, active[rows, places]] = -torch.inf
-    largest, atoms = correlations.topk(min(_N_ADDED, correlations.shape[1]), dim=1)
-    return _narrowed(torch.cat([active, atoms.where(largest > penalty, -1)], dim=1))
+    excess[rows, active[rows, places]] = -torch.inf
+    largest, atoms = excess.topk(min(_N_ADDED, excess.shape[1]), dim=1)
+    return _narrowed(torch.cat([active, atoms.where(largest > 0, -1)], dim=1))
 
 
 def _narrowed(active: Tensor) -> Tensor:
