@@ -241,11 +241,15 @@ def test_atoms_that_are_alike_are_no_obstacle(penalty: float) -> None:
     torch.testing.assert_close(found.objective, fewer.objective, rtol=2e-6, atol=0)
 
 
-def test_a_matrix_that_rounding_made_indefinite() -> None:
-    gram = torch.ones(3, 3).double() - 1e-13 * torch.eye(3).double()
-    z = nonnegative_quadratic(gram[None], torch.ones(1, 3).double(), torch.ones(1, 3) > 0)
-    assert float(z.sum()) == pytest.approx(1.0)
-    assert (z >= 0).all()
+def test_matrices_that_rounding_made_indefinite() -> None:
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.randn(20, 6, 3, generator=generator).double()
+    atoms /= atoms.norm(dim=2, keepdim=True)
+    gram = atoms @ atoms.mT - 1e-12 * torch.eye(6).double()
+    linear = (atoms @ torch.randn(20, 3, 1, generator=generator).double()).squeeze(2) - 0.01
+    z = nonnegative_quadratic(gram, linear, torch.ones(20, 6) > 0)
+    gradient = (gram @ z.unsqueeze(2)).squeeze(2) - linear
+    assert (z >= 0).all() and (gradient > -1e-9).all() and (gradient * z).abs().max() < 1e-9
 
 
 def test_scipy_that_finds_no_end_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
