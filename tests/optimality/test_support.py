@@ -139,6 +139,15 @@ def test_a_planted_support_is_found() -> None:
     assert float(found.squared_error[same].max()) < 1e-9
 
 
+def test_it_goes_on_while_a_swap_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, atoms = problem(30, 32, 60)
+    found = best_support(x, atoms, 12, NONE, every(30, 60))
+    assert ((found.latents >= 0).sum(dim=1) == 12).double().mean() > 0.8
+    monkeypatch.setattr(support, "_MOST_SWAPS", 3)
+    fewer = best_support(x, atoms, 12, NONE, every(30, 60))
+    assert (fewer.squared_error > found.squared_error + 1e-9).all()
+
+
 def test_every_sample_may_have_a_k_of_its_own() -> None:
     x, atoms = problem(30, 8, 10)
     k = torch.arange(30) % 4
