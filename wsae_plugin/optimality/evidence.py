@@ -54,16 +54,18 @@ class OptimalityEvidence:
         return replace(own, latents=found.latents, values=found.values)
 
     @property
-    def is_first_half(self) -> Tensor:
-        """Every other batch, shape (n,), bool."""
-        return self.batch % 2 == 0
+    def halves(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The samples of every other batch and the rest, to fit on the one and try on the other,
+        and the other way round; flags, each of shape (n,)."""
+        even = self.batch % 2 == 0
+        return (even, ~even), (~even, even)
 
     @cached_property
     def after_refit(self) -> Tensor:
         """What the best codes leave after the dictionary was fitted to them once more, on the other
         half of the samples each, shape (n, d_in)."""
-        left, half = torch.zeros_like(self.best.x), self.is_first_half
-        for fits, tries in ((half, ~half), (~half, half)):
+        left = torch.zeros_like(self.best.x)
+        for fits, tries in self.halves:
             inside = self.best.of(fits)
             prior = best_prior(inside, self.batch[fits] % 4 < 2)
             atoms = refitted(inside, prior)

@@ -13,12 +13,11 @@ from wsae_plugin.measures.measure import HeldOutScore, measure
 from wsae_plugin.measures.sums import Found
 from wsae_plugin.optimality.coded import Coded
 from wsae_plugin.optimality.evidence import OptimalityEvidence
-from wsae_plugin.optimality.pairs import FEWEST, twins
+from wsae_plugin.optimality.pairs import twins
+from wsae_plugin.optimality.splits import best_splits
 
 EVAL = "optimality"
 
-_MOST_SPLIT = 512
-"""Latents, the busiest, that are looked at for a split."""
 _FAINT = 0.1
 """Of the mean squared code; a latent with less explains next to nothing where it is active."""
 OPPOSITE = -0.9
@@ -55,54 +54,12 @@ def split(evidence: OptimalityEvidence) -> Found:
     """Share of the squared error at the best codes and after a refit that is recovered by splitting
     in two the latents that gain most by it, one for every hundred: found on one half of the
     samples, tried on the other (T6)."""
-    best, residual, half = evidence.best, evidence.after_refit, evidence.is_first_half
-    n_split = -(-len(best.atoms) // 100)
-    gain = torch.zeros(len(best.x), dtype=best.x.dtype, device=best.x.device)
-    for fits, tries in ((half, ~half), (~half, half)):
-        inside, outside = best.of(fits), best.of(tries)
-        left, left_outside = residual[fits], residual[tries]
-        busiest = inside.sparse().sum(dim=0).to_dense().topk(min(_MOST_SPLIT, len(best.atoms)))
-        found = [_split_of(inside, left, latent) for latent in busiest.indices.tolist()]
-        chosen = sorted((each for each in found if each), key=lambda each: -each[0])[:n_split]
-        for _, latent, along, steps in chosen:
-            gain[tries] += _gain_of(outside, left_outside, latent, along, steps)
+    best, residual = evidence.best, evidence.after_refit
+    gain = torch.zeros_like(residual[:, 0])
+    for fits, tries in evidence.halves:
+        for each in best_splits(best.of(fits), residual[fits]):
+            gain[tries] += each.gain(best.of(tries), residual[tries])
     return evidence.share(gain, _squares(residual))
-
-
-def _split_of(
-    coded: Coded, residual: Tensor, latent: int
-) -> tuple[float, int, Tensor, Tensor] | None:
-    """Along which direction a latent is best split, and how far to either side: the gain, the
-    latent, the direction (d_in,) and the two steps (2,); None where it is active too rarely."""
-    rows, z = _active(coded, latent)
-    if len(rows) < FEWEST:
-        return None
-    atom, own = coded.atoms[latent], residual[rows]
-    across = own - (own @ atom).unsqueeze(1) * atom
-    weighted = z.unsqueeze(1) * across
-    _, _, vectors = torch.linalg.svd(weighted, full_matrices=False)
-    along, side = vectors[0], (across @ vectors[0] > 0).long()
-    squares = torch.zeros(2, dtype=z.dtype, device=z.device).index_add_(0, side, z.square())
-    pulls = torch.zeros_like(squares).index_add_(0, side, z * (own @ along))
-    steps = pulls / squares.clamp(min=torch.finfo(z.dtype).tiny)
-    return float(_gain_of(coded, residual, latent, along, steps).sum()), latent, along, steps
-
-
-def _gain_of(coded: Coded, residual: Tensor, latent: int, along: Tensor, steps: Tensor) -> Tensor:
-    """By how much a split lowers each squared error, shape (n,), where each sample has the half
-    that suits it."""
-    rows, z = _active(coded, latent)
-    pull = residual[rows] @ along
-    # ‖r‖² − ‖r − z s t‖² = 2 z s tᵀr − z² s².
-    each = 2 * z.unsqueeze(1) * pull.unsqueeze(1) * steps - (z.unsqueeze(1) * steps).square()
-    gain = torch.zeros(len(coded.x), dtype=z.dtype, device=z.device)
-    gain[rows] = each.amax(dim=1)
-    return gain
-
-
-def _active(coded: Coded, latent: int) -> tuple[Tensor, Tensor]:
-    rows, places = (coded.latents == latent).nonzero(as_tuple=True)
-    return rows, coded.values[rows, places]
 
 
 @_line("active latents that cost nothing to drop", "down")
@@ -183,9 +140,9 @@ def width(evidence: OptimalityEvidence) -> Found:
 
 
 def _gain_of_one_more(evidence: OptimalityEvidence) -> Tensor:
-    residual, half = evidence.after_refit, evidence.is_first_half
-    gain = torch.zeros(len(residual), dtype=residual.dtype, device=residual.device)
-    for fits, tries in ((half, ~half), (~half, half)):
+    residual = evidence.after_refit
+    gain = torch.zeros_like(residual[:, 0])
+    for fits, tries in evidence.halves:
         atom = one_more_atom(residual[fits], evidence.seed)
         gain[tries] = (residual[tries] @ atom).clamp(min=0).square()
     return gain

@@ -1,0 +1,92 @@
+"""Latents that would better be two (T6 of arXiv 2606.02385)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsae_plugin.optimality.coded import Coded
+from wsae_plugin.optimality.pairs import FEWEST
+
+_MOST_TRIED = 512
+"""Latents, the busiest, that are looked at."""
+_SHARE_SPLIT = 0.01
+"""Of all latents: so many are split."""
+_N_STEPS = 30
+
+
+@dataclass(frozen=True)
+class Split:
+    """A latent's atom d becomes d + s₁t and d + s₂t.
+
+    Args:
+        latent: Which.
+        along: t, orthogonal to d and of length 1, shape (d_in,).
+        steps: s₁ and s₂, shape (2,).
+    """
+
+    latent: int
+    along: Tensor
+    steps: Tensor
+
+    def gain(self, coded: Coded, residual: Tensor) -> Tensor:
+        """By how much each squared error falls, if each sample takes the half that suits it.
+
+        Args:
+            coded: Samples and their codes.
+            residual: What is left of them, shape (n, d_in).
+
+        Returns:
+            Shape (n,).
+        """
+        rows, z = _active(coded, self.latent)
+        pull = (residual[rows] @ self.along).unsqueeze(1)
+        step = z.unsqueeze(1) * self.steps
+        # ‖r‖² − ‖r − z s t‖² = 2 z s tᵀr − z² s².
+        gain = torch.zeros(len(coded.x), dtype=z.dtype, device=z.device)
+        gain[rows] = (2 * pull * step - step.square()).amax(dim=1)
+        return gain
+
+
+def best_splits(coded: Coded, residual: Tensor) -> list[Split]:
+    """The splits that gain most, one for every hundred latents, the best first.
+
+    Args:
+        coded: Samples and their codes.
+        residual: What is left of them, shape (n, d_in).
+    """
+    n_active = coded.latents[coded.latents >= 0].bincount(minlength=len(coded.atoms))
+    busiest = n_active.topk(min(_MOST_TRIED, len(n_active)))
+    tried = busiest.indices[busiest.values >= FEWEST].tolist()
+    found = [_split_of(coded, residual, latent) for latent in tried]
+    found.sort(key=lambda split: -float(split.gain(coded, residual).sum()))
+    return found[: -(-len(coded.atoms) // round(1 / _SHARE_SPLIT))]
+
+
+def _split_of(coded: Coded, residual: Tensor, latent: int) -> Split:
+    rows, z = _active(coded, latent)
+    atom, own = coded.atoms[latent], residual[rows]
+    across = own - (own @ atom).unsqueeze(1) * atom
+    along = _principal(z.unsqueeze(1) * across)
+    pull = across @ along
+    side = (pull > 0).long()
+    squares, pulls = (
+        torch.zeros(2, dtype=z.dtype, device=z.device).index_add_(0, side, each)
+        for each in (z.square(), z * pull)
+    )
+    return Split(latent, along, pulls / squares.clamp(min=torch.finfo(z.dtype).tiny))
+
+
+def _principal(rows: Tensor) -> Tensor:
+    """About the first right singular vector, shape (d,), by power iteration."""
+    t = rows[rows.square().sum(dim=1).argmax()]
+    for _ in range(_N_STEPS):
+        t = torch.nn.functional.normalize((rows @ t) @ rows, dim=0)
+    return t
+
+
+def _active(coded: Coded, latent: int) -> tuple[Tensor, Tensor]:
+    rows, places = (coded.latents == latent).nonzero(as_tuple=True)
+    return rows, coded.values[rows, places]
