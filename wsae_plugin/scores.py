@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,8 +25,10 @@ VERSION = 1
 FOLDER = "scores"
 GALLERY = "gallery.json"
 """Beside the scores of an SAE on a table with pictures: those that excite a few of its latents."""
-MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench"}
-"""Name of a file of scores → the command that writes it, of those that a report asks for."""
+MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench", "optimality": "wsae optimality"}
+"""Name of a file of scores → the command that writes it."""
+EXPECTED = ("held_out", "saebench")
+"""Those that a report asks for where no run has them."""
 
 _OPEN = ConfigDict(strict=True, extra="allow")
 
@@ -226,3 +229,21 @@ def read_scores(folder: Path, run: str | None = None) -> dict[str, ScoreFile]:
             )
         found[file.stem] = scores
     return found
+
+
+def read_same(
+    folder: Path, run: str, name: str, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What one evaluation wrote before, if it is what it would write now.
+
+    Args:
+        folder: The SAE's.
+        run: Its name.
+        name: The evaluation's.
+        settings: What its scores depend on, as `settings` in its file.
+    """
+    try:
+        found = read_scores(folder, run)[name].model_dump()
+    except (BadInputError, KeyError):
+        return None
+    return found if found.get("settings") == settings else None

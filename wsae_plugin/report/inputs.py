@@ -27,7 +27,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.fingerprint import fingerprint_of_weights
 from wsae_plugin.messages import naming
 from wsae_plugin.saved_run import read_cfg, read_record
-from wsae_plugin.scores import FOLDER, MADE_BY, ScoreFile, read_scores
+from wsae_plugin.scores import EXPECTED, FOLDER, MADE_BY, ScoreFile, read_scores
 from wsae_plugin.validation import convert
 
 Frame = Any
@@ -137,7 +137,7 @@ def read_inputs(*paths: Path, baseline: Path | None = None) -> Inputs:
     for run in runs:
         _refuse_stale(run, scores[run.run])
     if not any(file.scores for found in scores.values() for file in found.values()):
-        commands = " or ".join(f"`{command} {folder}`" for command in MADE_BY.values())
+        commands = " or ".join(f"`{MADE_BY[name]} {folder}`" for name in EXPECTED)
         raise BadInputError(
             f"{folder}: has no scores, no {FOLDER}/*.json of a run; run {commands} first"
         )

@@ -13,7 +13,7 @@ from wsae_plugin.report.inputs import Frame, Inputs, sparsity_label
 from wsae_plugin.report.paired import level, measured, metric_entry, pair_runs
 from wsae_plugin.report.text import eval_label
 from wsae_plugin.report.verdict import verdict
-from wsae_plugin.scores import FOLDER, MADE_BY
+from wsae_plugin.scores import EXPECTED, FOLDER, MADE_BY
 from wsae_plugin.statistics import CONFIDENCE, rounded
 
 L0_TOLERANCE = 0.05
@@ -175,11 +175,11 @@ def _missing(inputs: Inputs) -> list[Summary]:
             if run.run not in scored
         )
         missing += [{"what": what, "reason": f"no score of {eval_label(name)}"} for what in without]
-    for name, command in MADE_BY.items():
+    for name in EXPECTED:
         if name == "saebench" and not inputs.manifest.get("context_size"):
             continue  # it asks a language model, and reads contexts
         if not any(name in found for found in inputs.scores.values()):
-            reason = f"no {FOLDER}/{name}.json: `{command}` has not been run"
+            reason = f"no {FOLDER}/{name}.json: `{MADE_BY[name]}` has not been run"
             missing.append({"what": "all runs", "reason": reason})
     for name, entry in ((_bench(inputs) or {}).get("evals") or {}).items():
         if entry.get("status") != "done":
