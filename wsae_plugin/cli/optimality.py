@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +12,13 @@ from wsae_plugin.cli._shared import (
     number,
     plain_table,
     print_json,
+    print_plain,
     print_table,
     print_text,
     second_line,
 )
 from wsae_plugin.cli.trust import loads_models
+from wsae_plugin.errors import BadInputError
 
 
 @loads_models
@@ -56,12 +59,35 @@ def optimality(
     force: Annotated[
         bool, typer.Option("--force", help="Test again what has been tested.")
     ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune",
+            help="Write the SAE with fewer active latents: a smaller k, or larger thresholds of a "
+            "JumpReLU or ReLU SAE, where that costs nothing. With --output.",
+        ),
+    ] = False,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Write the SAE with a decoder that is fitted once more to its own codes. With "
+            "--output; after --prune where both are given.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="The folder that --prune and --refit write."
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option(
             "--json",
-            help="Print scores/optimality.json on stdout: of one SAE that object, with duality_gap "
-            "and lines; of several a list of such objects.",
+            help="Print scores/optimality.json on stdout: of one SAE that object, with lines, "
+            "duality_gap, and edit, what --prune and --refit did; of several a list of such "
+            "objects.",
         ),
     ] = False,
 ) -> None:
@@ -76,6 +102,7 @@ def optimality(
       wsae optimality runs/mine --tokens 5000
       wsae optimality my_sae --set model_name=gpt2 --set hook_name=blocks.3.hook_resid_post
       wsae optimality runs/mine --json | jq .duality_gap
+      wsae optimality runs/mine --refit --output runs/mine-refitted
 
     Each line of the table is a condition that an optimum meets, as a number that is 0 where it is
     met, mostly the share of the squared error that could be had: by better codes of the same
@@ -87,22 +114,41 @@ def optimality(
     nonnegative lasso at the SAE's own sparsity, solved to the duality gap that is printed, the
     distance from the optimum that is proven never to be exceeded.
 
-    Exit codes: 0 done, whatever was found; 1 failed; 2 the request is wrong and nothing was
-    written.
+    --prune and --refit change one SAE without training. They are fitted on every other held-out
+    batch and measured on those between, and DIR is written where that gains: fewer active latents
+    at no loss of unweighted explained variance, or more explained variance than noise makes, and in
+    neither case a clearly worse cross-entropy. DIR holds a plain SAELens SAE, edit.json says what
+    was done, and `wsae eval DIR` measures it beside the one it was.
+
+    Exit codes: 0 done, whatever was found; 1 failed, or an edit does not gain and DIR was not
+    written; 2 the request is wrong and nothing was written.
     """
     # Imported here: SAELens takes seconds, and `wsae --help` should not.
     from wsae_plugin.measures.stated_training import stated_trainings
+    from wsae_plugin.optimality.edits import to_be_edited, write_edited
     from wsae_plugin.optimality.run import OptimalitySettings, measure_optimality
 
+    edits = [name for name, asked in (("prune", prune), ("refit", refit)) if asked]
+    if bool(edits) != (output is not None):
+        raise BadInputError(
+            "--output, --prune, --refit: what --prune or --refit make goes into --output DIR, and "
+            "nothing else does; give both or neither"
+        )
     settings = OptimalitySettings(dataset, samples, batches, seed, penalty)
     with stated_trainings(runs, overrides or []):
+        of = to_be_edited(runs, edits, output) if output else None
         documents = measure_optimality(runs, settings, force)
+    if not as_json:
+        for document in documents:
+            _show(document)
+        _explain(documents[0])
+    if of and output:
+        edit = write_edited(of, edits, output, settings)
+        documents = [documents[0] | {"edit": edit}]
+        if not as_json:
+            _show_edit(edit, output)
     if as_json:
         print_json(documents if len(documents) > 1 else documents[0])
-        return
-    for document in documents:
-        _show(document)
-    _explain(documents[0])
 
 
 def _show(document: dict[str, Any]) -> None:
@@ -133,3 +179,25 @@ def _explain(document: dict[str, Any]) -> None:
         "more: scores/optimality.json in each run folder",
     ]
     print_text(*legend, style="dim")
+
+
+def _show_edit(edit: dict[str, Any], output: Path) -> None:
+    """What an edit changed, and where it is."""
+    table = plain_table(
+        " and ".join(edit["edits"]), "metric", "before", "after", "difference", numbers=3
+    )
+    for change in edit["metrics"].values():
+        half = (change["high"] - change["low"]) / 2
+        difference = f"{change['difference']:+.2g}" + second_line(f"±{half:.1g}")
+        table.add_row(
+            change["label"],
+            *(number(change[when], ".4g") for when in ("before", "after")),
+            difference,
+        )
+    print_table(table)
+    print_text(
+        "On the held-out batches that it was not fitted on; ±: half the 95 % interval of the "
+        "paired difference over them.",
+        style="dim",
+    )
+    print_plain(output)
