@@ -118,7 +118,8 @@ def optimality(
     batch and measured on those between, and DIR is written where that gains: fewer active latents
     at no loss of unweighted explained variance, or more explained variance than noise makes, and in
     neither case a clearly worse cross-entropy. DIR holds a plain SAELens SAE, edit.json says what
-    was done, and `wsae eval DIR` measures it beside the one it was.
+    was done. Half of the held-out samples have then been fitted to: give `wsae eval DIR` others,
+    with --dataset.
 
     Exit codes: 0 done, whatever was found; 1 failed, or an edit does not gain and DIR was not
     written; 2 the request is wrong and nothing was written.

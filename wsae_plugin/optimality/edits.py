@@ -151,7 +151,6 @@ def _write(sae: SAE[Any], run: EvaluatedRun, edits: Sequence[str], folder: Path)
     beside = {
         of.sae / GAMMA_FILENAME: "alpha" in section,
         of.sae / METRIC_FILENAME: section.get("metric") is not None,
-        of.path / "run.json": True,
     }
     for file, belongs in beside.items():
         if belongs and file.is_file():
