@@ -45,8 +45,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_table(tmp_path_factory.mktemp("planted") / "table.npy")
 
 
-def edited(sae: Path, output: Path, *edits: str) -> dict[str, Any]:
-    return write_edited(to_be_edited([sae], edits, output), edits, output, SETTINGS)
+def edited(sae: Path, output: Path, edit: str) -> dict[str, Any]:
+    return write_edited(to_be_edited([sae], edit, output), edit, output, SETTINGS)
 
 
 def of_one_latent(acts: list[float], x: list[float]) -> Coded:
@@ -58,15 +58,16 @@ def of_one_latent(acts: list[float], x: list[float]) -> Coded:
 
 
 def test_thresholds_by_hand() -> None:
-    # Dropping z costs x² − (x − z)²: twice −1, then +2 (x = z = √2), −3 (x = −0.5, z = 1.5; 0.25 −
-    # 4 = −3.75), and 4 for each of the rest. Sums: −1, −2, 0, −3.75, 0.25, …
-    acts, x = [1.0, 1.0, 2**0.5, 1.5], [0.0, 0.0, 2**0.5, -0.5]
-    of = of_one_latent(acts + 16 * [2.0], x + 16 * [2.0])
-    assert thresholds_of(of, of.values).tolist() == [1.5, 0]
+    # Dropping z costs x² − (x − z)²: nine times −1, with two standard errors −9 + 2 · 3; then 2 for
+    # x = z = √2, and 2.25 − 20.25 = −18 for one that alone is not believed; then 16 nine
+    # times.
+    acts, x = 9 * [1.0] + [2**0.5, 3.0], 9 * [0.0] + [2**0.5, -1.5]
+    of = of_one_latent(acts + 9 * [4.0], x + 9 * [4.0])
+    assert thresholds_of(of, of.values).tolist() == [1, 0]
     # In whatever order samples come, and by activations that are not as long as codes.
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     mixed = of.of(order)
-    assert thresholds_of(mixed, 10 * mixed.values).tolist() == [15, 0]
+    assert thresholds_of(mixed, 10 * mixed.values).tolist() == [10, 0]
 
 
 def test_a_threshold_stays_where_nothing_is_gained_and_where_little_is_known() -> None:
@@ -162,7 +163,7 @@ def test_latents_that_fire_for_nothing_are_pruned(
 ) -> None:
     sae = plant(tmp_path / "loud", table, architecture, bias=0.3)
     record = edited(sae, tmp_path / "after", "prune")
-    assert record["edits"]["prune"]["raised_thresholds"] == D
+    assert record["done"]["raised_thresholds"] == D
     assert record["metrics"]["l0"]["before"] == pytest.approx(D, rel=0.01)
     assert record["metrics"]["l0"]["after"] == pytest.approx(ACTIVE, rel=0.05)
     after = SAE.load_from_disk(tmp_path / "after")
@@ -180,19 +181,20 @@ def test_a_k_that_is_too_large_is_lowered(rescaled: bool, table: Path, tmp_path:
     fields = {"rescale_acts_by_decoder_norm": rescaled}
     sae = plant(tmp_path / "loud", table, bias=0.3, k=ACTIVE + 2, **fields)
     record = edited(sae, tmp_path / "after", "prune")
-    assert record["edits"]["prune"] == {"k": ACTIVE, "former_k": ACTIVE + 2}
+    assert record["done"] == {"k": ACTIVE, "former_k": ACTIVE + 2}
     assert record["metrics"]["l0"]["after"] == ACTIVE
     assert record["metrics"]["explained_variance"]["low"] > 0
     assert SAE.load_from_disk(tmp_path / "after").cfg.k == ACTIVE
 
 
 def test_a_refit_follows_pruning(table: Path, tmp_path: Path) -> None:
-    sae = plant(tmp_path / "both", table, off=0.1, bias=0.3, k=ACTIVE + 2)
-    record = edited(sae, tmp_path / "after", "refit", "prune")
-    assert [*record["edits"]] == ["prune", "refit"]
-    assert record["metrics"]["l0"]["after"] == ACTIVE
+    sae = plant(tmp_path / "both", table, bias=0.3, k=ACTIVE + 2)
+    edited(sae, tmp_path / "pruned", "prune")
+    record = edited(tmp_path / "pruned", tmp_path / "after", "refit")
+    assert record["of"] == "pruned"
     # Its activations stay too large by the bias, and the decoder makes up for it.
-    assert record["metrics"]["explained_variance"]["after"] > 0.95
+    assert record["metrics"]["explained_variance"]["after"] > 0.97
+    assert SAE.load_from_disk(tmp_path / "after").cfg.metadata.edits == ["prune", "refit"]
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -228,6 +230,6 @@ def test_what_cannot_be_edited_is_refused(table: Path, tmp_path: Path) -> None:
     ]
     for paths, edit, output, message in refused:
         with pytest.raises(BadInputError) as error:
-            to_be_edited(paths, [edit], output)
+            to_be_edited(paths, edit, output)
         assert message in str(error.value)
         assert "\n" not in str(error.value)

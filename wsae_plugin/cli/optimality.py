@@ -72,7 +72,7 @@ def optimality(
         typer.Option(
             "--refit",
             help="Write the SAE with a decoder that is fitted once more to its own codes. With "
-            "--output; after --prune where both are given.",
+            "--output.",
         ),
     ] = False,
     output: Annotated[
@@ -129,25 +129,25 @@ def optimality(
     from wsae_plugin.optimality.edits import to_be_edited, write_edited
     from wsae_plugin.optimality.run import OptimalitySettings, measure_optimality
 
-    edits = [name for name, asked in (("prune", prune), ("refit", refit)) if asked]
-    if bool(edits) != (output is not None):
+    if prune + refit != (output is not None):
         raise BadInputError(
-            "--output, --prune, --refit: what --prune or --refit make goes into --output DIR, and "
-            "nothing else does; give both or neither"
+            "--prune, --refit, --output: what one of --prune and --refit makes goes into --output "
+            "DIR, and nothing else does; to refit what was pruned, give its folder"
         )
+    edit = "prune" if prune else "refit"
     settings = OptimalitySettings(dataset, samples, batches, seed, penalty)
     with stated_trainings(runs, overrides or []):
-        of = to_be_edited(runs, edits, output) if output else None
+        of = to_be_edited(runs, edit, output) if output else None
         documents = measure_optimality(runs, settings, force)
     if not as_json:
         for document in documents:
             _show(document)
         _explain(documents[0])
     if of and output:
-        edit = write_edited(of, edits, output, settings)
-        documents = [documents[0] | {"edit": edit}]
+        record = write_edited(of, edit, output, settings)
+        documents = [documents[0] | {"edit": record}]
         if not as_json:
-            _show_edit(edit, output)
+            _show_edit(record, output)
     if as_json:
         print_json(documents if len(documents) > 1 else documents[0])
 
@@ -182,12 +182,10 @@ def _explain(document: dict[str, Any]) -> None:
     print_text(*legend, style="dim")
 
 
-def _show_edit(edit: dict[str, Any], output: Path) -> None:
+def _show_edit(record: dict[str, Any], output: Path) -> None:
     """What an edit changed, and where it is."""
-    table = plain_table(
-        " and ".join(edit["edits"]), "metric", "before", "after", "difference", numbers=3
-    )
-    for change in edit["metrics"].values():
+    table = plain_table(record["edit"], "metric", "before", "after", "difference", numbers=3)
+    for change in record["metrics"].values():
         half = (change["high"] - change["low"]) / 2
         difference = f"{change['difference']:+.2g}" + second_line(f"±{half:.1g}")
         table.add_row(

@@ -33,6 +33,7 @@ from wsae_plugin.measures.evaluated_run import EvaluatedRun
 from wsae_plugin.measures.explained_variance import explained_variance, under_weights
 from wsae_plugin.measures.held_out import HeldOutSamples, HeldOutText
 from wsae_plugin.measures.language_model import ce_loss_recovered
+from wsae_plugin.messages import naming
 from wsae_plugin.optimality.coded import Coded, weighted
 from wsae_plugin.optimality.refit import best_prior, refitted
 from wsae_plugin.optimality.run import OptimalitySettings, encoded, held_out_of, weight_of
@@ -47,6 +48,9 @@ RECORD = "edit.json"
 
 _FEWEST = 20
 """A latent that is active on fewer samples keeps its threshold."""
+_STANDARD_ERRORS = 2
+"""By how many what pruning saves exceeds 0. Without them thresholds follow the samples that they
+are fitted on, and on others they lose: on the bundled model 0.001 of the explained variance."""
 _MEASURES = (explained_variance, under_weights, ce_loss_recovered, l0)
 _SHOWN = ("explained_variance", "weighted_explained_variance", "ce_loss_recovered", "l0")
 
@@ -70,38 +74,36 @@ class Edit:
     architectures: tuple[str, ...]
 
 
-def to_be_edited(paths: Sequence[Path], edits: Sequence[str], output: Path) -> ComparedRun:
+def to_be_edited(paths: Sequence[Path], edit: str, output: Path) -> ComparedRun:
     """The SAE in a folder, before any work is done.
 
     Raises:
-        BadInputError: There are several, an edit is not defined for it, or `output` exists.
+        BadInputError: There are several, the edit is not defined for it, or `output` exists.
     """
-    options = " ".join(f"--{name}" for name in edits)
     if len(runs := runs_of(paths)) != 1:
         raise BadInputError(
-            f"{options}: {len(runs)} SAEs are given, and one is written; give the folder of one"
+            f"--{edit}: {len(runs)} SAEs are given, and one is written; give the folder of one"
         )
     refuse_output("--output", output)
     if output.exists():
         raise BadInputError(f"--output {output}: is there already; give a folder that is not")
     architecture = read_cfg(runs[0].sae, ("architecture",))["architecture"]
-    for name in edits:
-        if architecture not in (known := EDITS[name].architectures):
-            raise BadInputError(
-                f"--{name}: {runs[0].run} is a {architecture} SAE, and this is for "
-                f"{', '.join(known)} only"
-            )
+    if architecture not in (known := EDITS[edit].architectures):
+        raise BadInputError(
+            f"--{edit}: {runs[0].run} is a {architecture} SAE, and this is for {', '.join(known)} "
+            "only"
+        )
     return runs[0]
 
 
 def write_edited(
-    of: ComparedRun, edits: Sequence[str], output: Path, settings: OptimalitySettings
+    of: ComparedRun, edit: str, output: Path, settings: OptimalitySettings
 ) -> dict[str, Any]:
     """Edit an SAE, measure it before and after, and write it into a folder if that gains.
 
     Args:
         of: See `to_be_edited`.
-        edits: Names in `EDITS`, which follow one another in its order.
+        edit: A name in `EDITS`.
         output: The folder, whole or not at all.
         settings: What is fitted and measured on.
 
@@ -110,43 +112,44 @@ def write_edited(
 
     Raises:
         BadInputError: The SAE cannot be loaded, or there are no held-out samples.
-        RunFailedError: The edits together do not gain what each is for.
+        RunFailedError: The edit does not gain what it is for.
     """
     run = EvaluatedRun.load(of, settings.dataset)
     held_out, weight = held_out_of([run], settings), weight_of(run)
     before, after = run.load_sae(), with_decoder_folded(run.load_sae())
-    done: dict[str, Any] = {}
-    for name in (name for name in EDITS if name in edits):
+    with naming(str(of.path)):
         own, batch = encoded(after, weight, held_out, settings)
-        fits = batch % 2 == 0
-        after, done[name] = EDITS[name].apply(after, own.of(fits), batch[fits], weight)
+    fits = batch % 2 == 0
+    after, done = EDITS[edit].apply(after, own.of(fits), batch[fits], weight)
     change = measured_change(before, after, held_out, run.gamma)
-    options = " ".join(f"--{name}" for name in done)
-    if not all(EDITS[name].gains(change) for name in done):
+    if not EDITS[edit].gains(change):
         said = "; ".join(
             f"{each['label']} {each['before']:.4g} → {each['after']:.4g} ({each['difference']:+.2g}"
             f", 95 % interval {each['low']:+.2g} to {each['high']:+.2g})"
             for each in change.values()
         )
-        raise RunFailedError(f"{options}: does not gain, so nothing was written: {said}")
+        raise RunFailedError(f"--{edit}: does not gain, so nothing was written: {said}")
     record = {
-        "edits": done,
+        "edit": edit,
         "of": run.name,
+        "done": done,
         "settings": asdict(settings) | {"dataset": str(run.source), **run.fingerprints},
+        "fitted_on": int(fits.sum()),
         "metrics": change,
     }
     with folder_written_whole(output) as partial:
-        _write(after, run, [*done], partial)
+        _write(after, run, edit, partial)
         write_json_atomic(partial / RECORD, record)
     return record
 
 
-def _write(sae: SAE[Any], run: EvaluatedRun, edits: Sequence[str], folder: Path) -> None:
+def _write(sae: SAE[Any], run: EvaluatedRun, edit: str, folder: Path) -> None:
     of, section = run.compared, run.config.values["sae"]
     metadata = {**(read_cfg(of.sae).get("metadata") or {})}
     # It is of what was exported then.
     metadata.pop(EXPORT_CHECK, None)
-    sae.cfg.metadata = SAEMetadata.from_dict(metadata | {"edits": [*edits]})
+    metadata["edits"] = [*metadata.get("edits", []), edit]
+    sae.cfg.metadata = SAEMetadata.from_dict(metadata)
     sae.to("cpu").save_model(folder)
     beside = {
         of.sae / GAMMA_FILENAME: "alpha" in section,
@@ -284,7 +287,9 @@ def fewest_of(own: Coded, acts: Tensor) -> int:
 
 
 def thresholds_of(own: Coded, acts: Tensor) -> Tensor:
-    """The largest activation of each latent that is best left out with all below it; 0 for none.
+    """The activation of each latent that is best left out with all below it; 0 for none.
+
+    Best is where the sum of what that costs is least, with two of its standard errors added.
 
     Args:
         own: Samples and codes, none of a signed SAE.
@@ -306,7 +311,8 @@ def thresholds_of(own: Coded, acts: Tensor) -> Tensor:
     parts = zip(acts[order].split(n_active), cost[order].split(n_active), strict=True)
     for latent, (ascending, costs) in enumerate(parts):
         if len(costs) >= _FEWEST:
-            least, last = costs.cumsum(dim=0).min(dim=0)
+            errors = costs.square().cumsum(dim=0).sqrt()
+            least, last = (costs.cumsum(dim=0) + _STANDARD_ERRORS * errors).min(dim=0)
             if least < 0:
                 found[latent] = ascending[last]
     return found
@@ -333,4 +339,4 @@ EDITS = {
     # A pursuit makes its codes with its decoder, so that a refit would change them.
     "refit": Edit(refit, _refit_gains, ("jumprelu", "standard", "gated", *_OF_TOP_K)),
 }
-"""Name → edit, in the order in which they are done."""
+"""Option of the command line → edit."""
