@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.scores import Score, ScoreFile, read_scores
+from wsae_plugin.scores import OptimalityFile, Score, ScoreFile, read_scores
 
 
 def score(**fields: Any) -> Score:
@@ -78,4 +78,52 @@ def test_what_is_broken_is_named(tmp_path: Path, changes: dict[str, Any], said: 
     file = tmp_path / "scores" / "held_out.json"
     file.write_text(json.dumps(document | changes))
     with pytest.raises(BadInputError, match=f"held_out.json: {said}.*run `wsae eval` again"):
+        read_scores(tmp_path, "mine")
+
+
+LINE = {"name": "l0", "value": 3.0, "interval": 0.1, "control": None, "action": "widen"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lines": None}, "lines: "),
+        ({"lines": [1]}, "lines.0: "),
+        ({"lines": [{**LINE, "value": "much"}]}, "lines.0.value: "),
+        ({"lines": [{**LINE, "interval": [1]}]}, "lines.0.interval: "),
+        ({"lines": [LINE, {**LINE, "name": 3}]}, "lines.1.name: "),
+        (
+            {"lines": [{n: v for n, v in LINE.items() if n != "action"}]},
+            "lines.0.action: Field req",
+        ),
+        ({"lines": [{**LINE, "action": 1}]}, "lines.0.action: "),
+        ({"lines": [{**LINE, "action": "x" * 301}]}, "lines.0.action: "),
+        ({"lines": [{**LINE, "name": "another"}]}, ".*lines: 'another': no score of optimality"),
+        ({"lines": [{**LINE, "name": "x" * 10_000}]}, ".*lines: 'x{79}: no score"),
+        ({"duality_gap": "small"}, "duality_gap: "),
+        ({"duality_gap": -1.0}, "duality_gap: "),
+        ({"penalty": None}, "penalty: "),
+        ({"samples": 0}, "samples: "),
+        ({"samples": True}, "samples: "),
+        ({"settings": {"dataset": "x"}}, "settings.penalty: Field required"),
+    ],
+)
+def test_what_is_broken_of_optimality_is_named(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    document = OptimalityFile.model_validate(
+        {
+            **{"run": "mine", "scores": [score(eval="optimality")], "lines": [LINE]},
+            **{"samples": 9, "penalty": 0.5, "duality_gap": 0.0},
+            "settings": {"dataset": "a text", "penalty": None},
+        }
+    ).write(tmp_path, "optimality")
+    (found,) = read_scores(tmp_path, "mine").values()
+    assert found.model_dump() == document
+    file = tmp_path / "scores" / "optimality.json"
+    file.write_text(json.dumps(document | changes))
+    with pytest.raises(BadInputError, match=f"optimality.json: {said}.*`wsae optimality` again"):
+        read_scores(tmp_path, "mine")
+    file.write_text(json.dumps(document | {"duality_gap": math.nan}))
+    with pytest.raises(BadInputError, match=r"optimality.json: .*NaN is no JSON"):
         read_scores(tmp_path, "mine")

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Len, Lt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 from typing_extensions import NotRequired, Self, TypedDict
 
 from wsae_plugin.errors import BadInputError
@@ -29,6 +36,7 @@ MADE_BY = {"held_out": "wsae eval", "saebench": "wsae bench", "optimality": "wsa
 """Name of a file of scores → the command that writes it."""
 EXPECTED = ("held_out", "saebench")
 """Those that a report asks for where no run has them."""
+OPTIMALITY = "optimality"
 
 _OPEN = ConfigDict(strict=True, extra="allow")
 
@@ -198,6 +206,70 @@ class ScoreFile(BaseModel):
         return document
 
 
+class OptimalityLine(TypedDict):
+    """One condition that every optimum of a dictionary satisfies, and whether an SAE meets it.
+
+    Args:
+        name: The metric of its score.
+        value: That of the score.
+        interval: Half the 95 % interval over held-out batches.
+        control: The same of random atoms.
+        action: What to do about it; None where it is met.
+    """
+
+    __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]
+
+    name: str
+    value: Number
+    interval: Number
+    control: Number
+    action: Annotated[str, Len(1, 300)] | None
+
+
+class OptimalitySettings(TypedDict):
+    """How optimality was measured; more may be said of it.
+
+    Args:
+        dataset: As in `HeldOut`.
+        penalty: λ that was asked for; None for the one that makes optimal codes as sparse as the
+            SAE's.
+    """
+
+    __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]
+
+    dataset: str
+    penalty: Number
+
+
+class OptimalityFile(ScoreFile):
+    """What `wsae optimality` says of one SAE.
+
+    Args:
+        settings: How it was measured.
+        samples: How many held-out samples.
+        penalty: λ of the optimal codes.
+        duality_gap: The largest over the samples, as a share of the objective.
+        lines: The conditions, in the order in which they are shown.
+    """
+
+    settings: OptimalitySettings
+    samples: Annotated[int, Ge(1)]
+    penalty: Annotated[FiniteFloat, Ge(0)]
+    duality_gap: Annotated[FiniteFloat, Ge(0)]
+    lines: list[OptimalityLine]
+
+    @model_validator(mode="after")
+    def _of_its_scores(self) -> Self:
+        metrics = {score.metric for score in self.scores if score.eval == OPTIMALITY}
+        if others := [line["name"] for line in self.lines if line["name"] not in metrics]:
+            raise ValueError(f"lines: {others[0]!r:.80}: no score of {OPTIMALITY} has this metric")
+        return self
+
+
+_KINDS = {OPTIMALITY: OptimalityFile}
+"""Name of a file of scores → its schema, of those that need more fields than others."""
+
+
 def file_of(folder: Path, name: str) -> Path:
     """Where the scores of one evaluation stand in an SAE's folder."""
     return folder / FOLDER / f"{name}.json"
@@ -217,7 +289,8 @@ def read_scores(folder: Path, run: str | None = None) -> dict[str, ScoreFile]:
     for file in sorted((folder / FOLDER).glob("*.json")):
         command = MADE_BY.get(file.stem, "the evaluation")
         try:
-            scores = ScoreFile.model_validate(read_json(file, made_by=command))
+            kind = _KINDS.get(file.stem, ScoreFile)
+            scores = kind.model_validate(read_json(file, made_by=command))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))

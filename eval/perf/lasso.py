@@ -53,7 +53,8 @@ def gap(x: Tensor, atoms: Tensor, z: Tensor, penalty: float) -> float:
     """The largest relative duality gap of codes (n, m), all in float64."""
     residual = x - z @ atoms
     objective = residual.square().sum(dim=1) / 2 + penalty * z.sum(dim=1)
-    scale = (penalty / (residual @ atoms.T).amax(dim=1)).clamp(max=1)
+    # Where no atom points along the residual, the residual itself will do.
+    scale = penalty / (residual @ atoms.T).amax(dim=1).clamp(min=penalty)
     theta = residual * scale.unsqueeze(1)
     dual = (x * theta).sum(dim=1) - theta.square().sum(dim=1) / 2
     return float(((objective - dual) / objective).max())

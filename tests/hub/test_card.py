@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from tests.hub.conftest import Wsae
 from wsae_plugin.hub.markdown import code, plain, table
 from wsae_plugin.hub.marker import is_untouched, sign
+from wsae_plugin.optimality.run import OptimalitySettings, measure_optimality
 from wsae_plugin.report.text import number
 
 pytestmark = pytest.mark.filterwarnings("ignore:All samples in the training dataset")
@@ -89,6 +90,37 @@ def test_the_card_is_complete(wsae: Wsae, runs: list[Path], tmp_path: Path) -> N
     assert wsae(*arguments)[0] == 0, "an unedited card is written again"
     output.write_text("mine")
     assert wsae(*arguments)[0] == 2
+
+
+def test_how_far_from_an_optimum_is_said(wsae: Wsae, runs: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "card" / "README.md"
+    assert wsae("card", runs[1], "--output", output)[0] == 0
+    assert "optimum" not in output.read_text()
+    found = measure_optimality(runs, OptimalitySettings(samples=128, batches=8))
+    scores = [{each["metric"]: each for each in document["scores"]} for document in found]
+    assert wsae("card", runs[1], "--output", output)[0] == 0
+
+    def section() -> str:
+        return output.read_text().split("## How far from an optimum\n")[1].split("\n## ")[0]
+
+    codes, refit = (scores[1][name] for name in ("codes", "dictionary"))
+    shown = [f"{100 * s['value']:.1f} % ± {100 * s['spread']:.1f}" for s in (codes, refit)]
+    said = (
+        f"better codes of the same dictionary would recover {shown[0]} of the squared error, a "
+        f"refit of the dictionary {shown[1]} of what the best codes leave. On "
+        f"{found[1]['samples']} held-out tokens of each SAE"
+    )
+    assert said in section().replace("−", "-")
+    assert "`wsae optimality`" in section()
+    assert f"at most {found[1]['duality_gap']:.1e} of the objective" in section()
+    assert wsae("card", *runs, "--output", output)[0] == 0
+    ends = sorted(100 * each["codes"]["value"] for each in scores)
+    assert f"would recover {ends[0]:.1f} % to {ends[1]:.1f} % of the squared error" in section()
+    file = runs[1] / "scores/optimality.json"
+    file.write_text(json.dumps({**found[1], "lines": [{}]}))
+    code, printed = wsae("card", *runs, "--output", output)
+    assert code == 2
+    assert f"{file}: lines.0.name: Field required; run `wsae optimality` again" in printed
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.hostile import change_yaml
 from tests.hub.conftest import Wsae
 from tests.hub.server import FakeHub
 from wsae_plugin.measures.evaluate import EvalSettings, evaluate_runs
+from wsae_plugin.optimality.run import OptimalitySettings, measure_optimality
 
 REPO = "me/my-saes"
 pytestmark = [
@@ -86,6 +87,26 @@ def test_paths_that_start_in_the_working_directory_are_names_too(
         assert f"{private}/".encode() not in content, name
     assert "from_pretrained_path: checkpoint" in files["weighted/training.yaml"].decode()
     assert wsae("verify", REPO)[0] == 0
+
+
+def test_optimality_on_another_local_text_is_published_without_its_path(
+    hub: FakeHub, wsae: Wsae, runs: list[Path], texts: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(texts[0].parent.parent)
+    private = Path(texts[0].parent.name)
+    settings = OptimalitySettings(str(private / texts[1].name), samples=128, batches=8)
+    measure_optimality(runs, settings)
+    assert f"{private}/" in (runs[1] / "scores/optimality.json").read_text()
+    code, output = wsae("push", *runs, "--repo", REPO)
+    assert code == 0, output
+    files = hub.repositories[REPO].files
+    for name, content in files.items():
+        assert f"{private}/".encode() not in content, name
+    published = json.loads(files["weighted/scores/optimality.json"])
+    assert published["settings"]["dataset"] == "held-out-1.jsonl"
+    code, output = wsae("verify", REPO)
+    assert code == 0, output
+    assert "2 SAEs are as recorded" in output
 
 
 @pytest.mark.parametrize("field", ["dataset_path", "model_name"])

@@ -156,8 +156,38 @@ def test_the_penalty_is_for_the_samples_on_which_it_is_sought(
     of = Coded(x, atoms, latents.where(values > 0, -1), values)
     # The package has a function of the module's name.
     monkeypatch.setattr(sys.modules[Coded.__module__], "_N_FOR_PENALTY", 100)
-    codes = nonnegative_lasso(x[:100], atoms, matched_penalty(of))
-    assert float((codes.values > 0).sum(dim=1).double().mean()) == pytest.approx(2, rel=0.011)
+    codes = nonnegative_lasso(x[::2], atoms, matched_penalty(of))
+    assert float((codes.values > 0).sum(dim=1).double().mean()) == pytest.approx(5, rel=0.011)
+
+
+def test_fewer_samples_than_are_tried_are_tried_all() -> None:
+    x, atoms = problem(300, 16, 64)
+    values, latents = (x @ atoms.T).clamp(min=0).topk(2, dim=1)
+    of = Coded(x, atoms, latents, values)
+    codes = nonnegative_lasso(x, atoms, matched_penalty(of))
+    wanted = float(of.l0.double().mean())
+    assert float((codes.values > 0).sum(dim=1).double().mean()) == pytest.approx(wanted, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("x", "n_active", "message"),
+    [
+        (torch.eye(4), 5, "4 samples of 4 dimensions with 5.0 active latents"),
+        (torch.eye(4), 0, "with 0.0 active latents"),
+        (torch.zeros(4, 4), 1, "correlations up to 0;"),
+        (-torch.eye(4), 1, "correlations up to 0;"),
+        (torch.zeros(0, 4), 1, "no L1 penalty suits 0 samples"),
+        (torch.eye(4), 3, "as sparse as the SAE's, 3.0 active latents; give one with --penalty"),
+    ],
+)
+def test_samples_that_no_penalty_suits_are_refused(
+    x: torch.Tensor, n_active: int, message: str
+) -> None:
+    atoms = torch.cat([torch.eye(4), torch.zeros(2, 4)]).double()
+    latents = torch.arange(5).repeat(len(x), 1)
+    values = (latents < n_active).double()
+    with pytest.raises(BadInputError, match=message):
+        matched_penalty(Coded(x.double(), atoms, latents, values))
 
 
 def test_some_samples_are_those_samples(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wsae_plugin.scores import Score, ScoreFile
+from wsae_plugin.scores import OptimalityFile, Score, ScoreFile
 
 BASELINE = {"name": "sae", "label": "SAE, α = 0", "role": "baseline", "alpha": 0.0, "proxy": None}
 WEIGHTED = {
@@ -207,3 +207,34 @@ def _write_bench(folder: Path, scores: list[dict[str, Any]]) -> None:
         refused={"ravel": "needs Gemma"},
         versions={"sae-bench": "0.6.0"},
     ).write(folder, "saebench")
+
+
+def write_optimality(run: Path, codes: float, **changes: Any) -> None:
+    """scores/optimality.json of one run, as `wsae optimality` writes it: two lines.
+
+    Args:
+        run: Its folder.
+        codes: What better codes recover, which is too much above 0.1.
+        changes: Of the fields of the file.
+    """
+    own = {"eval": "optimality", "direction": "down", "spread": 0.008, "control": 0.02}
+    scores = [
+        Score(
+            metric="codes", label="error that <codes> recover", value=codes, headline=True, **own
+        ),
+        Score(metric="prune", label="latents | that cost nothing", value=0.0, **own),
+    ]
+    action = "refine the <encoder> | or k" if codes > 0.1 else None
+    lines = [
+        {
+            **{"name": score.metric, "value": score.value, "interval": score.spread},
+            **{"control": score.control, "action": each},
+        }
+        for score, each in zip(scores, (action, None), strict=True)
+    ]
+    fields: dict[str, Any] = {
+        **{"run": run.name, "scores": scores, "lines": lines, "samples": 20_000},
+        **{"penalty": 0.5, "duality_gap": 3e-7},
+        "settings": {"dataset": "a text", "penalty": None, "seed": 0},
+    }
+    OptimalityFile.model_validate(fields | changes).write(run, "optimality")

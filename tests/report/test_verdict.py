@@ -93,6 +93,7 @@ def relabelled(folder: Path, plan: Plan, **fields: str) -> str:
         ({"label": "dead latents"}, -0.05, "left fewer latents dead, with"),
         ({"eval": "saebench/sae_probes"}, 0.05, "made probing scores worse, with"),
         ({"eval": "corrected/sparse_probing"}, -0.05, "made probing scores better, with"),
+        ({"eval": "optimality"}, 0.05, "moved the SAEs farther from an optimum, with"),
     ],
 )
 def test_topics_have_words_of_their_own(

@@ -27,7 +27,8 @@ from wsae_plugin.hub.remeasure import local_paths_of
 from wsae_plugin.local_paths import dataset_and_split, is_local, last_name, without_local_paths
 from wsae_plugin.report.inputs import Frame, Inputs, read_inputs
 from wsae_plugin.report.summary import summarize
-from wsae_plugin.report.text import Report, how_intervals_are_made
+from wsae_plugin.report.text import Report, how_intervals_are_made, number
+from wsae_plugin.scores import OPTIMALITY
 from wsae_plugin.templates import filled
 
 FIGURES = "figures"
@@ -35,6 +36,11 @@ MOST_ROWS = 12
 """A table of more SAEs than this is not read row by row."""
 _BY_HOOK = ("explained_variance", "ce_loss_recovered")
 """What is also shown hook by hook, of held-out text."""
+_RECOVERABLE = {
+    "codes": "better codes of the same dictionary would recover {} of the squared error",
+    "dictionary": "a refit of the dictionary {} of what the best codes leave",
+}
+"""Metric of optimality → what the card says of it."""
 _CONTROLS = {
     "shuffled": "*shuffled*: the weights of the arm it controls for, on the wrong dimensions",
     "opposite": "*opposite*: weighted the other way, with −α",
@@ -195,6 +201,7 @@ def make_card(
         controls=list(dict.fromkeys(_CONTROLS[kind] for r in records if (kind := r.control))),
         report=report,
         missing=_missing(report),
+        recoverable=_recoverable(report),
         unmatched=few([code(name) for name in _unmatched(records, inputs, report)]),
         how_intervals_are_made=how_intervals_are_made(report),
         figures={hook: figure_path(hook) for hook in drawn},
@@ -291,6 +298,21 @@ def _missing(report: Report) -> list[str]:
     for what, reason in entries:
         reasons.setdefault(reason, []).append(what)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _recoverable(report: Report) -> list[str]:
+    """What better codes and a refit would recover, in per cent: of several SAEs from where to
+    where."""
+    told: list[str] = []
+    for metric in report["metrics"]:
+        text = _RECOVERABLE.get(metric["metric"]) if metric["eval"] == OPTIMALITY else None
+        if text is None or not metric["values"]:
+            continue
+        ends = sorted({min(metric["values"].values()), max(metric["values"].values())})
+        shown = " % to ".join(number(100 * value, 1) for value in ends)
+        spreads = list(metric["spreads"].values()) if len(metric["values"]) == 1 else []
+        told.append(text.format(" ± ".join([f"{shown} %", *(number(100 * s, 1) for s in spreads)])))
+    return told
 
 
 _SYNTHETIC = "synthetic_model"

@@ -24,6 +24,7 @@ from wsae_plugin.measures.evaluated_run import config_for_here
 from wsae_plugin.measures.held_out import best_device
 from wsae_plugin.remote_code import harmless
 from wsae_plugin.saved_run import CONFIG, TRAINING
+from wsae_plugin.scores import OPTIMALITY, OptimalityFile
 from wsae_plugin.sources.opening import cached_config
 from wsae_plugin.yaml_file import to_yaml
 
@@ -72,6 +73,9 @@ def local_paths_of(record: SAERecord) -> set[str | None]:
         paths.add(record.synthetic_model)
     if needs_local_text(record):
         paths.add(dataset_and_split(record.held_out["dataset"])[0])
+    if isinstance(optimality := record.scores.get(OPTIMALITY), OptimalityFile):
+        text = dataset_and_split(optimality.settings["dataset"])[0]
+        paths |= {text} if is_local(text) else set()
     return paths
 
 

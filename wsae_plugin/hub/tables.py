@@ -22,11 +22,15 @@ from wsae_plugin.report.text import (
     title,
     value_text,
 )
+from wsae_plugin.scores import OPTIMALITY
 
 _ALSO_SHOWN = ("own_weighted_explained_variance", "uniqueness", "true_l0")
 """What no other table shows, beside the headline: under an SAE's own Γ, and of known features."""
 SCORES, SAEBENCH = "Scores", "SAEBench"
-_HEADINGS = {HELD_OUT: SCORES, "saebench": SAEBENCH, "corrected": SAEBENCH}
+_HEADINGS = {
+    **{HELD_OUT: SCORES, "saebench": SAEBENCH, "corrected": SAEBENCH},
+    OPTIMALITY: "How far from an optimum",
+}
 """First part of an eval's name → where the card has its scores; of others under their own name."""
 
 

@@ -19,6 +19,8 @@ _N_FOR_PENALTY = 512
 _CLOSE = 0.01
 """How near the mean L0 of optimal codes comes to that of the SAE, as a share of it."""
 _MOST_TRIES = 30
+_LEAST_PENALTY = 1e-6
+"""As a share of the largest correlation: below it hardly any code is zero that could be."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +130,28 @@ def matched_penalty(of: Coded) -> float:
     whatever it was trained with.
 
     Raises:
-        BadInputError: There is none: the samples are too few, or the SAE is hardly sparse.
+        BadInputError: There is none: there are no samples, or too few, or they are no sum of atoms;
+            or the SAE is hardly sparse.
     """
-    x, wanted = of.x[:_N_FOR_PENALTY], float(of.l0[:_N_FOR_PENALTY].double().mean())
-    start = of.latents[:_N_FOR_PENALTY]
+    n, d_in = of.x.shape
+    n_tried = min(n, _N_FOR_PENALTY)
+    # Spread over all: samples in order, of a class after another say, are not all alike.
+    some = of.of(torch.arange(n_tried, device=of.x.device) * n // max(1, n_tried))
+    wanted = float(some.l0.double().mean())
     # No atom is worth more than its largest correlation with a sample. From there the penalty is
     # halved until it is too small, since codes are found the faster the sparser they are.
-    low, high = None, float((x @ of.atoms.T).amax())
+    most = float((some.x @ of.atoms.T).amax()) if n else 0.0
+    if not (most > 0 and 0 < wanted <= d_in):
+        raise BadInputError(
+            f"no L1 penalty suits {n} samples of {d_in} dimensions with {wanted:.1f} active "
+            f"latents and correlations up to {most:g}; give other samples, or --penalty"
+        )
+    low, high, start = None, most, some.latents
     for _ in range(_MOST_TRIES):
         penalty = high / 2 if low is None else (low * high) ** 0.5
-        codes = nonnegative_lasso(x, of.atoms, penalty, start)
+        if penalty < _LEAST_PENALTY * most:
+            break
+        codes = nonnegative_lasso(some.x, of.atoms, penalty, start)
         l0 = float((codes.values > 0).sum(dim=1).double().mean())
         if abs(l0 - wanted) <= _CLOSE * wanted:
             return penalty

@@ -11,6 +11,7 @@ from torch import Tensor
 from wsae_plugin.measures.sums import Found, over_batches
 from wsae_plugin.optimality.coded import Coded, matched_penalty
 from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso
+from wsae_plugin.optimality.pairs import AbsorbedPair, absorbed_pairs
 from wsae_plugin.optimality.refit import best_prior, refitted
 from wsae_plugin.optimality.support import Support, best_support
 
@@ -68,6 +69,25 @@ class OptimalityEvidence:
             atoms = refitted(inside, prior)
             left[tries] = replace(self.best.of(tries), atoms=atoms).residual
         return left
+
+    @cached_property
+    def if_right(self) -> OptimalityEvidence:
+        """The same where the dictionary is right: samples that are made of the best codes and of
+        noise as large as the residual, in all directions alike."""
+        own, best = self.own, self.best
+        n, d_in = own.x.shape
+        # Codes took their share of the noise with them.
+        n_free = max(n * d_in - int(best.l0.sum()), 1)
+        size = (best.residual.square().sum() / n_free).sqrt()
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(n, d_in, generator=generator, dtype=torch.float64).to(own.x)
+        x = own.x - best.residual + size * noise
+        return replace(self, own=replace(best, x=x))
+
+    @cached_property
+    def absorbed(self) -> list[AbsorbedPair]:
+        """Pairs of latents of which one took over a part of the other."""
+        return absorbed_pairs(self.own, self.penalty)
 
     @cached_property
     def of_random_atoms(self) -> OptimalityEvidence:

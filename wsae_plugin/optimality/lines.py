@@ -13,13 +13,14 @@ from wsae_plugin.measures.measure import HeldOutScore, measure
 from wsae_plugin.measures.sums import Found
 from wsae_plugin.optimality.coded import Coded
 from wsae_plugin.optimality.evidence import OptimalityEvidence
+from wsae_plugin.optimality.pairs import FEWEST, twins
 
 EVAL = "optimality"
 
 _MOST_SPLIT = 512
 """Latents, the busiest, that are looked at for a split."""
-_FEWEST = 20
-"""A latent that is active on fewer samples is not split."""
+_FAINT = 0.1
+"""Of the mean squared code; a latent with less explains next to nothing where it is active."""
 OPPOSITE = -0.9
 """The cosine below which two atoms are a pair of opposites (arXiv 2506.15679)."""
 
@@ -74,7 +75,7 @@ def _split_of(
     """Along which direction a latent is best split, and how far to either side: the gain, the
     latent, the direction (d_in,) and the two steps (2,); None where it is active too rarely."""
     rows, z = _active(coded, latent)
-    if len(rows) < _FEWEST:
+    if len(rows) < FEWEST:
         return None
     atom, own = coded.atoms[latent], residual[rows]
     across = own - (own @ atom).unsqueeze(1) * atom
@@ -108,10 +109,56 @@ def _active(coded: Coded, latent: int) -> tuple[Tensor, Tensor]:
 def prune(evidence: OptimalityEvidence) -> Found:
     """Share of active latents whose removal does not raise the squared error of the sample."""
     own = evidence.own
-    # ‖r + z d‖² − ‖r‖² = 2 z dᵀr + z².
-    along = torch.einsum("nad,nd->na", own.atoms[own.latents.clamp(min=0)], own.residual)
-    is_free = (own.values > 0) & (2 * along + own.values <= 0)
+    is_free = (own.values > 0) & (costs_of_dropping(own) <= 0)
     return evidence.share(is_free.sum(dim=1), own.l0)
+
+
+def costs_of_dropping(coded: Coded) -> Tensor:
+    """By how much each squared error grows without one active latent, shape (n, a)."""
+    residual = coded.residual
+    # ‖r + z d‖² − ‖r‖² = 2 z dᵀr + z², sample by sample: their atoms together are many.
+    along = torch.stack(
+        [
+            coded.atoms[latents] @ left
+            for latents, left in zip(coded.latents.clamp(min=0), residual, strict=True)
+        ]
+    )
+    return coded.values * (2 * along + coded.values)
+
+
+@_line("active latents that absorbed another", "down")
+def absorption(evidence: OptimalityEvidence) -> Found:
+    """Share of active latents that share a direction with another one, which is active more often
+    and yet silent beside them, see `absorbed_pairs` (T7)."""
+    return _share_of(evidence, evidence.own, [pair.child for pair in evidence.absorbed])
+
+
+@_line("active latents with a twin", "down")
+def redundant(evidence: OptimalityEvidence) -> Found:
+    """Share of active latents, at the best codes, that are one of two of which one atom loses less
+    than a twentieth of what both explain."""
+    pairs = twins(evidence.best)
+    return _share_of(evidence, evidence.best, [latent for pair in pairs for latent in pair])
+
+
+@_line("active latents that are faint", "down")
+def faint(evidence: OptimalityEvidence) -> Found:
+    """Share of active latents, at the best codes, that have less than a tenth of the mean
+    squared code where they are active."""
+    best = evidence.best
+    is_atom = best.latents >= 0
+    of, squares = best.latents[is_atom], best.values[is_atom].square()
+    n_active = of.bincount(minlength=len(best.atoms))
+    mean = squares.new_zeros(len(best.atoms)).index_add_(0, of, squares) / n_active.clamp(min=1)
+    is_faint = (n_active > 0) & (mean < _FAINT * squares.mean())
+    return _share_of(evidence, best, is_faint.nonzero().flatten().tolist())
+
+
+def _share_of(evidence: OptimalityEvidence, coded: Coded, latents: list[int]) -> Found:
+    is_one = torch.zeros(len(coded.atoms), dtype=torch.bool, device=coded.x.device)
+    is_one[latents] = True
+    is_one = (coded.values > 0) & is_one[coded.latents.clamp(min=0)]
+    return evidence.share(is_one.sum(dim=1), coded.l0)
 
 
 @_line("active latents with an opposite", "down")
@@ -119,23 +166,29 @@ def antipodal(evidence: OptimalityEvidence) -> Found:
     """Share of active latents of which another one points the other way, by a cosine below −0.9."""
     own = evidence.own
     smallest = torch.cat([(rows @ own.atoms.T).amin(dim=1) for rows in own.atoms.split(1024)])
-    is_one = (own.values > 0) & (smallest < OPPOSITE)[own.latents.clamp(min=0)]
-    return evidence.share(is_one.sum(dim=1), own.l0)
+    return _share_of(evidence, own, (smallest < OPPOSITE).nonzero().flatten().tolist())
 
 
-@_line("error that one more atom recovers", "down")
+@_line("what one more atom recovers", "down", unit="×")
 def width(evidence: OptimalityEvidence) -> Found:
     """Share of the squared error at the best codes and after a refit that one more atom recovers,
-    times the number of atoms: found on one half of the samples, tried on the other.
+    found on one half of the samples and tried on the other, beside the same share where the
+    dictionary is right, see `OptimalityEvidence.if_right`: 1 where it is wide enough.
 
     As printed, T5 says nothing: a sample with an active atom has ‖r‖ ≥ d·r = λ.
     """
+    right = evidence.if_right
+    expected = _gain_of_one_more(right).sum() / _squares(right.after_refit).sum()
+    return evidence.share(_gain_of_one_more(evidence), expected * _squares(evidence.after_refit))
+
+
+def _gain_of_one_more(evidence: OptimalityEvidence) -> Tensor:
     residual, half = evidence.after_refit, evidence.is_first_half
     gain = torch.zeros(len(residual), dtype=residual.dtype, device=residual.device)
     for fits, tries in ((half, ~half), (~half, half)):
         atom = one_more_atom(residual[fits], evidence.seed)
         gain[tries] = (residual[tries] @ atom).clamp(min=0).square()
-    return evidence.share(len(evidence.own.atoms) * gain, _squares(residual))
+    return gain
 
 
 def one_more_atom(residual: Tensor, seed: int, n_starts: int = 8, n_steps: int = 50) -> Tensor:
@@ -186,7 +239,10 @@ LINES = {
     "dictionary": Line(dictionary, 0.03, "train longer, and let the learning rate decay"),
     "split": Line(split, 0.02, "widen: each of these latents stands for two"),
     "prune": Line(prune, 0.05, "lower k, or raise the penalty"),
-    "antipodal": Line(antipodal, 0.05, "merge the pairs, or accept them"),
-    "width": Line(width, 2.0, "widen"),
+    "absorption": Line(absorption, 0.005, "train a Matryoshka SAE, or with a smaller penalty"),
+    "redundant": Line(redundant, 0.02, "narrow, or merge the pairs"),
+    "faint": Line(faint, 0.02, "narrow, or raise the penalty"),
+    "antipodal": Line(antipodal, 0.02, "merge the pairs, or accept them"),
+    "width": Line(width, 1.45, "widen"),
 }
 """Name → line, in the order in which they are shown."""

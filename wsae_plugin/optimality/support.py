@@ -13,7 +13,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.optimality.lasso import RIDGE, nonnegative_quadratic, padded, rows_a_chunk
+from wsae_plugin.optimality.lasso import (
+    RIDGE,
+    checked,
+    choice,
+    nonnegative_quadratic,
+    numbers_of,
+    padded,
+    rows_a_chunk,
+)
 
 _MOST_SWAPS = 200
 """Of one sample; most have none left after a few."""
@@ -44,24 +52,33 @@ def best_support(
 
     Args:
         x: Samples, shape (n, d).
-        atoms: The dictionary, a row an atom, shape (m, d), of length 1.
-        k: The most atoms of a sample, or of each, shape (n,), int64.
-        start: Atoms to begin with, shape (n, ≤ k), int64; −1 for none.
+        atoms: The dictionary, a row an atom, shape (m, d), of length 1; or 0, which is never
+            active.
+        k: The most atoms of a sample, or of each, shape (n,), integers.
+        start: Atoms to begin with, shape (n, a), of which k at most, integers; −1 for none.
         candidates: Atoms that may enter, such as those of a lasso with a small penalty, shape
-            (n, a), int64; −1 for none.
+            (n, any), integers; −1 for none.
 
     Returns:
         A choice that is no worse than the best codes on `start`.
 
     Raises:
-        BadInputError: A sample starts with more than k atoms.
+        BadInputError: An argument is of a wrong shape or type or is not finite, or a sample starts
+            with more than k atoms.
     """
-    x, atoms = x.double(), atoms.double()
-    limits = torch.as_tensor(k, device=x.device).expand(len(x)).unsqueeze(1)
+    x, atoms = checked(x, atoms)
+    start, candidates = choice("start", start, x, atoms), choice("candidates", candidates, x, atoms)
+    each = torch.as_tensor(k, device=x.device)
+    if each.is_floating_point() or each.shape not in {(), (len(x),)} or (each < 0).any():
+        raise BadInputError(
+            f"k is {each.flatten()[:3].tolist()}, of shape {tuple(each.shape)}; give a number from "
+            f"0, or {len(x)} of them, one a sample"
+        )
+    limits = each.expand(len(x)).unsqueeze(1)
     if ((start >= 0).sum(dim=1, keepdim=True) > limits).any():
         raise BadInputError("start has more atoms than k for some sample; begin with k at most")
     parts: list[Support] = []
-    n_rows = rows_a_chunk(x.shape[1])
+    n_rows = rows_a_chunk(numbers_of(start.shape[1] + candidates.shape[1], x.shape[1]))
     with tqdm(total=len(x), desc="Best supports", unit="sample", leave=False) as bar:
         for first in range(0, len(x), n_rows):
             rows = slice(first, first + n_rows)
@@ -114,7 +131,7 @@ def _best_codes(gram: Tensor, linear: Tensor, inside: Tensor) -> tuple[Tensor, T
     """The best nonnegative codes on a choice of the pool, and by how much they lower ‖x‖²."""
     system = gram * (inside.unsqueeze(1) & inside.unsqueeze(2))
     system.diagonal(dim1=1, dim2=2).add_(RIDGE + (~inside).double())
-    z = nonnegative_quadratic(system, linear.where(inside, -1), inside)
+    z = nonnegative_quadratic(system, linear * inside, inside)
     return z, (z * (2 * linear - (gram @ z.unsqueeze(2)).squeeze(2))).sum(dim=1)
 
 

@@ -27,7 +27,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.fingerprint import fingerprint_of_weights
 from wsae_plugin.messages import naming
 from wsae_plugin.saved_run import read_cfg, read_record
-from wsae_plugin.scores import EXPECTED, FOLDER, MADE_BY, ScoreFile, read_scores
+from wsae_plugin.scores import EXPECTED, FOLDER, MADE_BY, OPTIMALITY, ScoreFile, read_scores
 from wsae_plugin.validation import convert
 
 Frame = Any
@@ -160,14 +160,16 @@ _OF_A_RUN = ("config", "versions", "git_revision", "command")
 
 def _refuse_stale(run: ComparedRun, scores: Mapping[str, ScoreFile]) -> None:
     """Refuse scores of weights that were there before, as where a script saved over them."""
-    settings: Any = getattr(scores.get("held_out"), "settings", None) or {}
-    measured = settings.get("weights")
-    has_weights = (run.sae / "sae_weights.safetensors").is_file()
-    if has_weights and measured not in (None, fingerprint_of_weights(run.sae)):
-        raise BadInputError(
-            f"{run.path}: its scores are of another SAE than the one that is there now; run "
-            "`wsae eval` again"
-        )
+    if not (run.sae / "sae_weights.safetensors").is_file():
+        return
+    there = fingerprint_of_weights(run.sae)
+    for name in ("held_out", OPTIMALITY):
+        settings: Any = getattr(scores.get(name), "settings", None) or {}
+        if settings.get("weights") not in (None, there):
+            raise BadInputError(
+                f"{run.path}: its scores are of another SAE than the one that is there now; run "
+                f"`{MADE_BY[name]}` again"
+            )
 
 
 def _record(run: Path) -> dict[str, Any]:

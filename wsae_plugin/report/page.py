@@ -72,7 +72,7 @@ def markdown(report: Report) -> str:
 
 
 def _cell(label: str) -> str:
-    return label.replace("|", r"\|")
+    return " ".join(label.splitlines()).replace("|", r"\|")
 
 
 def _filled(template: str, report: Report, **further: Any) -> str:

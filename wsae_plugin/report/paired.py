@@ -98,7 +98,7 @@ def metric_entry(
     """
     first = rows.iloc[0]
     numbers = rows.set_index("run")[["value", "spread"]].astype(float)
-    noise = _mean_of(rows["noise"])
+    noise = mean_of(rows["noise"])
     both = measured(rows, pairs)
     resolution = _resolution(both)
     is_shared = _is_shared(both)
@@ -116,8 +116,8 @@ def metric_entry(
         "shared_over_seeds": is_shared,
         "noise": noise,
         "resolution": resolution,
-        "chance": _mean_of(rows["chance"]),
-        "control": _mean_of(rows["control"]),
+        "chance": mean_of(rows["chance"]),
+        "control": mean_of(rows["control"]),
         "notes": list(dict.fromkeys(filter(None, rows["note"]))),
         "unmeasured": [run for run, value in numbers["value"].items() if np.isnan(value)],
         "values": _rounded(numbers["value"]),
@@ -231,7 +231,8 @@ def _order(run: ComparedRun) -> tuple[Any, ...]:
     return layer, run.hook_name, tuple(run.sparsity.values()), run.seed
 
 
-def _mean_of(numbers: Any) -> float | None:
+def mean_of(numbers: Any) -> float | None:
+    """The mean of those that are known, four digits; None where none is."""
     known = numbers.dropna().astype(float)
     return rounded(float(np.mean(known))) if len(known) else None
 

@@ -10,6 +10,7 @@ import numpy as np
 from wsae_plugin.report.curves import gammas, learning, trade
 from wsae_plugin.report.inference import add_contrasts, add_tests, sds_to_be_clear
 from wsae_plugin.report.inputs import Frame, Inputs, sparsity_label
+from wsae_plugin.report.optimality import optimality
 from wsae_plugin.report.paired import level, measured, metric_entry, pair_runs
 from wsae_plugin.report.text import eval_label
 from wsae_plugin.report.verdict import verdict
@@ -83,6 +84,7 @@ def summarize(inputs: Inputs) -> Summary:
         "unmatched": manifest.get("unmatched") or {},
         "missing": _missing(inputs),
         "bench": _bench(inputs),
+        "optimality": optimality(inputs),
         **{n: manifest.get(n) for n in ("git_revision", "command", "wall_clock_seconds")},
         "versions": manifest.get("versions") or {},
         "config": inputs.config,

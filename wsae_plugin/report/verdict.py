@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wsae_plugin.report.text import name, number, signed
+from wsae_plugin.scores import OPTIMALITY
 
 Summary = dict[str, Any]
 
@@ -20,10 +21,18 @@ _TOPICS = {
     **dict.fromkeys(("explained_variance", "ce_loss_recovered", "kl_divergence"), "reconstruction"),
     "core": "reconstruction",
     **dict.fromkeys(("sparse_probing", "sae_probes"), "probing scores"),
+    OPTIMALITY: "the distance from an optimum",
 }
 """Metric, or the last part of its eval's name → what several of them measure together."""
 _MOVES = {"better": "made {} better", "worse": "made {} worse"}
-_DEAD = {"better": "left fewer latents dead", "worse": "left more latents dead"}
+_MOVES_OF = {
+    "dead latents": {"better": "left fewer latents dead", "worse": "left more latents dead"},
+    _TOPICS[OPTIMALITY]: {
+        "better": "moved the SAEs nearer to an optimum",
+        "worse": "moved the SAEs farther from an optimum",
+    },
+}
+"""Topic → what is said of it in place of better and worse."""
 
 
 def verdict(summary: Summary) -> list[str]:
@@ -94,7 +103,7 @@ def _in_one_sentence(summary: Summary, weighted: list[Summary]) -> str:
     changes: dict[str, str] = {}
     for topic, moves in found.items():
         n_measured = len({arm for entries in moves.values() for arm, _ in entries})
-        for outcome, text in (_DEAD if topic == "dead latents" else _MOVES).items():
+        for outcome, text in _MOVES_OF.get(topic, _MOVES).items():
             if moved := moves.get(outcome):
                 n = len({arm for arm, _ in moved})
                 share = "" if n == n_measured else f" in {n} of {n_measured} arms"
