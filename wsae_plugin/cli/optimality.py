@@ -104,11 +104,12 @@ def optimality(
       wsae optimality runs/mine --json | jq .duality_gap
       wsae optimality runs/mine --refit --output runs/mine-refitted
 
-    Each line of the table is a condition that an optimum meets, as a number that is 0 where it is
-    met, mostly the share of the squared error that could be had: by better codes of the same
+    Each line of the table is a condition that an optimum meets, as a number that is small where it
+    is met: mostly the share of the squared error that could be had, by better codes of the same
     dictionary (what the encoder loses), by a dictionary that is fitted once more (what training
-    left), by more latents (what the width costs). "control" is the same of random atoms, of which
-    as many are active. "what to do" is empty where the line holds.
+    left), by more latents (what the width costs), or a share of the active latents. "control" is
+    the same of random atoms, of which as many are active. "what to do" is empty where the line
+    holds.
 
     A weighted SAE is tested in the space of its loss. The optimal codes are those of the
     nonnegative lasso at the SAE's own sparsity, solved to the duality gap that is printed, the
