@@ -330,7 +330,7 @@ def linked_folder(world: World) -> None:
     (world / "demo" / "demo.json").write_text("{}")
 
 
-MODELS = ("train", "compare", "gamma", "eval", "push", "verify")
+MODELS = ("train", "compare", "gamma", "eval", "optimality", "push", "verify")
 
 _LINKED = (
     *("metrics.jsonl", "run.json", "sae/cfg.json"),
@@ -342,14 +342,16 @@ ATTACKS: dict[Callable[[World], None], tuple[str, ...]] = {
     remote_code_of_the_model_itself: MODELS,
     remote_code_unasked: MODELS,
     remote_tokenizer: MODELS,
-    trusted_by_architecture: ("train", "eval"),
+    trusted_by_architecture: ("train", "eval", "optimality"),
     trusted_by_name: MODELS,
     pickled_model: MODELS,
     pickled_model_asked: MODELS,
     pickled_state: ("train",),
-    pickles_in_place_of_tensors: ("train", "eval", "card", "push", "verify", "identify"),
+    pickles_in_place_of_tensors: (
+        *("train", "eval", "optimality", "card", "push", "verify", "identify"),
+    ),
     yaml_tags: (*MODELS, "bench", "report", "card"),
-    chat_templates: ("train", "gamma", "eval"),
+    chat_templates: ("train", "gamma", "eval", "optimality"),
     data_scripts: MODELS,
     git_programs: ("train", "compare"),
     **dict.fromkeys(LINKS, ()),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -301,3 +302,21 @@ def read_scores(folder: Path, run: str | None = None) -> dict[str, ScoreFile]:
             )
         found[file.stem] = scores
     return found
+
+
+def read_same(
+    folder: Path, run: str, name: str, settings: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """What one evaluation wrote before, if it is what it would write now.
+
+    Args:
+        folder: The SAE's.
+        run: Its name.
+        name: The evaluation's.
+        settings: What its scores depend on, as `settings` in its file.
+    """
+    try:
+        found = read_scores(folder, run)[name].model_dump()
+    except (BadInputError, KeyError):
+        return None
+    return found if found.get("settings") == settings else None

@@ -94,6 +94,10 @@ def invocations(world: World) -> Mapping[str, list[list[object]]]:
         ],
         "push": [["push", *runs, *push], ["push", comparison, *push, "--dry-run"]],
         "verify": [["verify", world / "publication"]],
+        "optimality": [
+            ["optimality", *runs, "--tokens", 64, "--batches", 8, "--force"],
+            ["optimality", world / "run", "--tokens", 64, "--batches", 8, "--refit", *own],
+        ],
         "identify": [["identify", *runs], ["identify", *(run / "sae" for run in runs)]],
         "claims": [["claims", "--only", "v1-theorem-2", "--output", world / "run" / "claims.json"]],
         "demo": [["demo", "--output", world / "demo"]],
@@ -232,7 +236,7 @@ def test_a_link_out_of_a_folder_is_named(attack: Callable[[World], None], world:
     reading = [
         *(lines["train"][2], lines["compare"][2], *lines["eval"], *lines["bench"][1:]),
         *(*lines["report"], *lines["card"], *lines["push"], *lines["verify"], lines["identify"][0]),
-        *(*lines["demo"], *lines["toy fig2"]),
+        *(*lines["optimality"], *lines["demo"], *lines["toy fig2"]),
         ["toy", "gba", "--output", world / "toy"],
     ]
     before = sorted(world.path.rglob("*"))

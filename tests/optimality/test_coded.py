@@ -10,7 +10,7 @@ import pytest
 import torch
 from sae_lens import SAE
 
-from tests.architectures import ARCHITECTURES, D_IN, Architecture, activations
+from tests.architectures import ARCHITECTURES, D_IN, D_SAE, Architecture, activations
 from tests.optimality.test_lasso import problem
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.optimality import nonnegative_lasso
@@ -54,6 +54,80 @@ def test_what_the_sae_normalises_is_tested_normalised(normalisation: str, tmp_pa
         y = sae.run_time_activation_norm_fn_in(x)
         expected = y - (sae.encode(x) @ sae.W_dec + sae.b_dec)
     torch.testing.assert_close(of.residual, expected.double(), atol=1e-5, rtol=1e-5)
+
+
+OF_SAELENS: dict[str, dict[str, Any]] = {
+    "standard": {},
+    "gated": {},
+    "jumprelu": {},
+    "topk": {"k": 4},
+    "topk, rescaled": {"k": 4, "rescale_acts_by_decoder_norm": True},
+    "abstopk": {"k": 4},
+    "abstopk, rescaled": {"k": 4, "rescale_acts_by_decoder_norm": True},
+    "matching_pursuit": {"max_iterations": 4},
+    "matching_pursuit, no bias": {"max_iterations": 4, "apply_b_dec_to_input": False},
+}
+
+
+def of_saelens(name: str, **fields: Any) -> SAE[Any]:
+    """An SAE as SAELens makes it, with atoms of different lengths and biases."""
+    torch.manual_seed(0)
+    fields = OF_SAELENS[name] | fields
+    config = {"architecture": name.split(",")[0], "d_in": D_IN, "d_sae": D_SAE, "metadata": {}}
+    sae = SAE.from_dict(config | fields)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.normal_()
+        sae.W_dec *= torch.linspace(0.2, 1, D_SAE).unsqueeze(1)
+    return sae.eval()
+
+
+@pytest.mark.parametrize("name", OF_SAELENS)
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])
+def test_atoms_times_codes_are_what_saelens_decodes(name: str, normalisation: str) -> None:
+    sae, x = of_saelens(name, normalize_activations=normalisation), activations()
+    said: list[torch.Tensor] = []
+    hook = sae.hook_sae_recons.register_forward_hook(lambda *args: said.append(args[2].detach()))
+    with torch.no_grad():
+        sae.decode(sae.encode(x))
+        normalised = sae.run_time_activation_norm_fn_in(x)
+    hook.remove()
+    of = coded(sae, x, UNWEIGHTED)
+    expected = (normalised - said[0]).double()
+    torch.testing.assert_close(of.residual, expected, atol=1e-4, rtol=1e-5)
+
+
+def test_many_samples_are_encoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x = of_saelens("jumprelu"), activations(50)
+    whole = coded(sae, x, UNWEIGHTED)
+    monkeypatch.setattr(sys.modules[Coded.__module__], "_ROWS", 7)
+    parts = coded(sae, x, UNWEIGHTED)
+    assert torch.equal(parts.l0, whole.l0)
+    torch.testing.assert_close(parts.residual, whole.residual, atol=1e-4, rtol=1e-5)
+
+
+def test_a_diagonal_matrix_is_a_weight_per_dimension() -> None:
+    sae, x, gamma = of_saelens("topk"), activations(), torch.linspace(0.1, 3, D_IN).double()
+    by_vector, by_matrix = coded(sae, x, gamma), coded(sae, x, gamma.diag())
+    torch.testing.assert_close(by_matrix.residual, by_vector.residual)
+    torch.testing.assert_close(by_matrix.atoms, by_vector.atoms)
+
+
+def test_a_rotation_leaves_what_is_left_as_long() -> None:
+    sae, x = of_saelens("topk"), activations()
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(D_IN, D_IN, generator=generator, dtype=torch.float64)
+    rotated = coded(sae, x, torch.linalg.qr(normal)[0]).residual
+    unrotated = coded(sae, x, UNWEIGHTED).residual
+    torch.testing.assert_close(rotated.norm(dim=1), unrotated.norm(dim=1))
+    assert not torch.allclose(rotated, unrotated)
+
+
+def test_an_sae_that_is_more_than_a_dictionary_is_refused() -> None:
+    sae = of_saelens("standard")
+    sae.cfg.architecture = lambda: "temporal"
+    with pytest.raises(BadInputError, match="temporal: predicts a part of each sample"):
+        coded(sae, activations(), UNWEIGHTED)
 
 
 def test_the_penalty_makes_optimal_codes_as_sparse(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from wsae_plugin.cli.embed import embed
 from wsae_plugin.cli.eval import eval_
 from wsae_plugin.cli.gamma import gamma
 from wsae_plugin.cli.identify import identify
+from wsae_plugin.cli.optimality import optimality
 from wsae_plugin.cli.push import push
 from wsae_plugin.cli.report import report
 from wsae_plugin.cli.saelens import saelens
@@ -47,7 +48,7 @@ app = typer.Typer(
 )
 for _command in (
     *(demo, embed, gamma, train, compare, eval_, bench),
-    *(report, card, push, verify, identify, claims),
+    *(report, card, push, verify, identify, optimality, claims),
 ):
     app.command(name=_command.__name__.rstrip("_"), help=help_of(_command))(_command)
 app.add_typer(toy)

@@ -17,7 +17,6 @@ import torch
 
 from wsae_plugin.compare.gathered import read_gathered
 from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
-from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.fingerprint import fingerprint_of
 from wsae_plugin.gamma.spectrum import gamma_spectrum
@@ -32,7 +31,7 @@ from wsae_plugin.measures.held_out import EvalSettings, open_held_out
 from wsae_plugin.measures.identifiability import Seeds
 from wsae_plugin.measures.measure import EVAL, Evidence
 from wsae_plugin.provenance import versions
-from wsae_plugin.scores import GALLERY, ScoreFile, read_scores
+from wsae_plugin.scores import GALLERY, ScoreFile, read_same
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def evaluate_runs(
     documents = {
         run.name: found
         for run in runs
-        if not force and (found := _measured(run, asked[run.name])) is not None
+        if not force and (found := read_same(run.compared.path, run.name, EVAL, asked[run.name]))
     }
     left = [run for run in runs if run.name not in documents]
     if documents:
@@ -127,15 +126,6 @@ def _asked(
 
 def _named(runs: Iterable[EvaluatedRun]) -> list[list[str]]:
     return [[run.name, *run.fingerprints.values()] for run in runs]
-
-
-def _measured(run: EvaluatedRun, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """What is there from before, if it is what would be measured now."""
-    try:
-        found = read_scores(run.compared.path, run.name)[EVAL].model_dump()
-    except (BadInputError, KeyError):
-        return None
-    return found if found.get("settings") == asked else None
 
 
 def _seeds(runs: Sequence[EvaluatedRun]) -> Seeds:

@@ -10,8 +10,10 @@ from sae_lens import SAE
 from torch import Tensor
 
 from wsae_plugin.errors import BadInputError
-from wsae_plugin.optimality.lasso import nonnegative_lasso
+from wsae_plugin.optimality.lasso import nonnegative_lasso, padded
 
+_ROWS = 2048
+"""Samples whose activations are held dense at a time."""
 _N_FOR_PENALTY = 512
 """Samples on which the penalty is sought: their mean L0 is known to a few per cent."""
 _CLOSE = 0.01
@@ -72,29 +74,53 @@ def coded(sae: SAE[Any], x: Tensor, gamma: Tensor) -> Coded:
     Args:
         sae: For inference.
         x: Samples, shape (n, d_in).
-        gamma: γ, shape (d_in,); ones for an ordinary SAE.
+        gamma: γ, shape (d_in,), ones for an ordinary SAE; or the root M of a metric, which
+            multiplies from the right, shape (d_in, d_in).
 
     Raises:
-        BadInputError: No latent is active on any of them.
+        BadInputError: No latent is active on any of them, or the SAE is more than a dictionary.
     """
-    encoded = sae.encode(x.to(sae.device))
-    acts = (encoded.to_dense() if encoded.is_sparse else encoded).double()
-    normalised = sae.run_time_activation_norm_fn_in(x.to(sae.device, sae.dtype)).double()
-    gamma = gamma.to(acts)
-    atoms = sae.W_dec.double() * gamma
-    if (acts < 0).any():
-        atoms, acts = torch.cat([atoms, -atoms]), torch.cat([acts, -acts], dim=1).clamp(min=0)
+    cfg: Any = sae.cfg
+    if (architecture := cfg.architecture()) == "temporal":
+        raise BadInputError(
+            f"{architecture}: predicts a part of each sample from those before it, and what is "
+            "tested is a dictionary and its codes; give an SAE of another architecture"
+        )
+    atoms = weighted(sae.W_dec.double(), gamma)
     lengths = atoms.norm(dim=1)
-    codes = acts * lengths
-    width = int((codes > 0).sum(dim=1).max()) if len(codes) else 0
+    scale = lengths
+    if getattr(cfg, "rescale_acts_by_decoder_norm", False):
+        scale = lengths / sae.W_dec.double().norm(dim=1)
+    parts = [_encoded(sae, rows.to(sae.device), scale) for rows in x.split(_ROWS)]
+    width = max(values.shape[1] for values, _ in parts)
     if not width:
         raise BadInputError(
             "no latent of the SAE is active on any sample: there is nothing to test"
         )
-    values, latents = codes.topk(width, dim=1)
+    values, latents = (torch.cat([padded(part[k], width, 0) for part in parts]) for k in (0, 1))
     unit = atoms / lengths.clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(1)
-    x = (normalised - sae.b_dec.double()) * gamma
-    return Coded(x, unit, latents.where(values > 0, -1), values.clamp(min=0))
+    if (values < 0).any():
+        latents = latents + len(unit) * (values < 0)
+        unit, values = torch.cat([unit, -unit]), values.abs()
+    # A pursuit that does not subtract the bias does not add it.
+    has_bias = cfg.apply_b_dec_to_input or architecture != "matching_pursuit"
+    normalised = sae.run_time_activation_norm_fn_in(x.to(sae.device, sae.dtype)).double()
+    x = weighted(normalised - sae.b_dec.double() * has_bias, gamma)
+    return Coded(x, unit, latents.where(values > 0, -1), values)
+
+
+def _encoded(sae: SAE[Any], x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The codes that are not 0, the largest first, and their latents, of shape (n, a) each."""
+    encoded = sae.encode(x)
+    codes = (encoded.to_dense() if encoded.is_sparse else encoded).double() * scale
+    latents = codes.abs().topk(int((codes != 0).sum(dim=1).max()), dim=1).indices
+    return codes.gather(1, latents), latents
+
+
+def weighted(rows: Tensor, gamma: Tensor) -> Tensor:
+    """Rows (n, d_in) in the space of the loss, by γ (d_in,) or by a matrix (d_in, d_in)."""
+    gamma = gamma.to(rows)
+    return rows @ gamma if gamma.ndim == 2 else rows * gamma
 
 
 def matched_penalty(of: Coded) -> float:

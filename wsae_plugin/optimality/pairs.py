@@ -139,7 +139,11 @@ def _without_faint(columns: Tensor) -> Tensor:
     means = squares / sums
     stays = values > _FAINT * means[latents]
     return torch.sparse_coo_tensor(
-        columns.indices()[:, stays], values[stays], columns.shape, is_coalesced=True
+        columns.indices()[:, stays],
+        values[stays],
+        columns.shape,
+        is_coalesced=True,
+        check_invariants=False,
     )
 
 

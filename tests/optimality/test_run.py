@@ -1,0 +1,114 @@
+"""scores/optimality.json of whole runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.optimality.planted import D, plant, write_table
+from wsae_plugin.compare.runs import runs_of
+from wsae_plugin.errors import BadInputError
+from wsae_plugin.measures.evaluated_run import EvaluatedRun
+from wsae_plugin.optimality.lines import LINES
+from wsae_plugin.optimality.run import OptimalitySettings, measure_optimality, weight_of
+
+SETTINGS = OptimalitySettings(samples=320, batches=8, penalty=0.1)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("planted") / "table.npy", 1000)
+
+
+def values(document: dict[str, Any]) -> dict[str, float]:
+    return {line["name"]: line["value"] for line in document["lines"]}
+
+
+def test_the_file_has_every_line_and_the_gap(table: Path, tmp_path: Path) -> None:
+    sae = plant(tmp_path / "off", table, off=0.2)
+    (document,) = measure_optimality([sae], SETTINGS)
+    assert json.loads((sae / "scores" / "optimality.json").read_text()) == document
+    assert [*values(document)] == [*LINES]
+    assert 0 <= document["duality_gap"] <= 1e-6
+    assert document["penalty"] == 0.1
+    for line, score in zip(document["lines"], document["scores"], strict=True):
+        assert set(line) == {"name", "value", "interval", "control", "action"}
+        assert (score["eval"], score["metric"]) == ("optimality", line["name"])
+        assert score["definition"]
+        above = LINES[line["name"]].above
+        assert (line["action"] is not None) == (line["value"] > above)
+
+
+def test_an_sae_with_a_wrong_decoder_is_further_from_an_optimum(
+    table: Path, tmp_path: Path
+) -> None:
+    saes = [plant(tmp_path / "off", table, off=0.2), plant(tmp_path / "right", table)]
+    off, right = (values(document) for document in measure_optimality(saes, SETTINGS))
+    assert off["dictionary"] > 0.3 > 0.1 > right["dictionary"]
+
+
+def test_what_was_tested_with_the_same_settings_is_left_alone(table: Path, tmp_path: Path) -> None:
+    sae = plant(tmp_path / "one", table)
+    file = sae / "scores" / "optimality.json"
+
+    def marked(**of_run: Any) -> bool:
+        file.write_text(
+            file.read_text().replace('"penalty": 0.1,\n  "dual', '"penalty": 7.0,\n  "dual')
+        )
+        assert json.loads(file.read_text())["penalty"] == 7.0
+        (document,) = measure_optimality([sae], **{"settings": SETTINGS} | of_run)
+        return document["penalty"] == 7.0
+
+    measure_optimality([sae], SETTINGS)
+    assert marked()
+    assert not marked(force=True)
+    other = OptimalitySettings(samples=320, batches=8, penalty=0.1, seed=1)
+    assert not marked(settings=other)
+    plant(sae, table, off=0.1)
+    assert not marked(settings=other)
+
+
+def test_a_diagonal_metric_tests_as_the_gamma_that_it_is(table: Path, tmp_path: Path) -> None:
+    gamma = torch.linspace(0.5, 1.5, D).double()
+    gamma *= (D / gamma.square().sum()).sqrt()
+    saes = [
+        plant(tmp_path / "gamma", table, off=0.2, gamma=gamma),
+        plant(tmp_path / "metric", table, off=0.2, metric=gamma.square().diag()),
+        plant(tmp_path / "none", table, off=0.2),
+    ]
+    roots = [weight_of(EvaluatedRun.load(run, None)) for run in runs_of(saes)]
+    torch.testing.assert_close(roots[1], gamma.diag())
+    of_gamma, of_metric, of_none = map(values, measure_optimality(saes, SETTINGS))
+    assert of_metric == pytest.approx(of_gamma, rel=1e-4, abs=1e-6)
+    assert of_none != pytest.approx(of_gamma, rel=1e-2)
+
+
+def test_a_metric_that_is_gone_is_named(table: Path, tmp_path: Path) -> None:
+    sae = plant(tmp_path / "metric", table, metric=torch.eye(D).double())
+    (sae / "metric.safetensors").unlink()
+    with pytest.raises(BadInputError, match="metric.safetensors: cannot be read"):
+        measure_optimality([sae], SETTINGS)
+
+
+def test_a_silent_sae_is_named(table: Path, tmp_path: Path) -> None:
+    sae = plant(tmp_path / "silent", table, bias=-100.0)
+    with pytest.raises(BadInputError, match="silent: no latent of the SAE is active"):
+        measure_optimality([sae], SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batches": 7}, "batches = 7: must be 8 or more"),
+        ({"samples": 31}, "samples = 31: must be 32 or more, 2 for each of 16 batches"),
+        ({"penalty": 0.0}, "penalty = 0.0: must be a positive, finite number"),
+        ({"penalty": float("nan")}, "penalty = nan: must be"),
+    ],
+)
+def test_settings_that_say_nothing(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        OptimalitySettings(**fields)
