@@ -215,6 +215,7 @@ class OptimalityLine(TypedDict):
         interval: Half the 95 % interval over held-out batches.
         control: The same of random atoms.
         action: What to do about it; None where it is met.
+        latents: Which latents, or pairs, meet it least, and by how much.
     """
 
     __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]
@@ -224,6 +225,7 @@ class OptimalityLine(TypedDict):
     interval: Number
     control: Number
     action: Annotated[str, Len(1, 300)] | None
+    latents: NotRequired[list[dict[str, float]]]
 
 
 class OptimalitySettings(TypedDict):

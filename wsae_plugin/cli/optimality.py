@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from wsae_plugin.cli._shared import (
     print_plain,
     print_table,
     print_text,
+    score_table,
     second_line,
 )
 from wsae_plugin.cli.trust import loads_models
@@ -33,8 +35,13 @@ def optimality(
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--tokens", help="How many tokens, or samples, in all batches.")
-    ] = 20_000,
+        int | None,
+        typer.Option(
+            "--tokens",
+            help="How many tokens, or samples, in all batches. By default 8 for each latent of the "
+            "widest SAE, from 4,000 to 20,000.",
+        ),
+    ] = None,
     batches: Annotated[int, typer.Option(help="The spread is taken over them; at least 8.")] = 16,
     seed: Annotated[
         int,
@@ -141,8 +148,7 @@ def optimality(
         of = to_be_edited(runs, edit, output) if output else None
         documents = measure_optimality(runs, settings, force)
     if not as_json:
-        for document in documents:
-            _show(document)
+        _show_all(documents)
         _explain(documents[0])
     if of and output:
         record = write_edited(of, edit, output, settings)
@@ -151,6 +157,35 @@ def optimality(
             _show_edit(record, output)
     if as_json:
         print_json(documents if len(documents) > 1 else documents[0])
+
+
+_MOST_TABLES = 3
+"""More SAEs are shown in one table."""
+
+
+def _show_all(documents: list[dict[str, Any]]) -> None:
+    """A table for each SAE, with what to do; of many one, with the control's mean."""
+    if len(documents) <= _MOST_TABLES:
+        for document in documents:
+            _show(document)
+        return
+    lines = {of["run"]: {line["name"]: line for line in of["lines"]} for of in documents}
+    runs = {
+        run: {name: line | {"spread": line["interval"]} for name, line in found.items()}
+        for run, found in lines.items()
+    }
+    names = [line["name"] for line in documents[0]["lines"]]
+    means = {
+        name: statistics.fmean(found[name]["control"] for found in lines.values()) for name in names
+    }
+    columns = {name: name for name in names}
+    print_table(score_table("How far from an optimum", columns, runs, {"control": means}, ".3f"))
+    actions = {
+        line["name"]: line["action"] for of in documents for line in of["lines"] if line["action"]
+    }
+    for name, action in actions.items():
+        n = sum(found[name]["action"] is not None for found in lines.values())
+        print_text(f"{name} ({n} of {len(documents)} SAEs): {action}")
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -62,6 +62,19 @@ class Coded:
         return torch.sparse_coo_tensor(places, values, size, check_invariants=False).coalesce()
 
     @property
+    def costs(self) -> Tensor:
+        """By how much the squared error grows without each code alone, shape (n, a)."""
+        residual = self.residual
+        along = [(residual * self.atoms[latents]).sum(dim=1) for latents in self.latents.T]
+        # ‖r + z d‖² − ‖r‖² = 2 z dᵀr + z².
+        return self.values * (2 * torch.stack(along, dim=1) + self.values)
+
+    @property
+    def counts(self) -> Tensor:
+        """On how many samples each atom is active, shape (m,), int64."""
+        return self.latents[self.latents >= 0].bincount(minlength=len(self.atoms))
+
+    @property
     def l0(self) -> Tensor:
         """How many atoms are active, shape (n,), int64."""
         return (self.values > 0).sum(dim=1)

@@ -35,6 +35,7 @@ from wsae_plugin.measures.held_out import HeldOutSamples, HeldOutText
 from wsae_plugin.measures.language_model import ce_loss_recovered
 from wsae_plugin.messages import naming
 from wsae_plugin.optimality.coded import Coded, weighted
+from wsae_plugin.optimality.pairs import FEWEST
 from wsae_plugin.optimality.refit import best_prior, refitted
 from wsae_plugin.optimality.run import OptimalitySettings, encoded, held_out_of, weight_of
 from wsae_plugin.saes import GAMMA_FILENAME
@@ -46,8 +47,6 @@ from wsae_plugin.yaml_file import to_yaml
 RECORD = "edit.json"
 """Beside an edited SAE: what was done, and what it is worth."""
 
-_FEWEST = 20
-"""A latent that is active on fewer samples keeps its threshold."""
 _STANDARD_ERRORS = 2
 """By how many what pruning saves exceeds 0. Without them thresholds follow the samples that they
 are fitted on, and on others they lose: on the bundled model 0.001 of the explained variance."""
@@ -118,7 +117,8 @@ def write_edited(
     held_out, weight = held_out_of([run], settings), weight_of(run)
     before, after = run.load_sae(), with_decoder_folded(run.load_sae())
     with naming(str(of.path)):
-        own, batch = encoded(after, weight, held_out, settings)
+        n_samples = settings.samples_for([run])
+        own, batch = encoded(after, weight, held_out, n_samples, settings.seed)
     fits = batch % 2 == 0
     after, done = EDITS[edit].apply(after, own.of(fits), batch[fits], weight)
     change = measured_change(before, after, held_out, run.gamma)
@@ -298,19 +298,15 @@ def thresholds_of(own: Coded, acts: Tensor) -> Tensor:
     Returns:
         Shape (n_latents,), float64: a JumpReLU lets through what is larger.
     """
-    residual, atoms = own.residual, own.atoms
-    along = [(residual * atoms[latents]).sum(dim=1) for latents in own.latents.T]
-    # ‖r + z d‖² − ‖r‖² = 2 z dᵀr + z².
-    cost = 2 * own.values * torch.stack(along, dim=1) + own.values.square()
     is_atom = own.latents >= 0
-    latents, acts, cost = own.latents[is_atom], acts[is_atom], cost[is_atom]
+    latents, acts, cost = own.latents[is_atom], acts[is_atom], own.costs[is_atom]
     order = acts.argsort()
     order = order[latents[order].argsort(stable=True)]
-    n_active = latents.bincount(minlength=len(atoms)).tolist()
-    found = torch.zeros(len(atoms), dtype=acts.dtype, device=acts.device)
+    n_active = own.counts.tolist()
+    found = torch.zeros(len(own.atoms), dtype=acts.dtype, device=acts.device)
     parts = zip(acts[order].split(n_active), cost[order].split(n_active), strict=True)
     for latent, (ascending, costs) in enumerate(parts):
-        if len(costs) >= _FEWEST:
+        if len(costs) >= FEWEST:
             errors = costs.square().cumsum(dim=0).sqrt()
             least, last = (costs.cumsum(dim=0) + _STANDARD_ERRORS * errors).min(dim=0)
             if least < 0:

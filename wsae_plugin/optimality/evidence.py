@@ -11,7 +11,7 @@ from torch import Tensor
 from wsae_plugin.measures.sums import Found, over_batches
 from wsae_plugin.optimality.coded import Coded, matched_penalty
 from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso
-from wsae_plugin.optimality.pairs import AbsorbedPair, absorbed_pairs
+from wsae_plugin.optimality.pairs import AbsorbedPair, absorbed_pairs, twins
 from wsae_plugin.optimality.refit import best_prior, refitted
 from wsae_plugin.optimality.support import Support, best_support
 
@@ -90,6 +90,11 @@ class OptimalityEvidence:
     def absorbed(self) -> list[AbsorbedPair]:
         """Pairs of latents of which one took over a part of the other."""
         return absorbed_pairs(self.own, self.penalty)
+
+    @cached_property
+    def twins(self) -> list[tuple[int, int]]:
+        """Pairs of latents that one could stand for."""
+        return [*twins(self.best)]
 
     @cached_property
     def of_random_atoms(self) -> OptimalityEvidence:

@@ -32,7 +32,7 @@ _MOST_ROUNDS = 100
 many times as many atoms as dimensions, and hardly a penalty."""
 _N_ADDED = 32
 """Atoms that an active set gets at once: more make larger systems, fewer more dense products."""
-_CHUNK_BYTES = 2**28
+_CHUNK_BYTES = 2**25
 """Of what is held for samples at a time: their correlations, or the atoms gathered for them."""
 _ROUNDING = 1e-12
 """Of codes and gradients, relative to the largest: what is taken for 0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -13,15 +13,16 @@ from wsae_plugin.measures.measure import HeldOutScore, measure
 from wsae_plugin.measures.sums import Found
 from wsae_plugin.optimality.coded import Coded
 from wsae_plugin.optimality.evidence import OptimalityEvidence
-from wsae_plugin.optimality.pairs import twins
+from wsae_plugin.optimality.pairs import opposites
+from wsae_plugin.optimality.refit import worst_atoms
 from wsae_plugin.optimality.splits import best_splits
 
 EVAL = "optimality"
 
 _FAINT = 0.1
 """Of the mean squared code; a latent with less explains next to nothing where it is active."""
-OPPOSITE = -0.9
-"""The cosine below which two atoms are a pair of opposites (arXiv 2506.15679)."""
+_SHOWN = 10
+"""Latents, or pairs, that are named for a line."""
 
 
 _line = partial(measure, eval=EVAL)
@@ -66,27 +67,14 @@ def split(evidence: OptimalityEvidence) -> Found:
 def prune(evidence: OptimalityEvidence) -> Found:
     """Share of active latents whose removal does not raise the squared error of the sample."""
     own = evidence.own
-    is_free = (own.values > 0) & (costs_of_dropping(own) <= 0)
+    is_free = (own.values > 0) & (own.costs <= 0)
     return evidence.share(is_free.sum(dim=1), own.l0)
-
-
-def costs_of_dropping(coded: Coded) -> Tensor:
-    """By how much each squared error grows without one active latent, shape (n, a)."""
-    residual = coded.residual
-    # ‖r + z d‖² − ‖r‖² = 2 z dᵀr + z², sample by sample: their atoms together are many.
-    along = torch.stack(
-        [
-            coded.atoms[latents] @ left
-            for latents, left in zip(coded.latents.clamp(min=0), residual, strict=True)
-        ]
-    )
-    return coded.values * (2 * along + coded.values)
 
 
 @_line("active latents that absorbed another", "down")
 def absorption(evidence: OptimalityEvidence) -> Found:
     """Share of active latents that share a direction with another one, which is active more often
-    and yet silent beside them, see `absorbed_pairs` (T7)."""
+    and yet silent where they are (T7)."""
     return _share_of(evidence, evidence.own, [pair.child for pair in evidence.absorbed])
 
 
@@ -94,7 +82,7 @@ def absorption(evidence: OptimalityEvidence) -> Found:
 def redundant(evidence: OptimalityEvidence) -> Found:
     """Share of active latents, at the best codes, that are one of two of which one atom loses less
     than a twentieth of what both explain."""
-    pairs = twins(evidence.best)
+    pairs = evidence.twins
     return _share_of(evidence, evidence.best, [latent for pair in pairs for latent in pair])
 
 
@@ -105,7 +93,7 @@ def faint(evidence: OptimalityEvidence) -> Found:
     best = evidence.best
     is_atom = best.latents >= 0
     of, squares = best.latents[is_atom], best.values[is_atom].square()
-    n_active = of.bincount(minlength=len(best.atoms))
+    n_active = best.counts
     mean = squares.new_zeros(len(best.atoms)).index_add_(0, of, squares) / n_active.clamp(min=1)
     is_faint = (n_active > 0) & (mean < _FAINT * squares.mean())
     return _share_of(evidence, best, is_faint.nonzero().flatten().tolist())
@@ -120,20 +108,19 @@ def _share_of(evidence: OptimalityEvidence, coded: Coded, latents: list[int]) ->
 
 @_line("active latents with an opposite", "down")
 def antipodal(evidence: OptimalityEvidence) -> Found:
-    """Share of active latents of which another one points the other way, by a cosine below −0.9."""
-    own = evidence.own
-    smallest = torch.cat([(rows @ own.atoms.T).amin(dim=1) for rows in own.atoms.split(1024)])
-    return _share_of(evidence, own, (smallest < OPPOSITE).nonzero().flatten().tolist())
+    """Share of active latents of which another one points the other way, with a cosine below
+    −0.9."""
+    pairs = opposites(evidence.own)
+    latents = [latent for pair in pairs for latent in (pair.latent, pair.opposite)]
+    return _share_of(evidence, evidence.own, latents)
 
 
 @_line("what one more atom recovers", "down", unit="×")
 def width(evidence: OptimalityEvidence) -> Found:
     """Share of the squared error at the best codes and after a refit that one more atom recovers,
     found on one half of the samples and tried on the other, beside the same share where the
-    dictionary is right, see `OptimalityEvidence.if_right`: 1 where it is wide enough.
-
-    As printed, T5 says nothing: a sample with an active atom has ‖r‖ ≥ d·r = λ.
-    """
+    dictionary is right and noise is alike in all directions: 1 where it is wide enough."""
+    # T5 as printed says nothing: a sample with an active atom has ‖r‖ ≥ d·r = λ.
     right = evidence.if_right
     expected = _gain_of_one_more(right).sum() / _squares(right.after_refit).sum()
     return evidence.share(_gain_of_one_more(evidence), expected * _squares(evidence.after_refit))
@@ -183,23 +170,58 @@ class Line:
         score: Measures it.
         above: Beyond this it is not met.
         action: What to do then.
+        latents: Which latents meet it least.
     """
 
     score: Callable[[OptimalityEvidence], Iterable[HeldOutScore]]
     above: float
     action: str
+    latents: Callable[[OptimalityEvidence], list[dict[str, float]]] = lambda _: []
+
+
+def _worst(evidence: OptimalityEvidence) -> list[dict[str, float]]:
+    best = evidence.best
+    share = worst_atoms(best) / best.residual.square().sum()
+    largest = share.topk(min(_SHOWN, len(share)))
+    found = zip(largest.indices.tolist(), largest.values.tolist(), strict=True)
+    return [{"latent": latent, "recovers": value} for latent, value in found]
+
+
+def _split(evidence: OptimalityEvidence) -> list[dict[str, float]]:
+    best, left = evidence.best, evidence.after_refit
+    whole = float(left.square().sum())
+    return [
+        {"latent": each.latent, "recovers": float(each.gain(best, left).sum()) / whole}
+        for each in best_splits(best, left)[:_SHOWN]
+    ]
+
+
+def _absorbed(evidence: OptimalityEvidence) -> list[dict[str, float]]:
+    return [asdict(pair) for pair in evidence.absorbed[:_SHOWN]]
+
+
+def _twins(evidence: OptimalityEvidence) -> list[dict[str, float]]:
+    return [{"latent": a, "twin": b} for a, b in evidence.twins[:_SHOWN]]
+
+
+def _opposites(evidence: OptimalityEvidence) -> list[dict[str, float]]:
+    return [asdict(pair) for pair in opposites(evidence.own)[:_SHOWN]]
 
 
 LINES = {
     "codes": Line(codes, 0.1, "refine the encoder: train longer, or with another k or penalty"),
-    "codes_on_support": Line(codes_on_support, 0.05, "refit the activations, as --refit does"),
-    "dictionary": Line(dictionary, 0.03, "train longer, and let the learning rate decay"),
-    "split": Line(split, 0.02, "widen: each of these latents stands for two"),
-    "prune": Line(prune, 0.05, "lower k, or raise the penalty"),
-    "absorption": Line(absorption, 0.005, "train a Matryoshka SAE, or with a smaller penalty"),
-    "redundant": Line(redundant, 0.02, "narrow, or merge the pairs"),
+    "codes_on_support": Line(codes_on_support, 0.05, "refine the encoder: its activations are off"),
+    "dictionary": Line(
+        dictionary, 0.03, "train longer, let the learning rate decay, or --refit", _worst
+    ),
+    "split": Line(split, 0.02, "widen: each of these latents stands for two", _split),
+    "prune": Line(prune, 0.05, "lower k, raise the penalty, or --prune"),
+    "absorption": Line(
+        absorption, 0.005, "train a Matryoshka SAE, or with a smaller penalty", _absorbed
+    ),
+    "redundant": Line(redundant, 0.02, "narrow, or merge the pairs", _twins),
     "faint": Line(faint, 0.02, "narrow, or raise the penalty"),
-    "antipodal": Line(antipodal, 0.02, "merge the pairs, or accept them"),
+    "antipodal": Line(antipodal, 0.02, "merge the pairs, or accept them", _opposites),
     "width": Line(width, 1.45, "widen"),
 }
 """Name → line, in the order in which they are shown."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from wsae_plugin.optimality.coded import Coded
 
 FEWEST = 20
-"""A latent that is active on fewer samples is not judged."""
+"""A latent that is active on fewer samples is not judged, nor changed."""
 _MOST_PAIRS = 100_000
 """Those with the largest cosines."""
 _LIKE = 0.3
@@ -26,6 +26,7 @@ _BY_CHANCE = 1e-3
 _FAINT = 0.5
 """Of the mean activation that a latent's own activations weigh: less is taken for none, being what
 noise and shrinkage leave."""
+_OPPOSITE = -0.9
 _TWIN = 0.7
 """The cosine from which two atoms may do the work of one."""
 _MOST_TWINS = 512
@@ -151,7 +152,9 @@ def cone(own: Coded, latent: int) -> float:
     """See `AbsorbedPair.cone`, over the latents that share a direction with it and are active."""
     cosines = own.atoms @ own.atoms[latent]
     beside = (cosines > _LIKE).nonzero().flatten()
-    beside = beside[beside != latent]
+    beside = beside[(beside != latent) & (own.counts[beside] > 0)]
+    if not len(beside):
+        return 0.0
     is_off = ~(own.latents == latent).any(dim=1)
     codes = torch.stack(
         [(own.values * (own.latents == other)).sum(dim=1) for other in beside.tolist()]
@@ -165,14 +168,45 @@ def cone(own: Coded, latent: int) -> float:
     return float(missing)
 
 
+@dataclass(frozen=True)
+class Opposites:
+    """Two latents that point apart.
+
+    Args:
+        latent: The number of the one.
+        opposite: That of the other.
+        cosine: Of their atoms.
+        density: On which share of the samples one or the other is active.
+        together: On which share both are.
+    """
+
+    latent: int
+    opposite: int
+    cosine: float
+    density: float
+    together: float
+
+
+def opposites(own: Coded) -> list[Opposites]:
+    """The pairs with a cosine below −0.9 (arXiv 2506.15679), the densest first."""
+    found: list[Opposites] = []
+    for first in range(0, len(own.atoms), 1024):
+        products = own.atoms[first : first + 1024] @ own.atoms.T
+        for a, b in products.tril(first).lt(_OPPOSITE).nonzero().tolist():
+            on = [(own.latents == latent).any(dim=1) for latent in (first + a, b)]
+            densities = ((on[0] | on[1]), (on[0] & on[1]))
+            shares = (float(each.double().mean()) for each in densities)
+            found.append(Opposites(b, first + a, float(products[a, b]), *shares))
+    return sorted(found, key=lambda pair: -pair.density)
+
+
 def twins(best: Coded) -> Iterator[tuple[int, int]]:
     """Pairs that one atom could stand for: it loses less than a twentieth of what they explain.
 
     Args:
         best: Codes that suit the dictionary.
     """
-    counts = best.latents[best.latents >= 0].bincount(minlength=len(best.atoms))
-    pairs, _ = like_atoms(best.atoms, counts >= FEWEST, _TWIN)
+    pairs, _ = like_atoms(best.atoms, best.counts >= FEWEST, _TWIN)
     residual = best.residual
     for a, b in pairs[:_MOST_TWINS].tolist():
         z = torch.stack([(best.values * (best.latents == j)).sum(dim=1) for j in (a, b)], dim=1)

@@ -57,6 +57,16 @@ def refitted(of: Coded, prior: float) -> Tensor:
     return of.atoms + scale * change
 
 
+def worst_atoms(of: Coded) -> Tensor:
+    """What moving one atom alone recovers of the squared error, shape (m,): ‖Σ z r‖² / Σ z², which
+    is 0 where T2 of arXiv 2606.02385 holds, without the penalty."""
+    pull = torch.sparse.mm(of.sparse().T, of.residual).square().sum(dim=1)
+    activity = torch.zeros_like(pull)
+    is_atom = of.latents >= 0
+    activity.index_add_(0, of.latents[is_atom], of.values[is_atom].square())
+    return pull / activity.clamp(min=torch.finfo(pull.dtype).tiny)
+
+
 def best_prior(of: Coded, half: Tensor) -> float:
     """Which of `PRIORS` leaves least of the samples outside `half` when it was fitted to those
     inside.

@@ -13,6 +13,7 @@ import torch
 from sae_lens import SAE
 from safetensors.torch import load_file
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from wsae_plugin.compare.runs import refuse_repeated_runs, runs_of
 from wsae_plugin.errors import BadInputError
@@ -32,10 +33,13 @@ from wsae_plugin.optimality.lines import EVAL, LINES
 from wsae_plugin.provenance import versions
 from wsae_plugin.saes import WeightedTrainingSAEConfig
 from wsae_plugin.saes.metric import METRIC_FILENAME
-from wsae_plugin.scores import ScoreFile, read_same
+from wsae_plugin.scores import OptimalityFile, ScoreFile, read_same
 
 logger = logging.getLogger(__name__)
 
+_EACH_LATENT = 8
+_FEWEST, _MOST = 4_000, 20_000
+"""By default so many samples for each latent, within these."""
 _FEWEST_BATCHES = 8
 """Half of them are for what is found and half for trying it, and an interval takes four."""
 
@@ -46,7 +50,8 @@ class OptimalitySettings:
 
     Args:
         dataset: See `EvalSettings`.
-        samples: About how many, in all batches.
+        samples: About how many, in all batches; None for 8 for each latent of the widest SAE, from
+            4,000 to 20,000.
         batches: The blocks that the bootstrap draws from, at least 8.
         seed: Of the order of the text, of what is drawn of it, and of the controls.
         penalty: λ of the optimal codes; None for the one that makes them as sparse as the SAE's.
@@ -56,10 +61,15 @@ class OptimalitySettings:
     """
 
     dataset: str | None = None
-    samples: int = 20_000
+    samples: int | None = None
     batches: int = 16
     seed: int = 0
     penalty: float | None = None
+
+    def samples_for(self, runs: Sequence[EvaluatedRun]) -> int:
+        """How many, where SAEs are tested on the same ones."""
+        wide = max(run.config.values["sae"]["d_sae"] for run in runs)
+        return self.samples or min(max(_EACH_LATENT * wide, _FEWEST), _MOST)
 
     def __post_init__(self) -> None:
         if self.batches < _FEWEST_BATCHES:
@@ -67,7 +77,7 @@ class OptimalitySettings:
                 f"batches = {self.batches}: must be {_FEWEST_BATCHES} or more; give more with "
                 "--batches"
             )
-        if self.samples < 2 * self.batches:
+        if self.samples is not None and self.samples < 2 * self.batches:
             raise BadInputError(
                 f"samples = {self.samples}: must be {2 * self.batches} or more, 2 for each of "
                 f"{self.batches} batches; give more with --tokens"
@@ -111,9 +121,10 @@ def measure_optimality(
         logger.info("%d of %d runs are tested already", len(documents), len(runs))
     for _, group in groupby(sorted(left, key=lambda run: run.text), key=lambda run: run.text):
         of_one_text = list(group)
-        held_out = held_out_of(of_one_text, settings)
-        for run in of_one_text:
-            scores = _scores(run, evidence_of(run, held_out, settings), asked[run.name])
+        held_out, n_samples = held_out_of(of_one_text, settings), settings.samples_for(of_one_text)
+        for run in tqdm(of_one_text, desc="SAEs", unit="SAE"):
+            evidence = evidence_of(run, held_out, n_samples, settings)
+            scores = _scores(run, evidence, asked[run.name])
             documents[run.name] = scores.write(run.compared.path, EVAL)
     return [documents[run.name] for run in runs]
 
@@ -127,7 +138,7 @@ def held_out_of(
         BadInputError: See `open_held_out`.
     """
     contexts = runs[0].config.values.get("context_size") or 128
-    prompts = -(-settings.samples // (settings.batches * contexts))
+    prompts = -(-settings.samples_for(runs) // (settings.batches * contexts))
     of_eval = EvalSettings(settings.dataset, settings.batches, prompts, settings.seed)
     return open_held_out([run.config for run in runs], runs[0].source, of_eval)
 
@@ -154,7 +165,8 @@ def encoded(
     sae: SAE[Any],
     weight: Tensor,
     held_out: HeldOutText | HeldOutSamples,
-    settings: OptimalitySettings,
+    n_samples: int,
+    seed: int,
 ) -> tuple[Coded, Tensor]:
     """What an SAE makes of as many samples as are asked for, drawn from all batches.
 
@@ -162,22 +174,24 @@ def encoded(
         sae: For inference.
         weight: See `weight_of`.
         held_out: See `held_out_of`.
-        settings: How many.
+        n_samples: How many.
+        seed: Of which.
 
     Returns:
         The samples with their codes, and of which batch each is, shape (n,), int64.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
-    a_batch = -(-settings.samples // settings.batches)
-    drawn = [
-        x[torch.randperm(len(x), generator=generator)[:a_batch]] for x in held_out.activations(sae)
-    ]
+    generator, batches = torch.Generator().manual_seed(seed), [*held_out.activations(sae)]
+    a_batch = -(-n_samples // len(batches))
+    drawn = [x[torch.randperm(len(x), generator=generator)[:a_batch]] for x in batches]
     batch = torch.arange(len(drawn)).repeat_interleave(torch.tensor([len(x) for x in drawn]))
     return coded(sae, torch.cat(drawn).float(), weight), batch
 
 
 def evidence_of(
-    run: EvaluatedRun, held_out: HeldOutText | HeldOutSamples, settings: OptimalitySettings
+    run: EvaluatedRun,
+    held_out: HeldOutText | HeldOutSamples,
+    n_samples: int,
+    settings: OptimalitySettings,
 ) -> OptimalityEvidence:
     """Draw held-out samples, and encode them.
 
@@ -185,7 +199,8 @@ def evidence_of(
         BadInputError: See `measure_optimality`.
     """
     with naming(str(run.compared.path)):
-        own, batch = encoded(run.load_sae(), weight_of(run), held_out, settings)
+        weight, seed = weight_of(run), settings.seed
+        own, batch = encoded(run.load_sae(), weight, held_out, n_samples, seed)
         penalty = matched_penalty(own) if settings.penalty is None else settings.penalty
     return OptimalityEvidence(own, batch, penalty, settings.seed)
 
@@ -212,10 +227,11 @@ def _scores(run: EvaluatedRun, evidence: OptimalityEvidence, asked: dict[str, An
         {
             **{"name": score.metric, "value": score.value, "interval": score.spread},
             **{"control": score.control, "action": _action(score.metric, score.value)},
+            "latents": LINES[score.metric].latents(evidence),
         }
         for score in scores
     ]
-    return ScoreFile.model_validate(
+    return OptimalityFile.model_validate(
         {
             "run": run.name,
             "scores": scores,

@@ -57,8 +57,7 @@ def best_splits(coded: Coded, residual: Tensor) -> list[Split]:
         coded: Samples and their codes.
         residual: What is left of them, shape (n, d_in).
     """
-    n_active = coded.latents[coded.latents >= 0].bincount(minlength=len(coded.atoms))
-    busiest = n_active.topk(min(_MOST_TRIED, len(n_active)))
+    busiest = coded.counts.topk(min(_MOST_TRIED, len(coded.atoms)))
     tried = busiest.indices[busiest.values >= FEWEST].tolist()
     found = [_split_of(coded, residual, latent) for latent in tried]
     found.sort(key=lambda split: -float(split.gain(coded, residual).sum()))

@@ -129,10 +129,17 @@ def _search(x: Tensor, atoms: Tensor, k: Tensor, start: Tensor, candidates: Tens
 
 def _best_codes(gram: Tensor, linear: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """The best nonnegative codes on a choice of the pool, and by how much they lower ‖x‖²."""
-    system = gram * (inside.unsqueeze(1) & inside.unsqueeze(2))
-    system.diagonal(dim1=1, dim2=2).add_(RIDGE + (~inside).double())
-    z = nonnegative_quadratic(system, linear * inside, inside)
-    return z, (z * (2 * linear - (gram @ z.unsqueeze(2)).squeeze(2))).sum(dim=1)
+    width = max(1, int(inside.sum(dim=1).max()))
+    # Few of the pool are inside, and a system costs the cube of its size.
+    is_one, places = inside.to(torch.uint8).topk(width, dim=1)
+    is_one, rows = is_one.bool(), torch.arange(len(gram), device=gram.device)[:, None, None]
+    system = gram[rows, places.unsqueeze(2), places.unsqueeze(1)]
+    system *= is_one.unsqueeze(1) & is_one.unsqueeze(2)
+    system.diagonal(dim1=1, dim2=2).add_(RIDGE + (~is_one).double())
+    of_these = linear.gather(1, places) * is_one
+    chosen = nonnegative_quadratic(system, of_these, is_one)
+    gain = (chosen * (2 * of_these - (system @ chosen.unsqueeze(2)).squeeze(2))).sum(dim=1)
+    return torch.zeros_like(linear).scatter_(1, places, chosen), gain
 
 
 def _as_rows(places: Tensor, x: Tensor) -> Tensor:
