@@ -58,7 +58,7 @@ def optimal_codes(x: Array, atoms: Array, penalty: float) -> Solved:
             with_it = ((x - tried @ d) ** 2).sum(axis=1) / 2 + penalty * tried.sum(axis=1)
             better = np.flatnonzero((tried >= 0).all(axis=1) & (with_it < loss))
             loss[better], z[better] = with_it[better], 0
-            z[np.ix_(better, support)] = tried[better]
+            z[better[:, None], support] = tried[better]
     return Solved(z, x - z @ atoms, loss)
 
 
@@ -96,9 +96,7 @@ def learned(x: Array, start: Array, penalty: float, weights: Array | None = None
         solved = optimal_codes(x, atoms, penalty)
         weighted = solved.z * w[:, None]
         pull = weighted.T @ solved.residual + (weighted * solved.z).sum(axis=0)[:, None] * atoms
-        is_used = weighted.any(axis=0)[:, None]
-        after = np.where(is_used, pull, atoms)
-        after = unit(after)
+        after = unit(np.where((weighted.sum(axis=0) > 0)[:, None], pull, atoms))
         step, atoms = np.abs(after - atoms).max(), after
         if step < _STILL:
             break
