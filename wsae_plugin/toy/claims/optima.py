@@ -203,7 +203,7 @@ def least_relative_gain(x: Array, atoms: Array, penalty: float) -> float:
     for n in np.flatnonzero(length > (1 + LONGER) * penalty):
         more = np.vstack([atoms, codes.residual[n] / length[n]])
         gain = codes.loss[n] - optimal_codes(x[n : n + 1], more, penalty).loss[0]
-        found.append(gain / (length[n] - penalty) ** 2 * 2)
+        found.append(float(gain / (length[n] - penalty) ** 2 * 2))
     return min(found)
 
 
