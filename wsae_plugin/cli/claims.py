@@ -27,14 +27,15 @@ def claims(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Check what the WSAE papers state: theorems, examples, counter-examples.
+    """Check what the papers state: theorems, examples, counter-examples.
 
-    All that is public of arXiv 2506.15963, both versions. Each statement is
+    All that is public of arXiv 2506.15963, both versions, and the conditions of
+    optimal dictionaries that the abstract of arXiv 2606.02385 tells of. Each statement is
     tried as it is printed, in exact or float64 arithmetic, and by search where
     it claims an optimum or that there is only one. A verdict is computed from
     numbers: holds; holds under a stated extra condition; refuted as printed,
-    with what is true instead; cannot be decided as printed (only a title is
-    public). Under two minutes on one core; the same numbers every time.
+    with what is true instead; cannot be decided as printed (only a title
+    or an abstract is public). Under two minutes on one core; the same numbers every time.
 
     \b
       wsae claims
@@ -68,7 +69,7 @@ def claims(
 
 
 def _show(ledger: dict[str, Any]) -> None:
-    print_text(f"{ledger['paper']}: what was found", style="bold")
+    print_text(f"{', '.join(ledger['papers'])}: what was found", style="bold")
     console = terminal()
     # The counts name all verdicts, from the best to the one that says least.
     colours = dict(zip(ledger["counts"], ("green", "yellow", "red", "blue"), strict=True))

@@ -60,6 +60,10 @@ def test_a_statement_that_is_not_public_is_not_judged() -> None:
     )
     assert "as read here it holds: 2 + 2" in judged(correction=TRUE)["why"]
     assert (read["statement"], read["evidence"]) == ("Only the title of this is public.", [])
+    claim = {"version": 1, "source": "Abstract", "abstract": "a sum", "correction": TRUE}
+    words = judge_claim(claim, {"correction": {"sum": 4}})
+    assert words["statement"] == "Only the abstract is public: “a sum”."
+    assert words["why"].startswith("only the abstract is public; as read here it holds: 2 + 2")
 
 
 @pytest.mark.parametrize(

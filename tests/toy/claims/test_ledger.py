@@ -14,15 +14,17 @@ from wsae_plugin.toy.claims import (
     closed_form,
     ledger_markdown,
     necessity,
+    optima,
     outline,
     reweighting,
+    structure,
 )
 from wsae_plugin.toy.claims import ledger as ledger_module
 
 ROOT = Path(__file__).parents[3]
 COMMITTED = ROOT / "eval" / "toy" / "claims.json"
 LONG = ("v1-theorem-1", "v1-gap-and-recovery", "v2-theorem-2")
-MODULES = (closed_form, necessity, outline, reweighting)
+MODULES = (closed_form, necessity, optima, outline, reweighting, structure)
 QUICK = [name for name in CLAIMS if name not in LONG]
 
 
@@ -59,13 +61,15 @@ def test_every_claim_can_be_judged() -> None:
         name.replace("_", "-")
         for module in MODULES
         for name in vars(module)
-        if name.startswith(("v1_", "v2_"))
+        if name.startswith(("v1_", "v2_", "optima_"))
     ]
     assert sorted(checks) == sorted(CLAIMS)
     for name, claim in ledger_module.STATEMENTS.items():
         # Of some the title alone is public; what is checked then is a reading of it.
         assert {"printed", "correction"} & claim.keys(), name
-        assert claim["version"] == int(name[1])
+        paper = claim.get("paper", ledger_module.WSAE)
+        assert str(claim["version"]) in ledger_module.PAPERS[paper]
+        assert name.startswith("optima-" if "paper" in claim else f"v{claim['version']}-")
 
 
 def test_the_committed_ledger_holds_every_claim_and_its_page_is_made_from_it() -> None:

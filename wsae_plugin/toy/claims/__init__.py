@@ -1,4 +1,4 @@
-"""What the WSAE papers state, each statement as a check that can come out either way.
+"""What the papers state, each statement as a check that can come out either way.
 
 `claims.yaml` holds the statements and what each needs; the modules beside it measure the numbers;
 `claim` makes verdicts of the two, `ledger` runs them all and has the page written.

@@ -39,7 +39,9 @@ def judge_claim(claim: Mapping[str, Any], numbers: Measured) -> dict[str, Any]:
         if part in claim
     }
     holding = [part for part, statement in judged.items() if statement["verdict"] == HOLDS]
-    title: dict[str, Any] = {"statement": "Only the title of this is public.", "evidence": []}
+    public, words = "title", "Only the title of this is public."
+    if "abstract" in claim:
+        public, words = "abstract", f"Only the abstract is public: “{claim['abstract']}”."
     if "printed" in judged:
         why = judged["printed"]["why"]
         refuted = HOLDS_IF if "condition" in holding else REFUTED
@@ -47,9 +49,9 @@ def judge_claim(claim: Mapping[str, Any], numbers: Measured) -> dict[str, Any]:
     else:
         outcome = "holds" if "correction" in holding else "is refuted"
         reading = judged["correction"]["why"]
-        why = f"only the title is public; as read here it {outcome}: {reading}"
+        why = f"only the {public} is public; as read here it {outcome}: {reading}"
         verdict = UNDECIDED
-    printed = judged.get("printed", title)
+    printed = judged.get("printed", {"statement": words, "evidence": []})
     return {
         "version": claim["version"],
         "source": claim["source"],

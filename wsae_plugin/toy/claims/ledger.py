@@ -13,7 +13,14 @@ from tqdm.auto import tqdm
 
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.messages import nearest
-from wsae_plugin.toy.claims import closed_form, necessity, outline, reweighting
+from wsae_plugin.toy.claims import (
+    closed_form,
+    necessity,
+    optima,
+    outline,
+    reweighting,
+    structure,
+)
 from wsae_plugin.toy.claims.claim import VERDICTS, Check, judge_claim
 from wsae_plugin.toy.page import render
 
@@ -22,9 +29,24 @@ STATEMENTS: dict[str, Any] = yaml.safe_load(
 )
 """Identifier → what the claim states and needs; in the order of the papers' arguments."""
 
+WSAE = "arXiv 2506.15963"
+
+PAPERS = {
+    WSAE: {
+        "1": "On the Theoretical Understanding of Identifiable Sparse Autoencoders and Beyond",
+        "2": "On the Limits of Sparse Autoencoders: A Theoretical Framework and Reweighted "
+        "Remedy (outline only)",
+    },
+    "arXiv 2606.02385": {
+        "1": "How Optimality Structures Sparse Dictionaries: A Theory for Understanding SAE "
+        "Representations (abstract only)",
+    },
+}
+"""Paper → version → title."""
+
 _FUNCTIONS = {
     name: function
-    for module in (closed_form, necessity, reweighting, outline)
+    for module in (closed_form, necessity, reweighting, outline, optima, structure)
     for name, function in vars(module).items()
 }
 
@@ -39,11 +61,11 @@ def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
         only: identifiers from `CLAIMS`; none means all.
 
     Returns:
-        {"paper", "versions", "counts": {verdict: number}, "claims": [{"id", "version", "source",
+        {"papers", "counts": {verdict: number}, "claims": [{"id", "paper", "version", "source",
         "statement", "verdict", "why", "condition", "evidence", "correction", "seconds"}]}: strict
-        JSON. Evidence is a list of {"name", "value", "exact", "meaning", "needed", "met"};
-        condition and correction are null or {"statement", "verdict", "why", "evidence"}. All but
-        `seconds` is the same in every run on one machine.
+        JSON. Papers are `PAPERS`. Evidence is a list of {"name", "value", "exact", "meaning",
+        "needed", "met"}; condition and correction are null or {"statement", "verdict", "why",
+        "evidence"}. All but `seconds` is the same in every run on one machine.
 
     Raises:
         BadInputError: an identifier is unknown.
@@ -59,12 +81,7 @@ def check_claims(only: Sequence[str] = ()) -> dict[str, Any]:
         claims.append(_check(name))
     counts = Counter(claim["verdict"] for claim in claims)
     return {
-        "paper": "arXiv 2506.15963",
-        "versions": {
-            "1": "On the Theoretical Understanding of Identifiable Sparse Autoencoders and Beyond",
-            "2": "On the Limits of Sparse Autoencoders: A Theoretical Framework and Reweighted "
-            "Remedy (outline only)",
-        },
+        "papers": PAPERS,
         "counts": {name: counts[name] for name in VERDICTS},
         "claims": claims,
     }
@@ -81,4 +98,5 @@ def _check(name: str) -> dict[str, Any]:
         judged = judge_claim(STATEMENTS[name], CLAIMS[name]())
     except Exception as error:
         raise RunFailedError(f"claim {name}: its check crashed: {error!r}") from error
-    return {"id": name, **judged, "seconds": round(time.perf_counter() - start, 3)}
+    paper = STATEMENTS[name].get("paper", WSAE)
+    return {"id": name, "paper": paper, **judged, "seconds": round(time.perf_counter() - start, 3)}
