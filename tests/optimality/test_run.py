@@ -36,7 +36,7 @@ def test_the_file_has_every_line_and_the_gap(table: Path, tmp_path: Path) -> Non
     assert 0 <= document["duality_gap"] <= 1e-6
     assert document["penalty"] == 0.1
     for line, score in zip(document["lines"], document["scores"], strict=True):
-        assert set(line) == {"name", "value", "interval", "control", "action"}
+        assert set(line) == {"name", "value", "interval", "control", "action", "latents"}
         assert (score["eval"], score["metric"]) == ("optimality", line["name"])
         assert score["definition"]
         above = LINES[line["name"]].above

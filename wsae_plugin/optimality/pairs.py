@@ -32,8 +32,6 @@ _TWIN = 0.7
 _MOST_TWINS = 512
 _LOST = 0.05
 """One atom does the work of two where it loses less of what they explain."""
-_PAYS = 8 - 4 * 2**0.5
-"""2.34: see `AbsorbedPair.pays_below`."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,10 @@ class AbsorbedPair:
             latents k that share a direction with the parent j, over the samples without j, as a
             share of its length: T7 of arXiv 2606.02385, for a penalty that vanishes. Above 0
             another dictionary would have a smaller loss.
-        pays_below: The pair lowers an L1 penalised loss as long as the child's feature comes
-            without the parent's on a smaller share of samples: ε < (8 − 4√2) λ q, of orthogonal
-            features of the child's mean activation and rate q, to first order in λ.
+        pays_below: With features in the directions of the two atoms, the pair beats an orthogonal
+            one, under the penalty, where the child's feature comes without the parent's on less
+            than this share of the samples. To first order in the penalty; at equal activations
+            2.34 λ q / a for features of activation a that come together at rate q.
     """
 
     parent: int
@@ -123,8 +122,10 @@ def absorbed_pairs(own: Coded, penalty: float) -> list[AbsorbedPair]:
         if both > _SELDOM * by_chance or likely > _BY_CHANCE:
             continue
         parent, child = (a, b) if counts[a] >= counts[b] else (b, a)
-        amplitude, rate = float(values[of(child)].mean()), int(counts[child]) / n
-        pays = _PAYS * penalty / amplitude * rate
+        code, rate = float(values[of(child)].mean()), int(counts[child]) / n
+        both_sides = cosine**2 * (1 - cosine**2)
+        excess = cosine + (1 - cosine**2) ** 0.5 - 1
+        pays = 2 * excess / both_sides * penalty / code * rate
         together = both / by_chance
         found.append(AbsorbedPair(parent, child, cosine, together, cone(own, parent), pays))
     return sorted(found, key=lambda pair: -int(counts[pair.child]))

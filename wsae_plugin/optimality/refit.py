@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wsae_plugin.optimality.coded import Coded
 
-PRIORS = (0.01, 0.1, 1.0, 10.0, 100.0)
+PRIORS = (0.03, 0.3, 3.0, 30.0)
 """Weights of staying where it is, as shares of the mean activity Σ z² of an atom."""
 _TOLERANCE = 1e-4
 _MOST_STEPS = 200

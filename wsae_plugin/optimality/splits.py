@@ -14,7 +14,7 @@ _MOST_TRIED = 512
 """Latents, the busiest, that are looked at."""
 _SHARE_SPLIT = 0.01
 """Of all latents: so many are split."""
-_N_STEPS = 30
+_N_STEPS = 15
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def _split_of(coded: Coded, residual: Tensor, latent: int) -> Split:
     rows, z = _active(coded, latent)
     atom, own = coded.atoms[latent], residual[rows]
     across = own - (own @ atom).unsqueeze(1) * atom
-    along = _principal(z.unsqueeze(1) * across)
+    # As printed the samples are weighed by z², which is the worse the larger the split: its gain is
+    # at most half the largest eigenvalue of Σ P r rᵀ P.
+    along = _principal(across)
     pull = across @ along
     side = (pull > 0).long()
     squares, pulls = (
