@@ -38,8 +38,8 @@ def optimality(
         int | None,
         typer.Option(
             "--tokens",
-            help="How many tokens, or samples, in all batches. By default 6 for each latent of the "
-            "widest SAE, from 3,000 to 20,000.",
+            help="How many tokens, or samples, in all batches. By default 4 for each latent of the "
+            "widest SAE, from 2,000 to 20,000.",
         ),
     ] = None,
     batches: Annotated[int, typer.Option(help="The spread is taken over them; at least 8.")] = 16,

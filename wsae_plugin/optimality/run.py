@@ -37,8 +37,8 @@ from wsae_plugin.scores import OptimalityFile, ScoreFile, read_same
 
 logger = logging.getLogger(__name__)
 
-_EACH_LATENT = 6
-_FEWEST, _MOST = 3_000, 20_000
+_EACH_LATENT = 4
+_FEWEST, _MOST = 2_000, 20_000
 """By default so many samples for each latent, within these."""
 _FEWEST_BATCHES = 8
 """Half of them are for what is found and half for trying it, and an interval takes four."""
@@ -50,8 +50,8 @@ class OptimalitySettings:
 
     Args:
         dataset: See `EvalSettings`.
-        samples: About how many, in all batches; None for 6 for each latent of the widest SAE, from
-            3,000 to 20,000.
+        samples: About how many, in all batches; None for 4 for each latent of the widest SAE, from
+            2,000 to 20,000.
         batches: The blocks that the bootstrap draws from, at least 8.
         seed: Of the order of the text, of what is drawn of it, and of the controls.
         penalty: λ of the optimal codes; None for the one that makes them as sparse as the SAE's.
