@@ -8,17 +8,18 @@ convergence, one defect is planted at a time. Thresholds were set on seeds 100 t
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from torch import Tensor
+from tqdm.auto import tqdm
 
+from wsae_plugin.files import write_json_atomic
 from wsae_plugin.optimality import Coded, best_support, matched_penalty, nonnegative_lasso
 from wsae_plugin.optimality.evidence import OptimalityEvidence
 from wsae_plugin.optimality.lines import LINES
@@ -144,33 +145,32 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {"detected": detected, "false alarms": alarms}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--output", type=Path)
-    asked = parser.parse_args()
-    seeds = range(asked.first, asked.first + asked.seeds)
-    with ProcessPoolExecutor(asked.processes) as pool:
-        found = [each for some in pool.map(lines_of, seeds) for each in some]
+def main(
+    seeds: Annotated[int, typer.Option(help="How many.")] = 20,
+    first: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    processes: int = 2,
+    output: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
+) -> None:
+    """Plant every defect with every seed, and count what fires."""
+    with ProcessPoolExecutor(processes) as pool:
+        parts = pool.map(lines_of, range(first, first + seeds))
+        found = [each for some in tqdm(parts, "Seeds", seeds) for each in some]
     result = summary(found)
     for defect, (own, _) in DEFECTS.items():
         some = [each["values"] for each in found if each["defect"] == defect]
-        spans = (
-            f"{name}{'*' * (name == own)} {min(v[name] for v in some):.3f}–"
-            f"{max(v[name] for v in some):.3f}"
-            for name in LINES
-        )
-        rate = f"detected {result['detected'][defect]:.0%}" if own else ""
-        print(f"{defect}: {rate}\n    " + "  ".join(spans))
+        rate = f"{own} in {result['detected'][defect]:.0%}" if own else ""
+        typer.echo(f"{defect}: {rate}")
+        for name in LINES:
+            values = [each[name] for each in some]
+            typer.echo(f"    {name:18}{min(values):8.3f} to {max(values):.3f}")
     worst = max(rate for rates in result["false alarms"].values() for rate in rates.values())
-    print(f"Most false alarms of a line on another defect: {worst:.0%}")
-    if asked.output:
+    typer.echo(f"Most false alarms of a line on another defect: {worst:.0%}")
+    if output:
         thresholds = {name: line.above for name, line in LINES.items()}
-        document = {"seeds": [*seeds], "thresholds": thresholds, **result, "found": found}
-        asked.output.write_text(json.dumps(document, indent=1) + "\n")
+        seeds_of = [*range(first, first + seeds)]
+        document = {"seeds": seeds_of, "thresholds": thresholds, **result, "found": found}
+        write_json_atomic(output, document)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
