@@ -209,8 +209,8 @@ def _opposites(evidence: OptimalityEvidence) -> list[dict[str, float]]:
 
 
 LINES = {
-    "codes": Line(codes, 0.1, "refine the encoder: train longer, or with another k or penalty"),
-    "codes_on_support": Line(codes_on_support, 0.05, "refine the encoder: its activations are off"),
+    "codes": Line(codes, 0.1, "lower k or raise the penalty, or take an encoder that iterates"),
+    "codes_on_support": Line(codes_on_support, 0.05, "the same: the encoder's activations are off"),
     "dictionary": Line(
         dictionary, 0.03, "train longer, let the learning rate decay, or --refit", _worst
     ),
