@@ -128,3 +128,13 @@ def test_the_sha256_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
     # The first example of FIPS 180-2.
     assert sha256_of(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_a_folder_that_is_there_only_once_a_part_of_it_is_made_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError), folder_written_whole(Path("new/..")):
+        pass
+    assert (tmp_path / "mine.txt").read_text() == "kept"

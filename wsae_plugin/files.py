@@ -69,13 +69,14 @@ def folder_written_whole(path: Path) -> Generator[Path]:
     Yields:
         An empty folder beside `path`; whatever goes wrong, it is removed and `path` untouched.
     """
-    partial = partial_of(path)
+    # `x/..` is not there before x is made, and must not go then.
+    partial, was_there = partial_of(path), path.exists()
     # One that was left when its writer was killed.
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
-        if path.exists():
+        if was_there:
             shutil.rmtree(path)
         partial.rename(path)
     except BaseException:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +105,27 @@ def test_several_saes_are_a_list(wsae: Wsae, table: Path, tmp_path: Path) -> Non
     _, stdout, _ = wsae(tmp_path, *FEW)
     assert stdout.count("what to do") == 2
     assert stdout.count("control: the same of random atoms") == 1
+
+
+def test_saes_of_which_one_has_no_values_are_shown(wsae: Wsae, table: Path, tmp_path: Path) -> None:
+    mostly_zero = np.load(table)
+    mostly_zero[50:] = 0
+    np.save(tmp_path / "zero.npy", mostly_zero)
+    saes = [plant(tmp_path / name, table) for name in "abc"]
+    saes.append(plant(tmp_path / "zero", tmp_path / "zero.npy"))
+    code, stdout, stderr = wsae(*saes, *FEW)
+    assert (code, stderr.count("Traceback")) == (0, 0)
+    assert "zero" in stdout
+
+
+def test_an_output_above_what_is_there_is_refused(
+    wsae: Wsae, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = plant(tmp_path / "sae", table, off=0.2)
+    monkeypatch.chdir(tmp_path)
+    code, _, stderr = wsae(sae, *FEW, "--refit", "--output", "new/..")
+    assert (code, "is there already" in stderr) == (2, True)
+    assert sae.is_dir()
 
 
 def test_an_edit_is_shown_and_written(wsae: Wsae, table: Path, tmp_path: Path) -> None:

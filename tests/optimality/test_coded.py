@@ -130,6 +130,13 @@ def test_an_sae_that_is_more_than_a_dictionary_is_refused() -> None:
         coded(sae, activations(), UNWEIGHTED)
 
 
+def test_a_transcoder_is_refused() -> None:
+    fields = {"d_in": D_IN, "d_out": D_IN, "d_sae": D_SAE, "apply_b_dec_to_input": False}
+    sae = SAE.from_dict({"architecture": "transcoder"} | fields)
+    with pytest.raises(BadInputError, match="transcoder"):
+        coded(sae, activations(8), torch.ones(D_IN))
+
+
 def test_the_penalty_makes_optimal_codes_as_sparse(tmp_path: Path) -> None:
     (topk,) = (each for each in ARCHITECTURES if each.name == "topk")
     of = coded(published(topk, tmp_path), activations(400), UNWEIGHTED)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -112,3 +114,40 @@ def test_a_silent_sae_is_named(table: Path, tmp_path: Path) -> None:
 def test_settings_that_say_nothing(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         OptimalitySettings(**fields)
+
+
+def test_a_file_that_lacks_lines_is_not_left_alone(table: Path, tmp_path: Path) -> None:
+    sae = plant(tmp_path / "one", table)
+    (whole,) = measure_optimality([sae], SETTINGS)
+    lines = whole["lines"]
+    for others in ([], [lines[0] | {"action": "[/x]"}, *lines[1:]]):
+        broken = json.dumps(whole | {"lines": others})
+        (sae / "scores" / "optimality.json").write_text(broken)
+        assert measure_optimality([sae], SETTINGS) == [whole]
+
+
+def test_the_units_of_the_samples_change_no_line(tmp_path: Path) -> None:
+    documents: list[dict[str, Any]] = []
+    for scale in (1.0, 1e-9):
+        table = write_table(tmp_path / f"{scale}.npy", 1000)
+        np.save(table, np.load(table) * np.float32(scale))
+        sae = plant(tmp_path / str(scale), table, off=0.2)
+        settings = replace(SETTINGS, penalty=0.1 * scale)
+        documents += measure_optimality([sae], settings)
+    assert values(documents[1]) == pytest.approx(values(documents[0]), rel=1e-4, abs=1e-6)
+
+
+def test_the_largest_seed_draws_samples(table: Path, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, seed=2**63 - 1)
+    assert measure_optimality([plant(tmp_path / "one", table)], settings)[0]["samples"] > 0
+
+
+def test_random_atoms_that_no_penalty_suits_are_tested_with_the_penalty_that_was_given(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_: object) -> float:
+        raise BadInputError("no L1 penalty")
+
+    monkeypatch.setattr("wsae_plugin.optimality.evidence.matched_penalty", none)
+    (document,) = measure_optimality([plant(tmp_path / "one", table)], SETTINGS)
+    assert document["lines"][0]["control"] is not None

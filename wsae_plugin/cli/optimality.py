@@ -175,8 +175,9 @@ def _show_all(documents: list[dict[str, Any]]) -> None:
         for run, found in lines.items()
     }
     names = [line["name"] for line in documents[0]["lines"]]
+    controls = {name: [found[name]["control"] for found in lines.values()] for name in names}
     means = {
-        name: statistics.fmean(found[name]["control"] for found in lines.values()) for name in names
+        name: None if None in each else statistics.fmean(each) for name, each in controls.items()
     }
     columns = {name: name for name in names}
     print_table(score_table("How far from an optimum", columns, runs, {"control": means}, ".3f"))

@@ -252,7 +252,7 @@ class HeldOutSamples:
     def _drawing(self, part: int) -> Generator[None]:
         """Draw from a seed that no training can have, so that no sample was trained on."""
         with torch.random.fork_rng():
-            torch.manual_seed(2**32 + 2 * self.seed + part)
+            torch.manual_seed((2**32 + 2 * self.seed + part) % 2**64)
             yield
 
 

@@ -175,4 +175,5 @@ def _bootstrap_counts(n_batches: int, seed: int) -> Tensor:
     """How often each batch is drawn, (N_RESAMPLES, n_batches): n_batches draws a row."""
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(n_batches, (N_RESAMPLES, n_batches), generator=generator)
-    return torch.nn.functional.one_hot(draws, n_batches).sum(dim=1).double()
+    counts = torch.zeros(N_RESAMPLES, n_batches, dtype=torch.float64)
+    return counts.scatter_add_(1, draws, torch.ones_like(counts))

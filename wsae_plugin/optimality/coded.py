@@ -99,6 +99,11 @@ def coded(sae: SAE[Any], x: Tensor, gamma: Tensor) -> Coded:
             f"{architecture}: predicts a part of each sample from those before it, and what is "
             "tested is a dictionary and its codes; give an SAE of another architecture"
         )
+    if hasattr(cfg, "d_out"):
+        raise BadInputError(
+            f"{architecture}: makes other activations than it reads, and what is tested is a "
+            "dictionary of those that are read; give an SAE of another architecture"
+        )
     atoms = weighted(sae.W_dec.double(), gamma)
     lengths = atoms.norm(dim=1)
     scale = lengths

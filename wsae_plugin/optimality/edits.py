@@ -6,6 +6,7 @@ gain there, nothing is written. What is written is a plain SAELens SAE.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -84,7 +85,7 @@ def to_be_edited(paths: Sequence[Path], edit: str, output: Path) -> ComparedRun:
             f"--{edit}: {len(runs)} SAEs are given, and one is written; give the folder of one"
         )
     refuse_output("--output", output)
-    if output.exists():
+    if os.path.exists(os.path.realpath(output)):
         raise BadInputError(f"--output {output}: is there already; give a folder that is not")
     architecture = read_cfg(runs[0].sae, ("architecture",))["architecture"]
     if architecture not in (known := EDITS[edit].architectures):
@@ -188,7 +189,9 @@ def measured_change(
     change: dict[str, dict[str, Any]] = {}
     for metric, score in first.items():
         pair = [np.array(each.per_batch[1::2]) for each in (score, second[metric])]
-        interval = t_interval((pair[1] - pair[0]).tolist())
+        # Of samples that do not vary both explain −∞ of the variance.
+        with np.errstate(invalid="ignore"):
+            interval = t_interval((pair[1] - pair[0]).tolist())
         change[metric] = {
             "label": score.label,
             "before": float(pair[0].mean()),

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.sums import Found, over_batches
 from wsae_plugin.optimality.coded import Coded, matched_penalty
 from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso
@@ -111,7 +112,12 @@ class OptimalityEvidence:
         chosen = best_support(own.x, atoms, own.l0, latents, latents[:, :0])
         of = Coded(own.x, atoms, chosen.latents, chosen.values)
         batch = self.batch[which.cpu()]
-        return replace(self, own=of, batch=batch, penalty=matched_penalty(of))
+        try:
+            penalty = matched_penalty(of)
+        except BadInputError:
+            # Random atoms may be no match where the SAE's are, or where a penalty was given.
+            penalty = self.penalty
+        return replace(self, own=of, batch=batch, penalty=penalty)
 
     @property
     def tokens(self) -> Tensor:

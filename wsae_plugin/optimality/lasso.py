@@ -342,6 +342,11 @@ def numbers_of(a: int, d: int) -> int:
     return a * (d + 3 * a)
 
 
+def unit(x: Tensor, dim: int = 0) -> Tensor:
+    """Vectors divided by their lengths, however short they are in the units of x; 0 stays 0."""
+    return torch.nn.functional.normalize(x, dim=dim, eps=torch.finfo(x.dtype).tiny)
+
+
 def padded(tensor: Tensor, width: int, fill: int) -> Tensor:
     """A tensor (n, a) with columns of `fill` up to a width."""
     return torch.nn.functional.pad(tensor, (0, width - tensor.shape[1]), value=fill)

@@ -13,6 +13,7 @@ from wsae_plugin.measures.measure import HeldOutScore, measure
 from wsae_plugin.measures.sums import Found
 from wsae_plugin.optimality.coded import Coded
 from wsae_plugin.optimality.evidence import OptimalityEvidence
+from wsae_plugin.optimality.lasso import unit
 from wsae_plugin.optimality.pairs import opposites
 from wsae_plugin.optimality.refit import worst_atoms
 from wsae_plugin.optimality.splits import best_splits
@@ -147,9 +148,9 @@ def one_more_atom(residual: Tensor, seed: int, n_starts: int = 8, n_steps: int =
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(residual), (n_starts,), generator=generator)
-    t = torch.nn.functional.normalize(residual[chosen], dim=1)
+    t = unit(residual[chosen], dim=1)
     for _ in range(n_steps):
-        t = torch.nn.functional.normalize((residual @ t.T).clamp(min=0).T @ residual, dim=1)
+        t = unit((residual @ t.T).clamp(min=0).T @ residual, dim=1)
     return t[(residual @ t.T).clamp(min=0).square().sum(dim=0).argmax()]
 
 

@@ -11,6 +11,7 @@ from scipy.stats import poisson
 from torch import Tensor
 
 from wsae_plugin.optimality.coded import Coded
+from wsae_plugin.optimality.lasso import unit
 
 FEWEST = 20
 """A latent that is active on fewer samples is not judged, nor changed."""
@@ -215,7 +216,7 @@ def twins(best: Coded) -> Iterator[tuple[int, int]]:
         z, left = z[is_on], residual[is_on]
         explained = z @ best.atoms[[a, b]]
         both = left + explained
-        atom = torch.nn.functional.normalize(z.sum(dim=1) @ both, dim=0)
+        atom = unit(z.sum(dim=1) @ both, dim=0)
         after = both.square().sum() - (both @ atom).clamp(min=0).square().sum()
         before = left.square().sum()
         if after - before < _LOST * (both.square().sum() - before):

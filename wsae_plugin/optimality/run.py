@@ -114,7 +114,9 @@ def measure_optimality(
     documents = {
         run.name: found
         for run in runs
-        if not force and (found := read_same(run.compared.path, run.name, EVAL, asked[run.name]))
+        if not force
+        and (found := read_same(run.compared.path, run.name, EVAL, asked[run.name]))
+        and _is_whole(found)
     }
     left = [run for run in runs if run.name not in documents]
     if documents:
@@ -243,6 +245,12 @@ def _scores(run: EvaluatedRun, evidence: OptimalityEvidence, asked: dict[str, An
             "lines": lines,
         }
     )
+
+
+def _is_whole(document: dict[str, Any]) -> bool:
+    """Whether a file has every line, and says of none what no line says."""
+    told = {line["name"]: line["action"] for line in document["lines"]}
+    return [*told] == [*LINES] and all(told[n] in (None, LINES[n].action) for n in told)
 
 
 def _action(name: str, value: float | None) -> str | None:

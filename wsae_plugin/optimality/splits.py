@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wsae_plugin.optimality.coded import Coded
+from wsae_plugin.optimality.lasso import unit
 from wsae_plugin.optimality.pairs import FEWEST
 
 _MOST_TRIED = 512
@@ -84,7 +85,7 @@ def _principal(rows: Tensor) -> Tensor:
     """About the first right singular vector, shape (d,), by power iteration."""
     t = rows[rows.square().sum(dim=1).argmax()]
     for _ in range(_N_STEPS):
-        t = torch.nn.functional.normalize((rows @ t) @ rows, dim=0)
+        t = unit((rows @ t) @ rows, dim=0)
     return t
 
 
