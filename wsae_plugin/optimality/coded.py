@@ -91,7 +91,8 @@ def coded(sae: SAE[Any], x: Tensor, gamma: Tensor) -> Coded:
             multiplies from the right, shape (d_in, d_in).
 
     Raises:
-        BadInputError: No latent is active on any of them, or the SAE is more than a dictionary.
+        BadInputError: No latent is active on any of them, the SAE is more than a dictionary, or its
+            weights are not finite.
     """
     cfg: Any = sae.cfg
     if (architecture := cfg.architecture()) == "temporal":
@@ -104,6 +105,11 @@ def coded(sae: SAE[Any], x: Tensor, gamma: Tensor) -> Coded:
             f"{architecture}: makes other activations than it reads, and what is tested is a "
             "dictionary of those that are read; give an SAE of another architecture"
         )
+    for name in ("W_enc", "W_dec"):
+        if not getattr(sae, name).isfinite().all():
+            raise BadInputError(
+                f"{name}: holds NaN or infinity; give an SAE whose training ended well"
+            )
     atoms = weighted(sae.W_dec.double(), gamma)
     lengths = atoms.norm(dim=1)
     scale = lengths

@@ -118,8 +118,7 @@ def write_edited(
     held_out, weight = held_out_of([run], settings), weight_of(run)
     before, after = run.load_sae(), with_decoder_folded(run.load_sae())
     with naming(str(of.path)):
-        n_samples = settings.samples_for([run])
-        own, batch = encoded(after, weight, held_out, n_samples, settings.seed)
+        own, batch = encoded(after, weight, held_out, settings.of([run]))
     fits = batch % 2 == 0
     after, done = EDITS[edit].apply(after, own.of(fits), batch[fits], weight)
     change = measured_change(before, after, held_out, run.gamma)

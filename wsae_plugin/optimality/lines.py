@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -122,9 +123,16 @@ def width(evidence: OptimalityEvidence) -> Found:
     found on one half of the samples and tried on the other, beside the same share where the
     dictionary is right and noise is alike in all directions: 1 where it is wide enough."""
     # T5 as printed says nothing: a sample with an active atom has ‖r‖ ≥ d·r = λ.
-    right = evidence.if_right
-    expected = _gain_of_one_more(right).sum() / _squares(right.after_refit).sum()
-    return evidence.share(_gain_of_one_more(evidence), expected * _squares(evidence.after_refit))
+    found, expected = (
+        of.share(_gain_of_one_more(of), _squares(of.after_refit))
+        for of in (evidence, evidence.if_right)
+    )
+    if not (found.value and expected.value):
+        return replace(found, note="no more atom was found")
+    value = found.value / expected.value
+    relative = [(each.spread or 0) / (each.value or 1) for each in (found, expected)]
+    per_batch = [each / expected.value for each in found.per_batch]
+    return Found(value, spread=value * math.hypot(*relative), per_batch=per_batch)
 
 
 def _gain_of_one_more(evidence: OptimalityEvidence) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,11 @@ class OptimalitySettings:
     seed: int = 0
     penalty: float | None = None
 
-    def samples_for(self, runs: Sequence[EvaluatedRun]) -> int:
-        """How many, where SAEs are tested on the same ones."""
+    def of(self, runs: Sequence[EvaluatedRun]) -> OptimalitySettings:
+        """With the number of samples that SAEs are tested on which read the same."""
         wide = max(run.config.values["sae"]["d_sae"] for run in runs)
-        return self.samples or min(max(_EACH_LATENT * wide, _FEWEST), _MOST)
+        by_width = min(max(_EACH_LATENT * wide, _FEWEST), _MOST)
+        return replace(self, samples=self.samples or by_width)
 
     def __post_init__(self) -> None:
         if self.batches < _FEWEST_BATCHES:
@@ -110,7 +111,9 @@ def measure_optimality(
     found = [run for path in paths for run in runs_of([path])]
     refuse_repeated_runs(found)
     runs = [EvaluatedRun.load(run, settings.dataset) for run in found]
-    asked = {run.name: _asked(run, settings) for run in runs}
+    by_text = groupby(sorted(runs, key=lambda run: run.text), key=lambda run: run.text)
+    groups = [[*group] for _, group in by_text]
+    asked = {run.name: _asked(run, settings.of(group)) for group in groups for run in group}
     documents = {
         run.name: found
         for run in runs
@@ -118,15 +121,15 @@ def measure_optimality(
         and (found := read_same(run.compared.path, run.name, EVAL, asked[run.name]))
         and _is_whole(found)
     }
-    left = [run for run in runs if run.name not in documents]
     if documents:
         logger.info("%d of %d runs are tested already", len(documents), len(runs))
-    for _, group in groupby(sorted(left, key=lambda run: run.text), key=lambda run: run.text):
-        of_one_text = list(group)
-        held_out, n_samples = held_out_of(of_one_text, settings), settings.samples_for(of_one_text)
-        for run in tqdm(of_one_text, desc="SAEs", unit="SAE"):
-            evidence = evidence_of(run, held_out, n_samples, settings)
-            scores = _scores(run, evidence, asked[run.name])
+    for group in groups:
+        of_group, untested = settings.of(group), [run for run in group if run.name not in documents]
+        if not untested:
+            continue
+        held_out = held_out_of(group, of_group)
+        for run in tqdm(untested, desc="SAEs", unit="SAE"):
+            scores = _scores(run, evidence_of(run, held_out, of_group), asked[run.name])
             documents[run.name] = scores.write(run.compared.path, EVAL)
     return [documents[run.name] for run in runs]
 
@@ -140,7 +143,7 @@ def held_out_of(
         BadInputError: See `open_held_out`.
     """
     contexts = runs[0].config.values.get("context_size") or 128
-    prompts = -(-settings.samples_for(runs) // (settings.batches * contexts))
+    prompts = -(-(settings.of(runs).samples or 1) // (settings.batches * contexts))
     of_eval = EvalSettings(settings.dataset, settings.batches, prompts, settings.seed)
     return open_held_out([run.config for run in runs], runs[0].source, of_eval)
 
@@ -167,8 +170,7 @@ def encoded(
     sae: SAE[Any],
     weight: Tensor,
     held_out: HeldOutText | HeldOutSamples,
-    n_samples: int,
-    seed: int,
+    settings: OptimalitySettings,
 ) -> tuple[Coded, Tensor]:
     """What an SAE makes of as many samples as are asked for, drawn from all batches.
 
@@ -176,14 +178,13 @@ def encoded(
         sae: For inference.
         weight: See `weight_of`.
         held_out: See `held_out_of`.
-        n_samples: How many.
-        seed: Of which.
+        settings: How many, see `OptimalitySettings.of`; None for all.
 
     Returns:
         The samples with their codes, and of which batch each is, shape (n,), int64.
     """
-    generator, batches = torch.Generator().manual_seed(seed), [*held_out.activations(sae)]
-    a_batch = -(-n_samples // len(batches))
+    generator, batches = torch.Generator().manual_seed(settings.seed), held_out.activations(sae)
+    a_batch = None if settings.samples is None else -(-settings.samples // settings.batches)
     drawn = [x[torch.randperm(len(x), generator=generator)[:a_batch]] for x in batches]
     batch = torch.arange(len(drawn)).repeat_interleave(torch.tensor([len(x) for x in drawn]))
     return coded(sae, torch.cat(drawn).float(), weight), batch
@@ -192,7 +193,6 @@ def encoded(
 def evidence_of(
     run: EvaluatedRun,
     held_out: HeldOutText | HeldOutSamples,
-    n_samples: int,
     settings: OptimalitySettings,
 ) -> OptimalityEvidence:
     """Draw held-out samples, and encode them.
@@ -201,8 +201,7 @@ def evidence_of(
         BadInputError: See `measure_optimality`.
     """
     with naming(str(run.compared.path)):
-        weight, seed = weight_of(run), settings.seed
-        own, batch = encoded(run.load_sae(), weight, held_out, n_samples, seed)
+        own, batch = encoded(run.load_sae(), weight_of(run), held_out, settings)
         penalty = matched_penalty(own) if settings.penalty is None else settings.penalty
     return OptimalityEvidence(own, batch, penalty, settings.seed)
 
