@@ -144,6 +144,9 @@ def test_faint_codes_are_taken_for_none() -> None:
     z[:100, 1] = 0.9  # below half of (40 · 2² + 100 · 0.9²) / (40 · 2 + 100 · 0.9) = 1.418...
     assert absorbed_pairs(of_codes(z, at(0.6)), 0.1) == []
     z[:100, 1] = 0.5
+    for unit in (0.1, 10):
+        (found,) = absorbed_pairs(of_codes(unit * z, at(0.6)), 0.1)
+        assert found.together == 0
     (found,) = absorbed_pairs(of_codes(z, at(0.6)), 0.1)
     assert (found.parent, found.together) == (0, 0)
     # The child's activation and its rate are without them.

@@ -30,6 +30,7 @@ def test_atoms_that_are_never_active_stay() -> None:
     of = learned(200)
     silent = replace(of, atoms=torch.cat([of.atoms, torch.ones(1, 16).double() / 4]))
     assert torch.equal(refitted(silent, 0.01)[24], silent.atoms[24])
+    torch.testing.assert_close(refitted(silent, 3.0)[:24], refitted(of, 3.0))
 
 
 def test_noise_is_not_fitted_and_a_shift_is() -> None:
