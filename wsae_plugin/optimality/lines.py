@@ -58,11 +58,12 @@ def split(evidence: OptimalityEvidence) -> Found:
     in two the latents that gain most by it, one for every hundred: found on one half of the
     samples, tried on the other (T6)."""
     best, residual = evidence.best, evidence.after_refit
-    gain = torch.zeros_like(residual[:, 0])
+    left = residual.clone()
     for fits, tries in evidence.halves:
         for each in best_splits(best.of(fits), residual[fits]):
-            gain[tries] += each.gain(best.of(tries), residual[tries])
-    return evidence.share(gain, _squares(residual))
+            left[tries] = each.left(best.of(tries), left[tries])
+    before = _squares(residual)
+    return evidence.share(before - _squares(left), before)
 
 
 @_line("active latents that cost nothing to drop", "down")
@@ -198,11 +199,12 @@ def _worst(evidence: OptimalityEvidence) -> list[dict[str, float]]:
 
 def _split(evidence: OptimalityEvidence) -> list[dict[str, float]]:
     best, left = evidence.best, evidence.after_refit
-    whole = float(left.square().sum())
-    return [
-        {"latent": each.latent, "recovers": float(each.gain(best, left).sum()) / whole}
-        for each in best_splits(best, left)[:_SHOWN]
-    ]
+    whole, found = left.square().sum(), list[dict[str, float]]()
+    for each in best_splits(best, left)[:_SHOWN]:
+        before, left = left, each.left(best, left)
+        recovers = (before.square().sum() - left.square().sum()) / whole
+        found.append({"latent": each.latent, "recovers": float(recovers)})
+    return found
 
 
 def _absorbed(evidence: OptimalityEvidence) -> list[dict[str, float]]:

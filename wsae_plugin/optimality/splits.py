@@ -32,27 +32,28 @@ class Split:
     along: Tensor
     steps: Tensor
 
-    def gain(self, coded: Coded, residual: Tensor) -> Tensor:
-        """By how much each squared error falls, if each sample takes the half that suits it.
+    def left(self, coded: Coded, residual: Tensor) -> Tensor:
+        """What is left of each sample if it takes the half that suits it.
 
         Args:
             coded: Samples and their codes.
-            residual: What is left of them, shape (n, d_in).
+            residual: What was left of them, shape (n, d_in).
 
         Returns:
-            Shape (n,).
+            Shape (n, d_in).
         """
         rows, z = _active(coded, self.latent)
         pull = (residual[rows] @ self.along).unsqueeze(1)
         step = z.unsqueeze(1) * self.steps
         # ‖r‖² − ‖r − z s t‖² = 2 z s tᵀr − z² s².
-        gain = torch.zeros(len(coded.x), dtype=z.dtype, device=z.device)
-        gain[rows] = (2 * pull * step - step.square()).amax(dim=1)
-        return gain
+        best = (2 * pull * step - step.square()).argmax(dim=1, keepdim=True)
+        return residual.index_add(0, rows, -step.gather(1, best) * self.along)
 
 
 def best_splits(coded: Coded, residual: Tensor) -> list[Split]:
     """The splits that gain most, one for every hundred latents, the best first.
+
+    Each is of what those before it leave: latents that are active together gain the same but once.
 
     Args:
         coded: Samples and their codes.
@@ -60,9 +61,20 @@ def best_splits(coded: Coded, residual: Tensor) -> list[Split]:
     """
     busiest = coded.counts.topk(min(_MOST_TRIED, len(coded.atoms)))
     tried = busiest.indices[busiest.values >= FEWEST].tolist()
-    found = [_split_of(coded, residual, latent) for latent in tried]
-    found.sort(key=lambda split: -float(split.gain(coded, residual).sum()))
-    return found[: -(-len(coded.atoms) // round(1 / _SHARE_SPLIT))]
+    left = {each: _left(_split_of(coded, residual, each), coded, residual) for each in tried}
+    chosen = sorted(tried, key=left.__getitem__)[: -(-len(coded.atoms) // round(1 / _SHARE_SPLIT))]
+    found: list[Split] = []
+    for latent in chosen:
+        found.append(_split_of(coded, residual, latent))
+        residual = found[-1].left(coded, residual)
+    return found
+
+
+def _left(split: Split, coded: Coded, residual: Tensor) -> float:
+    """The squared error after a split, less that before it."""
+    rows, _ = _active(coded, split.latent)
+    of, before = coded.of(rows), residual[rows]
+    return float(split.left(of, before).square().sum() - before.square().sum())
 
 
 def _split_of(coded: Coded, residual: Tensor, latent: int) -> Split:
