@@ -28,6 +28,8 @@ from wsae_plugin.optimality.refit import refitted
 N, D, M, N_BATCHES = 4000, 32, 40, 8
 RATE, NOISES, PENALTY = 0.08, (0.03, 0.08), 0.1
 STEPS = 12
+_OF_CONTROLS = 10_000
+"""Seeds from here on: those of the worlds would draw the true dictionary as the random one."""
 
 DEFECTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "none": ("", ()),
@@ -118,7 +120,7 @@ def lines_of(seed: int) -> list[dict[str, Any]]:
     batch = torch.arange(N) // (N // N_BATCHES)
     found: list[dict[str, Any]] = []
     for defect, coded in worlds(seed):
-        evidence = OptimalityEvidence(coded, batch, matched_penalty(coded), seed)
+        evidence = OptimalityEvidence(coded, batch, matched_penalty(coded), _OF_CONTROLS + seed)
         values = {
             name: score.value for name, line in LINES.items() for score in line.score(evidence)
         }

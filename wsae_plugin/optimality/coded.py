@@ -35,12 +35,14 @@ class Coded:
         atoms: Of length 1, shape (m, d_in), float64.
         latents: Which atoms are active, shape (n, a), int64; −1 for none.
         values: Their codes, shape (n, a), float64: feature activations times the atom's length.
+        is_signed: Whether atom j + m/2 is atom j reversed.
     """
 
     x: Tensor
     atoms: Tensor
     latents: Tensor
     values: Tensor
+    is_signed: bool = False
 
     @property
     def residual(self) -> Tensor:
@@ -123,14 +125,14 @@ def coded(sae: SAE[Any], x: Tensor, gamma: Tensor) -> Coded:
         )
     values, latents = (torch.cat([padded(part[k], width, 0) for part in parts]) for k in (0, 1))
     unit = atoms / lengths.clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(1)
-    if (values < 0).any():
+    if is_signed := bool((values < 0).any()):
         latents = latents + len(unit) * (values < 0)
         unit, values = torch.cat([unit, -unit]), values.abs()
     # A pursuit that does not subtract the bias does not add it.
     has_bias = cfg.apply_b_dec_to_input or architecture != "matching_pursuit"
     normalised = sae.run_time_activation_norm_fn_in(x.to(sae.device, sae.dtype)).double()
     x = weighted(normalised - sae.b_dec.double() * has_bias, gamma)
-    return Coded(x, unit, latents.where(values > 0, -1), values)
+    return Coded(x, unit, latents.where(values > 0, -1), values, is_signed)
 
 
 def _encoded(sae: SAE[Any], x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,9 @@ from wsae_plugin.optimality.support import Support, best_support
 _N_OF_CONTROL = 1000
 """Samples that the control is measured on."""
 
+_CLEAR = 3
+"""A code is one of a feature if it is larger than so many standard deviations of the noise."""
+
 
 @dataclass(frozen=True)
 class OptimalityEvidence:
@@ -76,15 +79,16 @@ class OptimalityEvidence:
     @cached_property
     def if_right(self) -> OptimalityEvidence:
         """The same where the dictionary is right: samples that are made of the best codes and of
-        noise as large as the residual, in all directions alike."""
-        own, best = self.own, self.best
-        n, d_in = own.x.shape
-        # Codes took their share of the noise with them.
-        n_free = max(n * d_in - int(best.l0.sum()), 1)
-        size = (best.residual.square().sum() / n_free).sqrt()
+        noise as large as the residual, in all directions alike.
+
+        Codes that noise alone could have are left out, and what they explain counts as noise.
+        """
+        best = self.best
+        clear = best.values > _CLEAR * _noise_of(best)
+        signal = replace(best, values=best.values * clear, latents=best.latents.where(clear, -1))
         generator = torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(n, d_in, generator=generator, dtype=torch.float64).to(own.x)
-        x = own.x - best.residual + size * noise
+        noise = torch.randn(best.x.shape, generator=generator, dtype=torch.float64).to(best.x)
+        x = signal.x - signal.residual + _noise_of(signal) * noise
         return replace(self, own=replace(best, x=x))
 
     @cached_property
@@ -139,3 +143,10 @@ class OptimalityEvidence:
             total = torch.zeros(n_batches, dtype=torch.float64)
             sums.append(total.index_add_(0, self.batch.cpu(), counted.cpu()))
         return over_batches(lambda _, counts: (counts @ sums[0]) / (counts @ sums[1]), self, {})
+
+
+def _noise_of(coded: Coded) -> Tensor:
+    """The standard deviation in each direction, if the residual is noise alone: codes took their
+    share of it with them."""
+    n_free = max(coded.x.numel() - int(coded.l0.sum()), 1)
+    return (coded.residual.square().sum() / n_free).sqrt()

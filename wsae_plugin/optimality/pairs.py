@@ -104,7 +104,10 @@ def absorbed_pairs(own: Coded, penalty: float) -> list[AbsorbedPair]:
     columns = _without_faint(codes.T.coalesce())
     counts = columns.indices()[0].bincount(minlength=len(own.atoms))
     pairs, cosines = like_atoms(own.atoms.cpu(), counts >= FEWEST, _LIKE)
-    expected = counts[pairs].double().prod(dim=1) / n
+    each = columns.indices()[1].bincount(minlength=n).double()
+    # Of few active latents each leaves less room for another.
+    room = (each * (each - 1)).mean() / each.mean().square()
+    expected = counts[pairs].double().prod(dim=1) / n * room
     # Where so few are expected, none says nothing.
     tested = expected * _SELDOM >= 0.5
     pairs, cosines, expected = pairs[tested], cosines[tested], expected[tested]
@@ -195,6 +198,8 @@ def opposites(own: Coded) -> list[Opposites]:
     for first in range(0, len(own.atoms), 1024):
         products = own.atoms[first : first + 1024] @ own.atoms.T
         for a, b in products.tril(first).lt(_OPPOSITE).nonzero().tolist():
+            if own.is_signed and first + a - b == len(own.atoms) // 2:
+                continue
             on = [(own.latents == latent).any(dim=1) for latent in (first + a, b)]
             densities = ((on[0] | on[1]), (on[0] & on[1]))
             shares = (float(each.double().mean()) for each in densities)
