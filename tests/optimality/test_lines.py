@@ -244,3 +244,22 @@ def test_splits_of_latents_that_are_active_together_recover_no_more_than_all() -
     recovers = [each["recovers"] for each in LINES["split"].latents(of)]
     assert len(recovers) == 6
     assert 0.9 < sum(recovers) <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_right_dictionary_is_wide_enough_whatever_the_support(seed: int) -> None:
+    """Codes of the lasso's support, of which some are noise, move it no further than 1.45."""
+    generator = torch.Generator().manual_seed(seed)
+    n, d, m = 1000, 16, 20
+    atoms = torch.nn.functional.normalize(torch.randn(m, d, generator=generator).double(), dim=1)
+    on = torch.rand(n, m, generator=generator) < 0.08
+    x = (on * (0.5 + torch.rand(n, m, generator=generator))).double() @ atoms
+    x += 0.02 * torch.randn(n, d, generator=generator)
+    lasso = nonnegative_lasso(x, atoms, 0.1)
+    n_active = (lasso.values > 0).sum(dim=1)
+    best = best_support(x, atoms, n_active, lasso.latents, lasso.latents[:, :0])
+    coded = Coded(x, atoms, best.latents, best.values)
+    found = score(OptimalityEvidence(coded, torch.arange(n) * 16 // n, 0.1, 777), "width")
+    assert found.value is not None and found.spread is not None
+    assert 0.7 < found.value < LINES["width"].above
+    assert 0.05 < found.spread < 0.6

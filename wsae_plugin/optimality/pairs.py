@@ -91,7 +91,8 @@ def absorbed_pairs(own: Coded, penalty: float) -> list[AbsorbedPair]:
     """Find latents that absorbed a part of another: their atoms share a direction, and yet they are
     active together far less often than by chance.
 
-    Exclusive features with a direction in common look the same: no code can tell them apart.
+    Exclusive features with a direction in common look the same: no code can tell them apart. So do
+    all latents where one alone may be active, as with k = 1.
 
     Args:
         own: The SAE's codes.
@@ -104,10 +105,7 @@ def absorbed_pairs(own: Coded, penalty: float) -> list[AbsorbedPair]:
     columns = _without_faint(codes.T.coalesce())
     counts = columns.indices()[0].bincount(minlength=len(own.atoms))
     pairs, cosines = like_atoms(own.atoms.cpu(), counts >= FEWEST, _LIKE)
-    each = columns.indices()[1].bincount(minlength=n).double()
-    # Of few active latents each leaves less room for another.
-    room = (each * (each - 1)).mean() / each.mean().square()
-    expected = counts[pairs].double().prod(dim=1) / n * room
+    expected = counts[pairs].double().prod(dim=1) / n
     # Where so few are expected, none says nothing.
     tested = expected * _SELDOM >= 0.5
     pairs, cosines, expected = pairs[tested], cosines[tested], expected[tested]
