@@ -1,7 +1,8 @@
 """Does each line of `wsae optimality` fire on its own defect, and on no other?
 
 In a world of 40 sparse features in 32 dimensions, whose true dictionary is known and was learned to
-convergence, one defect is planted at a time. Thresholds were set on seeds 100 to 103.
+convergence, one defect is planted at a time. Thresholds were set on seeds 100 to 103, but that of
+`width` on these.
 
     python eval/optimality/planted.py --seeds 20 --output eval/optimality/planted.json
 """

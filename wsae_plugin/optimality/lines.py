@@ -233,6 +233,6 @@ LINES = {
     "redundant": Line(redundant, 0.02, "narrow, or merge the pairs", _twins),
     "faint": Line(faint, 0.02, "narrow, or raise the penalty"),
     "antipodal": Line(antipodal, 0.02, "merge the pairs, or accept them", _opposites),
-    "width": Line(width, 1.45, "widen"),
+    "width": Line(width, 1.3, "widen"),
 }
 """Name → line, in the order in which they are shown."""
