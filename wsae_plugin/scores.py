@@ -215,8 +215,8 @@ class OptimalityLine(TypedDict):
         interval: Half the 95 % interval over held-out batches.
         control: The same of random atoms.
         action: What to do about it; None where it is met.
-        latents: Which latents, or pairs, meet it least, and by how much on the samples that they were
-            found on.
+        latents: Which latents, or pairs, meet it least, and by how much on the samples that they
+            were found on.
     """
 
     __pydantic_config__ = _OPEN  # pyright: ignore[reportGeneralTypeIssues]

@@ -248,7 +248,7 @@ def test_splits_of_latents_that_are_active_together_recover_no_more_than_all() -
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_right_dictionary_is_wide_enough_whatever_the_support(seed: int) -> None:
-    """Codes of the lasso's support, of which some are noise, move it no further than the threshold."""
+    """Although some codes of the lasso's support are noise."""
     generator = torch.Generator().manual_seed(seed)
     n, d, m = 1000, 16, 20
     atoms = torch.nn.functional.normalize(torch.randn(m, d, generator=generator).double(), dim=1)
