@@ -229,7 +229,7 @@ class OptimalityLine(TypedDict):
     latents: NotRequired[list[dict[str, float]]]
 
 
-class OptimalitySettings(TypedDict):
+class SettingsOfOptimality(TypedDict):
     """How optimality was measured; more may be said of it.
 
     Args:
@@ -255,7 +255,7 @@ class OptimalityFile(ScoreFile):
         lines: The conditions, in the order in which they are shown.
     """
 
-    settings: OptimalitySettings
+    settings: SettingsOfOptimality
     samples: Annotated[int, Ge(1)]
     penalty: Annotated[FiniteFloat, Ge(0)]
     duality_gap: Annotated[FiniteFloat, Ge(0)]

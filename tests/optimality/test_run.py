@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,14 @@ from wsae_plugin.compare.runs import runs_of
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.evaluated_run import EvaluatedRun
 from wsae_plugin.optimality.lines import LINES
-from wsae_plugin.optimality.run import OptimalitySettings, measure_optimality, weight_of
+from wsae_plugin.optimality.run import (
+    OptimalitySettings,
+    encoded,
+    evidence_of,
+    held_out_of,
+    measure_optimality,
+    weight_of,
+)
 
 SETTINGS = OptimalitySettings(samples=320, batches=8, penalty=0.1)
 
@@ -43,6 +51,50 @@ def test_the_file_has_every_line_and_the_gap(table: Path, tmp_path: Path) -> Non
         assert score["definition"]
         above = LINES[line["name"]].above
         assert (line["action"] is not None) == (line["value"] > above)
+
+
+def test_the_file_says_what_the_evidence_says(table: Path, tmp_path: Path) -> None:
+    sae = plant(tmp_path / "off", table, off=0.2)
+    (document,) = measure_optimality([sae], SETTINGS)
+    (run,) = (EvaluatedRun.load(found, None) for found in runs_of([sae]))
+    evidence = evidence_of(run, held_out_of([run], SETTINGS), SETTINGS)
+    assert document["duality_gap"] == float(evidence.optimal.gap.max())
+    assert evidence.optimal.gap.max() > evidence.optimal.gap.min()
+    for line in document["lines"]:
+        (of_random,) = LINES[line["name"]].score(evidence.of_random_atoms)
+        assert line["control"] == of_random.value
+
+
+@pytest.mark.parametrize(("widths", "samples"), [((100, 400), 2000), ((100, 3000), 12_000)])
+def test_wider_saes_are_tested_on_more_samples(widths: tuple[int, int], samples: int) -> None:
+    runs: Any = [SimpleNamespace(config=run_config(width)) for width in widths]
+    assert OptimalitySettings().of(runs).samples == samples
+    assert SETTINGS.of(runs).samples == SETTINGS.samples
+    assert OptimalitySettings().of([SimpleNamespace(config=run_config(10**6))]).samples == 20_000  # pyright: ignore
+
+
+def run_config(d_sae: int) -> SimpleNamespace:
+    return SimpleNamespace(values={"sae": {"d_sae": d_sae}})
+
+
+def test_samples_are_drawn_at_random_from_every_batch(table: Path, tmp_path: Path) -> None:
+    (run,) = (EvaluatedRun.load(r, None) for r in runs_of([plant(tmp_path / "one", table)]))
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.randn(100, D, generator=generator) for _ in range(8)]
+    held_out: Any = SimpleNamespace(activations=lambda _: iter(batches))  # pyright: ignore
+    sae, weight = run.load_sae(), torch.ones(D)
+
+    def drawn(seed: int) -> list[list[int]]:
+        own, batch = encoded(sae, weight, held_out, replace(SETTINGS, seed=seed))
+        assert batch.bincount().tolist() == [40] * 8
+        x = own.x + sae.b_dec
+        places = [torch.cdist(x[batch == n], batches[n].double()).argmin(dim=1) for n in range(8)]
+        return [of_batch.tolist() for of_batch in places]
+
+    first = drawn(0)
+    assert all(len({*of_batch}) == 40 for of_batch in first)
+    assert all(max(of_batch) >= 60 for of_batch in first)
+    assert first == drawn(0) != drawn(1)
 
 
 def test_an_sae_with_a_wrong_decoder_is_further_from_an_optimum(

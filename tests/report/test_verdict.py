@@ -375,6 +375,14 @@ def test_differences_have_the_digits_of_their_interval(
     assert interval_text(difference) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "sign", "text"),
+    [(-1e-17, "", "0.0000"), (-1e-17, "+", "+0.0000"), (-0.2, "", "−0.2000")],
+)
+def test_what_rounds_to_zero_has_no_sign(value: float, sign: str, text: str) -> None:
+    assert number(value, 0.0012, sign) == text
+
+
 def test_numbers_without_a_scale() -> None:
     assert number(-0.123456) == "−0.1235"
     assert number(1234.5, 100) == "1,234"

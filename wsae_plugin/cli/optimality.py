@@ -210,8 +210,8 @@ def _explain(document: dict[str, Any]) -> None:
     legend += [
         "±: half the 95 % interval over held-out batches; of what is fitted to half of them "
         "(dictionary, split) it is too narrow, and covers 70 to 90 % in simulations",
-        "control: the same of random atoms, of which about as many are active, on 1,000 of the "
-        "samples",
+        "control: the same of random atoms, of which about as many are active, on at most 1,000 of "
+        "the samples",
         "penalty: of the optimal codes, in units of the activations; with it they are as sparse as "
         "the SAE's, unless --penalty gave another",
         "duality gap: how far the optimal codes are from the optimum at most, as a share of the "

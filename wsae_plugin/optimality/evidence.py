@@ -11,7 +11,7 @@ from torch import Tensor
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.measures.sums import Found, over_batches
 from wsae_plugin.optimality.coded import Coded, matched_penalty
-from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso
+from wsae_plugin.optimality.lasso import Codes, nonnegative_lasso, unit
 from wsae_plugin.optimality.pairs import AbsorbedPair, absorbed_pairs, twins
 from wsae_plugin.optimality.refit import best_prior, refitted
 from wsae_plugin.optimality.support import Support, best_support
@@ -103,13 +103,13 @@ class OptimalityEvidence:
 
     @cached_property
     def of_random_atoms(self) -> OptimalityEvidence:
-        """The same of random atoms, of which as many are active as the SAE has, those that
+        """The same of random atoms, of which about as many are active as the SAE has, those that
         correlate with a sample most."""
         every = -(-len(self.batch) // _N_OF_CONTROL)
         which = torch.arange(0, len(self.batch), every, device=self.own.x.device)
         own, generator = self.own.of(which), torch.Generator().manual_seed(self.seed)
         atoms = torch.randn(own.atoms.shape, generator=generator, dtype=torch.float64)
-        atoms = (atoms / atoms.norm(dim=1, keepdim=True)).to(own.x)
+        atoms = unit(atoms, dim=1).to(own.x)
         values, latents = (own.x @ atoms.T).topk(own.latents.shape[1], dim=1)
         within = torch.arange(latents.shape[1], device=latents.device) < own.l0.unsqueeze(1)
         latents = latents.where(within & (values > 0), -1)
