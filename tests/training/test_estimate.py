@@ -84,3 +84,39 @@ def test_a_sparse_step_keeps_one_block_of_latents(world: TinyWorld, tmp_path: Pa
     memory = estimate(load_run_config(write_config(tmp_path / "a.yaml", values))).memory
     numbers = BATCH * D_SAE + D_SAE * D_MODEL // 2 + 4 * BATCH * D_MODEL
     assert memory.sae_activations == 4 * numbers
+
+
+def test_a_process_of_eight_needs_less_than_a_sixth(world: TinyWorld, tmp_path: Path) -> None:
+    section = sae(d_in=4096, d_sae=131_072, k=50)
+    values = world.language_model(sae=section, train_batch_size_tokens=4096)
+    values |= {"n_batches_in_buffer": 256, "training_tokens": 40_960}
+    file = write_config(tmp_path / "a.yaml", values)
+    one = estimate(load_run_config(file))
+    eight = estimate(load_run_config(file, ["distributed.latents=8"]))
+    assert one.sharing is None
+    assert eight.sharing is not None
+    assert eight.sharing.n_processes == 8
+    assert 6 * eight.memory.total < one.memory.total
+    # x, the best 2k/8 + 16 of each row as int64, and x̂, around a ring; the loss for dead latents.
+    per_row = {
+        "activations": 4 * 4096 / 8,
+        "candidates": 8 * 29,
+        "reconstructions": 2 * 4 * 4096 / 8,
+    }
+    for name, n_bytes in per_row.items():
+        assert eight.sharing.sent_a_step[name] == 7 * 4096 * n_bytes
+    weights = 4 * (2 * 4096 * 131_072 + 131_072 + 4096)
+    assert eight.sharing.checkpoint > 4 * weights
+
+
+def test_whole_saes_to_processes(world: TinyWorld, tmp_path: Path) -> None:
+    file = write_config(tmp_path / "a.yaml", world.multi())
+    one = estimate(load_run_config(file))
+    three = estimate(load_run_config(file, ["distributed={latents: 1, saes: 3}"]))
+    assert three.sharing is not None
+    assert three.sharing.ranks == {"baseline": (0,), "alpha-0": (1,), "alpha-1": (2,)}
+    assert three.memory.gradients == one.memory.gradients / 3
+    assert set(three.sharing.sent_a_step) == {
+        "activations", "candidates", "reconstructions", "dead_candidates", "dead_reconstructions",
+    }  # fmt: skip
+    assert three.sharing.sent_a_step["reconstructions"] == 0

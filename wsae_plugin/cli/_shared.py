@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from wsae_plugin.training.estimate import Sharing
 
 JSON = Annotated[bool, typer.Option("--json", help="Print the result on stdout as JSON.")]
 CONFIG = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The config file.")]
@@ -256,3 +259,35 @@ def score_table(
     for level, values in levels.items():
         table.add_row(level, *(number(values[metric], form) for metric in columns), style="dim")
     return table
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as a person reads them."""
+    number = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.4g} {unit}"
+        number /= 1024
+    return f"{number:.4g} TiB"
+
+
+def lines_of_sharing(sharing: Sharing) -> list[str]:
+    """How several processes share a run."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, ranks in sharing.ranks.items():
+        groups.setdefault(ranks, []).append(name)
+    n_each, n_saes = len(next(iter(groups))), len(sharing.ranks)
+    whole = f"the latents of each SAE over {n_each}" if n_each > 1 else "whole SAEs"
+    sent = {name: n for name, n in sharing.sent_a_step.items() if n}
+    return [
+        f"{sharing.n_processes} processes: {whole}"
+        + (f"; {n_saes} SAEs over {len(groups)} groups of them" if len(groups) > 1 else ""),
+        *(
+            f"  processes {ranks[0]} to {ranks[-1]}: {', '.join(names)}"
+            for ranks, names in groups.items()
+            if len(groups) > 1
+        ),
+        f"a process sends in a step, at most: {size(sum(sent.values()))}",
+        *(f"  {name.replace('_', ' ')}: {size(n)}" for name, n in sent.items()),
+        f"the first process besides, while it puts the whole together: {size(sharing.checkpoint)}",
+    ]

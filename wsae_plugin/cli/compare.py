@@ -67,6 +67,10 @@ def compare(
       wsae compare study.yaml --set seeds=[0] --set arms.alpha-1.gamma_clip=10
       wsae compare runs/study/comparison.yaml --output runs/study --resume
 
+    `torchrun --nproc-per-node 8 -m wsae_plugin compare study.yaml` trains with eight processes,
+    which share the latents of each SAE; with `distributed: {latents: 1, saes: 8}` in the file each
+    has whole SAEs.
+
     The folder gets comparison.yaml, manifest.json (what pairs with what) and a run folder an SAE
     in runs/, each with its config for `wsae train`, its metrics and the SAE, which plain SAELens
     loads.
@@ -115,6 +119,7 @@ def _lines(config: ComparisonConfig, estimate: Estimate) -> list[str]:
         f"{estimate.n_steps:,} steps, {estimate.n_samples:,} {unit} each",
         *([f"before them, to match L0, up to 6 of {share:.0%} of the tokens"] if share else []),
         f"memory: at least {memory.total / 2**20:,.0f} MiB{unknown}",
+        *([] if estimate.sharing is None else _shared.lines_of_sharing(estimate.sharing)),
         "time: unknown before the first steps are made; the progress bars then say",
     ]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -31,6 +33,7 @@ from wsae_plugin.cli.toy import toy
 from wsae_plugin.cli.train import train
 from wsae_plugin.cli.verify import verify
 from wsae_plugin.credentials import redacting, refuse_credentials
+from wsae_plugin.distributed.launch import are_several, is_later, is_silent
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.messages import one_line
 from wsae_plugin.remote_code import guarded
@@ -60,6 +63,8 @@ app.command(
     }
 )(saelens)
 
+_DISTRIBUTED = ("train", "compare")
+
 # An unknown option, a missing argument: the base of typer's errors, which it does not export.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -74,6 +79,7 @@ def _show_versions(asked: bool) -> None:
 
 @app.callback()
 def _settings(
+    context: typer.Context,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress bars, warnings only.")
     ] = False,
@@ -84,8 +90,20 @@ def _settings(
         ),
     ] = False,
 ) -> None:
+    if are_several() and context.invoked_subcommand not in _DISTRIBUTED:
+        raise BadInputError(
+            f"wsae {context.invoked_subcommand}: runs in one process; start it without torchrun "
+            f"(several make {' and '.join(_DISTRIBUTED)})"
+        )
+    if later := is_later():
+        # Of several processes that do one work, the first reports it.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        warnings.simplefilter("ignore")
+    quiet = quiet or later
     logging.basicConfig(
-        level=logging.WARNING if quiet else logging.INFO, format="%(message)s", force=True
+        level=logging.ERROR if later else logging.WARNING if quiet else logging.INFO,
+        format="%(message)s",
+        force=True,
     )
     # A line a request, with signed addresses in it.
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -120,10 +138,12 @@ def _run(arguments: list[str]) -> Any:
         return app(args=arguments, prog_name="wsae", standalone_mode=False)
     except _UsageError as error:
         command = error.ctx.command_path if error.ctx else "wsae"
-        _refuse(f"{' '.join(error.format_message().split())} See '{command} --help'.")
+        if not is_silent():
+            _refuse(f"{' '.join(error.format_message().split())} See '{command} --help'.")
         return 2
     except (BadInputError, RunFailedError) as error:
-        _refuse(str(error))
+        if not is_silent():
+            _refuse(str(error))
         return 2 if isinstance(error, BadInputError) else 1
     except OSError as error:
         # A disk that is full, or a folder that became read-only: whatever was being written.

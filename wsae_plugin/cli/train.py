@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from wsae_plugin.cli import _shared
 from wsae_plugin.cli.trust import loads_models
+from wsae_plugin.distributed.launch import is_later
 
 if TYPE_CHECKING:
     from wsae_plugin.training import Estimate, RunConfig, TrainedRun
@@ -53,6 +54,13 @@ def train(
       wsae train topk.yaml --set sae.k=32 --set lr=1e-3 --output runs/k32
       wsae train runs/k32/config.yaml --output runs/k32 --resume
 
+    One SAE, or several, by all the GPUs of a machine or of many, with the same
+    result; docs/scaling.md has more:
+
+    \b
+      torchrun --nproc-per-node 8 -m wsae_plugin train topk.yaml --output runs/topk
+      wsae train topk.yaml --dry-run --set distributed.latents=8
+
     The run folder gets config.yaml, run.json, metrics.jsonl, checkpoints/ and the
     SAE in sae/ (saes/ for several), which plain SAELens loads. W&B is off unless
     `logger.log_to_wandb: true`. A config holds no credential: tokens and keys
@@ -77,7 +85,8 @@ def train(
         keep_checkpoints=keep_checkpoints,
         command=_shared.command_line(),
     )
-    _show_run(trained, as_json)
+    if not is_later():
+        _show_run(trained, as_json)
 
 
 def _show_estimate(
@@ -95,10 +104,14 @@ def _show_estimate(
     table.add_row("steps", f"{estimate.n_steps:,}")
     table.add_row("tokens" if config.has_language_model else "samples", f"{estimate.n_samples:,}")
     table.add_row("tokens in the activation buffer", f"{estimate.buffer_tokens:,}")
+    of_process = "" if estimate.sharing is None else " of a process"
     for name, n_bytes in memory.items():
-        known = "unknown: not on this machine" if n_bytes is None else _size(n_bytes)
-        table.add_row("memory, at least" if name == "total" else name.replace("_", " "), known)
+        known = "unknown: not on this machine" if n_bytes is None else _shared.size(n_bytes)
+        label = f"memory{of_process}, at least" if name == "total" else name.replace("_", " ")
+        table.add_row(label, known)
     _shared.print_table(table)
+    if estimate.sharing is not None:
+        _shared.print_plain(*_shared.lines_of_sharing(estimate.sharing))
 
 
 def _show_run(run: TrainedRun, as_json: bool) -> None:
@@ -125,12 +138,3 @@ def _show_run(run: TrainedRun, as_json: bool) -> None:
         _shared.print_plain(f"Kernel of the training step: {used}")
     _shared.print_plain("Load with SAELens alone:", "from sae_lens import SAE")
     _shared.print_plain(*(f'sae = SAE.load_from_disk("{path}")' for path in run.exports.values()))
-
-
-def _size(n_bytes: int) -> str:
-    size = float(n_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.4g} {unit}"
-        size /= 1024
-    return f"{size:.4g} TiB"

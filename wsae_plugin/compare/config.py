@@ -16,6 +16,7 @@ from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import nearest
 from wsae_plugin.saelens_fields import Seed
 from wsae_plugin.sources import runner_config_of
+from wsae_plugin.training.config import resolve_run
 from wsae_plugin.validation import convert, hints_of, resolve
 
 
@@ -88,12 +89,12 @@ def resolve_comparison(
         BadInputError: An unknown field, a wrong type, or arms that cannot be.
     """
     cls = runner_config_of({key: written[key] for key in written if key != "sae"} | {"saes": {}})
-    known = {field.name for field in fields(cls)} - _NOT_SHARED
+    known = {"distributed", *(field.name for field in fields(cls))} - _NOT_SHARED
     for key in written:
         if key not in known and key not in _OURS:
             raise BadInputError(f"{key}: unknown field; {nearest(key, {*known, *_OURS})}")
     common = {key: value for key, value in written.items() if key in known}
-    shared = resolve(cls, {"saes": {}, "hook_names": "", **common})
+    shared = resolve_run({"saes": {}, "hook_names": "", **common})
     grid = resolve(_Grid, written, others_allowed=True)
     sparsity = grid["sparsity"]
     varied = {"hooks": grid["hooks"], "seeds": grid["seeds"]}

@@ -11,10 +11,8 @@ from typing import Any
 from wsae_plugin.compare.config import ComparisonConfig, resolve_comparison
 from wsae_plugin.compare.manifest import ComparedRun, layer_of
 from wsae_plugin.messages import naming
-from wsae_plugin.sources import runner_config_of
 from wsae_plugin.training.checks import check
-from wsae_plugin.training.config import RunConfig
-from wsae_plugin.validation import resolve
+from wsae_plugin.training.config import RunConfig, resolve_run
 from wsae_plugin.yaml_file import read_config
 
 
@@ -96,7 +94,7 @@ def group_config(config: ComparisonConfig, group: Group) -> RunConfig:
         "seed": group.seed,
         "output_path": None,
     }
-    return RunConfig(resolve(runner_config_of(values), values), config.file)
+    return RunConfig(resolve_run(values), config.file)
 
 
 def _places(hooks: list[str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from wsae_plugin.compare.folder import ComparisonFolder, last_l0
 from wsae_plugin.compare.manifest import Comparison
 from wsae_plugin.compare.match_l0 import coefficient_of, match_l0
 from wsae_plugin.compare.plan import Group, group_config, plan
+from wsae_plugin.distributed.layout import Distributed
+from wsae_plugin.distributed.world import World, together
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.messages import naming, one_line
 from wsae_plugin.sources import LanguageModelSource, open_source
@@ -77,14 +78,41 @@ def run_comparison(
         RunFailedError: A training failed, and the run.json of its group has the traceback; or the
             folder cannot be written any more. The comparison can be resumed.
     """
+    with together(Distributed(**config.values.get("distributed", {})).timeout) as world:
+        if world.is_first:
+            made = _run_comparison(config, output, world, resume, keep_checkpoints, command)
+            return world.tell(made)
+        # The first says what to train, and does whatever else there is to do.
+        while not isinstance(asked := world.hear(), Comparison):
+            train(**asked)
+        return asked
+
+
+def _run_comparison(
+    config: ComparisonConfig,
+    output: Path,
+    world: World,
+    resume: bool,
+    keep_checkpoints: int | None,
+    command: str,
+) -> Comparison:
     folder = ComparisonFolder(output)
     folder.check(config, resume)
     if not resume:
         _check_sources(config)
     resume_command = command_to_resume("compare", folder.config_file, output, keep_checkpoints)
-    train_one = partial(
-        train, keep_checkpoints=keep_checkpoints, command=command, resume_command=resume_command
-    )
+
+    def train_one(config: RunConfig, output: Path, resume: bool = False) -> TrainedRun:
+        asked: dict[str, Any] = {
+            "config": config,
+            "output": output,
+            "resume": resume,
+            "keep_checkpoints": keep_checkpoints,
+            "command": command,
+            "resume_command": resume_command,
+        }
+        return train(**world.tell(asked))
+
     with lock(output):
         # Another process may have had the folder while this one was looking at the sources.
         folder.check(config, resume)

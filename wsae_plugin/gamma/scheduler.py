@@ -14,7 +14,7 @@ from typing_extensions import override
 from wsae_plugin.compilation import not_compiled
 from wsae_plugin.errors import RunFailedError
 from wsae_plugin.gamma.consistency import LabelEvidence
-from wsae_plugin.gamma.moments import as_float64, merge, moments_of
+from wsae_plugin.gamma.moments import Moments, as_float64, merge, moments_of
 from wsae_plugin.gamma.proxies import Proxy, ProxyEvidence, needs_of, no_labels, proxy_named
 from wsae_plugin.gamma.statistics import GammaStatistics
 from wsae_plugin.gamma.weights import (
@@ -63,6 +63,8 @@ class GammaScheduler(nn.Module):
             proxies that are made from them, at step 0 only. Whoever has labels sets it before; it
             is in no checkpoint, and a resumed run needs none.
         shuffled_labels: the same with the labels permuted over all samples.
+        of_all_latents: makes of rows for this process's latents those for all, in order, where
+            several processes share an SAE.
 
     Example:
         >>> gamma = GammaScheduler(d_in=2, d_sae=8, freeze_step=1)
@@ -76,6 +78,7 @@ class GammaScheduler(nn.Module):
     gamma: Tensor
     labels: Callable[[], LabelEvidence]
     shuffled_labels: Callable[[], LabelEvidence]
+    of_all_latents: Callable[[Tensor], Tensor]
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class GammaScheduler(nn.Module):
         self.file = file
         self.seed = seed
         self.labels = self.shuffled_labels = no_labels
+        self.of_all_latents = lambda rows: rows
         self.gamma_dtype = torch.promote_types(dtype, torch.float32)
         self.register_buffer("statistics", self.initial_statistics(device))
         self.register_buffer("gamma", torch.ones(d_in, dtype=self.gamma_dtype, device=device))
@@ -116,6 +120,11 @@ class GammaScheduler(nn.Module):
     def initial_statistics(self, device: torch.device | str = "cpu") -> Tensor:
         """The buffer `statistics` before the first step."""
         return GammaStatistics.initial(self.d_in, self.d_latents, device).to_bytes()
+
+    @property
+    def packed_latents(self) -> dict[str, tuple[int, ...]]:
+        """Bytes a latent of the blocks that a buffer ends with: their moments'."""
+        return {"statistics": (8, 8, 8, 8)} if self.d_latents else {}
 
     def read(self) -> GammaStatistics:
         """What Γ is computed from, in float64."""
@@ -224,8 +233,8 @@ class GammaScheduler(nn.Module):
     def _compute_proxy(self, now: GammaStatistics, decoder: Callable[[], Tensor]) -> Tensor:
         evidence = ProxyEvidence(
             activations=now.activations,
-            latents=now.latents,
-            decoder=lambda: as_float64(decoder()),
+            latents=self._latents_of_all(now.latents),
+            decoder=lambda: as_float64(self.of_all_latents(decoder())),
             file=self.file,
             seed=self.seed,
             labels=self.labels,
@@ -234,6 +243,12 @@ class GammaScheduler(nn.Module):
         proxy = self.proxy.compute(evidence)
         check_proxy(proxy, f"gamma_proxy {self.proxy_name!r}", self.d_in)
         return proxy.to(now.activations.mean)
+
+    def _latents_of_all(self, latents: Moments) -> Moments:
+        if not self.d_latents:
+            return latents
+        count, *sums = latents
+        return Moments(count, *self.of_all_latents(torch.stack(sums, dim=1)).unbind(dim=1))
 
     @property
     def _is_uniform_on_purpose(self) -> bool:

@@ -31,6 +31,12 @@ class Pattern:
         return cls(offsets, latents.sort(dim=-1).values.flatten(), n_columns)
 
     @classmethod
+    def of_entries(cls, rows: Tensor, columns: Tensor, n_rows: int, n_columns: int) -> Pattern:
+        """Entries (nnz,) given by row and column, in any order."""
+        places = (rows * n_columns + columns).sort().values
+        return cls.of_sorted_entries(places // n_columns, places % n_columns, n_rows, n_columns)
+
+    @classmethod
     def of_sorted_entries(
         cls, rows: Tensor, columns: Tensor, n_rows: int, n_columns: int
     ) -> Pattern:

@@ -33,19 +33,28 @@ def top_k(x: Tensor, encoder: Encoder, k: int, backend: Backend, product: Produc
         x: What the encoder reads, (batch, d_in).
         product: `screened` is for float32 only.
     """
+    return Pattern.of_latents(top_k_scores(x, encoder, k, backend, product)[1], encoder.d_sae)
+
+
+@torch.no_grad()
+def top_k_scores(
+    x: Tensor, encoder: Encoder, k: int, backend: Backend, product: Product
+) -> tuple[Tensor, Tensor]:
+    """The same as scores and latents (batch, k), in any order."""
     if product == "bfloat16":
         x, encoder = x.bfloat16(), encoder.to_bfloat16()
     m = min(_SCREENED_PER_LATENT * k, encoder.d_sae)
     if product != "screened" or m == encoder.d_sae:
-        return Pattern.of_latents(_dense_top_k(x, encoder, k, backend)[1], encoder.d_sae)
+        return _dense_top_k(x, encoder, k, backend)
     candidates, ceiling = screen(x, encoder, m, backend)
     scores, latents = _scores(x, encoder, candidates, backend)
     best, places = scores.topk(k, dim=-1, sorted=False)
     latents = latents.gather(1, places)
     uncertain = _not_below(ceiling, best.amin(dim=-1))
     if len(uncertain):
-        latents[uncertain] = _dense_top_k(x[uncertain], encoder, k, backend)[1]
-    return Pattern.of_latents(latents, encoder.d_sae)
+        dense = _dense_top_k(x[uncertain], encoder, k, backend)
+        best[uncertain], latents[uncertain] = dense
+    return best, latents
 
 
 @torch.no_grad()
@@ -59,8 +68,18 @@ def batch_top_k(
         total: How many, 0 or more; fewer if fewer scores are positive.
         product: `screened` is for float32 only.
     """
+    rows, columns, _ = batch_top_k_scores(x, encoder, total, backend, product)
+    return Pattern.of_entries(rows, columns, len(x), encoder.d_sae)
+
+
+@torch.no_grad()
+def batch_top_k_scores(
+    x: Tensor, encoder: Encoder, total: int, backend: Backend, product: Product
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as rows, latents and scores (n,), in any order."""
     if total == 0:
-        return Pattern.of_latents(x.new_empty(len(x), 0, dtype=torch.int64), encoder.d_sae)
+        nothing = x.new_empty(0, dtype=torch.int64)
+        return nothing, nothing, x.new_empty(0)
     if product == "bfloat16":
         x, encoder = x.bfloat16(), encoder.to_bfloat16()
     m = min(_BATCH_CANDIDATES_PER_LATENT * -(-total // len(x)), encoder.d_sae)
@@ -81,10 +100,7 @@ def batch_top_k(
         columns, values = torch.cat([columns, late[1]]), torch.cat([values, late[2]])
     chosen = values.topk(min(total, len(values)), sorted=False).indices
     chosen = chosen[values[chosen] > 0]
-    places = (rows[chosen] * encoder.d_sae + columns[chosen]).sort().values
-    return Pattern.of_sorted_entries(
-        places // encoder.d_sae, places % encoder.d_sae, len(x), encoder.d_sae
-    )
+    return rows[chosen], columns[chosen], values[chosen]
 
 
 def _scores(

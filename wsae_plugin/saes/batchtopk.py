@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.compilation import not_compiled
-from wsae_plugin.kernels import Encoder, Kernel, Pattern, batch_top_k
+from wsae_plugin.kernels import Encoder, Kernel, Pattern, batch_top_k, batch_top_k_scores
 from wsae_plugin.saes.sparse import SparseTrainingSAE, SparseTrainingSAEConfig
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
@@ -65,23 +65,34 @@ class SparseBatchTopKTrainingSAE(SparseTrainingSAE):
     @not_compiled
     @torch.no_grad()
     def _follow_threshold(self, step: int, feature_acts: Tensor) -> None:
+        smallest = self._smallest_kept(feature_acts).to(self.recent_topk_threshold)
+        if smallest.isfinite():
+            rate = _PART / (step + _PART)  # 1 at the first step
+            self.recent_topk_threshold.lerp_(smallest, max(rate, self.cfg.topk_threshold_lr))
+
+    def _smallest_kept(self, feature_acts: Tensor) -> Tensor:
+        """The smallest activation above 0, shape (); infinite where there is none."""
         acts = feature_acts.coalesce().values() if feature_acts.is_sparse else feature_acts
         kept = acts[acts > 0]
-        if len(kept):
-            rate = _PART / (step + _PART)  # 1 at the first step
-            smallest = kept.min().to(self.recent_topk_threshold)
-            self.recent_topk_threshold.lerp_(smallest, max(rate, self.cfg.topk_threshold_lr))
+        return self.shards.smallest(kept.min() if len(kept) else acts.new_tensor(torch.inf))
 
     @override
     def _active_latents(self, x: Tensor, encoder: Encoder, kernel: Kernel) -> Pattern:
         total = int(self.cfg.k * len(x))
-        return batch_top_k(x, encoder, total, kernel.backend, kernel.product)
+        if self.shards.size == 1 or total == 0:
+            return batch_top_k(x, encoder, total, kernel.backend, kernel.product)
+        rows, latents, scores = batch_top_k_scores(
+            x, encoder, total, kernel.backend, kernel.product
+        )
+        chosen = self.shards.batch_top_k(scores, rows, latents, total, self.whole_cfg.d_sae)
+        return Pattern.of_entries(rows[chosen], latents[chosen], len(x), encoder.d_sae)
 
     @override
     def _forward_in_own_dtype(self, step_input: TrainStepInput, kernel: Kernel) -> TrainStepOutput:
         output = super()._forward_in_own_dtype(step_input, kernel)
         # SAELens's masks the activations, which sparse tensors do not offer.
-        self.update_topk_threshold(output.feature_acts.detach().coalesce().values())
+        smallest = self._smallest_kept(output.feature_acts.detach())
+        self.update_topk_threshold(smallest[smallest.isfinite()])
         output.metrics["topk_threshold"] = self.topk_threshold
         return output
 

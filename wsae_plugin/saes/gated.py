@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sae_lens import GatedTrainingSAE, GatedTrainingSAEConfig
+from torch import Tensor
+from typing_extensions import override
 
 from wsae_plugin.saes.weighted import WeightedTrainingSAE, WeightedTrainingSAEConfig
 
@@ -23,3 +26,8 @@ class WeightedGatedTrainingSAE(WeightedTrainingSAE, GatedTrainingSAE):
     """
 
     cfg: WeightedGatedTrainingSAEConfig  # type: ignore[assignment]
+
+    @override
+    def calculate_aux_loss(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        with self.shards.decoding(self.W_dec, self.b_dec):
+            return super().calculate_aux_loss(*args, **kwargs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ class FiringCounters(nn.Module):
     """
 
     packed: Tensor
+    packed_latents: ClassVar[Mapping[str, tuple[int, ...]]] = {"packed": (8, 4)}
+    """Bytes a latent of the blocks that the buffer ends with."""
 
     def __init__(self, d_sae: int, device: torch.device | str = "cpu") -> None:
         super().__init__()

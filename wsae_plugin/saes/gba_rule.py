@@ -5,6 +5,8 @@ Pure functions of what was counted since the last update; source: arXiv 2506.140
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,7 @@ def adapted_bias(
     targets: Tensor,
     step_size: float,
     lowest_bias: Tensor,
+    over_all: Callable[[Tensor], Tensor] = lambda sums: sums,
 ) -> Tensor:
     """The biases after one update.
 
@@ -49,20 +52,25 @@ def adapted_bias(
         targets: the target frequency of each group, shape (n_groups,).
         step_size: share of r that a bias moves by.
         lowest_bias: shape (), negative.
+        over_all: adds up sums over a group's latents, where others than these belong to it.
 
     Returns:
         Shape (d_sae,), in [lowest_bias, 0].
     """
     reach = (largest + bias).clamp(min=0)
     lowered = torch.maximum(bias - step_size * reach, lowest_bias)
-    raised = (bias + step_size * _mean_of_positive(reach, groups, len(targets))).clamp(max=0)
+    raised = (bias + step_size * _mean_of_positive(reach, groups, len(targets), over_all)).clamp(
+        max=0
+    )
     is_above_target = firings > targets[groups] * n_samples
     return torch.where(is_above_target, lowered, torch.where(firings == 0, raised, bias))
 
 
-def _mean_of_positive(reach: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+def _mean_of_positive(
+    reach: Tensor, groups: Tensor, n_groups: int, over_all: Callable[[Tensor], Tensor]
+) -> Tensor:
     """The mean of the positive entries in each latent's group, 0 without any, shape (d_sae,)."""
     # A one-hot product where index_add would do: on a GPU that one adds in no fixed order.
     member = (groups == torch.arange(n_groups, device=groups.device).unsqueeze(1)).to(reach.dtype)
-    total, count = member @ reach, member @ (reach > 0).to(reach.dtype)
+    total, count = over_all(torch.stack([member @ reach, member @ (reach > 0).to(reach.dtype)]))
     return (total / count.clamp(min=1))[groups]

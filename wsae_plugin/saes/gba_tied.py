@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sae_lens import TrainingSAE
 from sae_lens.saes.sae import TrainCoefficientConfig, TrainStepInput, TrainStepOutput
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from typing_extensions import override
 
 from wsae_plugin.compilation import not_compiled
+from wsae_plugin.distributed.sae import SharedTrainingSAE
 from wsae_plugin.saes.gba_counters import FiringCounters
 from wsae_plugin.saes.gba_directions import direction_loss
 from wsae_plugin.saes.gba_rule import adapted_bias, groups_of_latents, target_frequencies
 from wsae_plugin.saes.metric import start_at_the_mean
 
 
-class BiasAdaptedSAE(TrainingSAE[Any]):
+class BiasAdaptedSAE(SharedTrainingSAE):
     """x̂ = b_pre + Σ_m a_m z_m w_m with z_m = y_m · 1[y_m + b_m > 0] and y_m = w_mᵀ(x − b_pre).
 
     Trained are a (`output_scale`), w through `directions`, whose lengths do not matter, and b_pre
@@ -121,9 +121,11 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
             return {}
         directions, scale = self.feature_directions, self.cfg.direction_scale
         with torch.no_grad():
-            small = scale * self.cfg.d_in / self.cfg.d_sae * (feature_acts @ directions)
+            decoded = self.shards.sum(feature_acts @ directions)
+            small = scale * self.cfg.d_in / self.whole_cfg.d_sae * decoded
             left = self._in_units_of_b_dec(step_input.sae_in) - self.b_dec - small
-        return {"direction_loss": direction_loss(directions, feature_acts, left)}
+        loss = direction_loss(directions, feature_acts, left)
+        return {"direction_loss": self.shards.sum(loss)}
 
     def _in_units_of_b_dec(self, sae_in: Tensor) -> Tensor:
         return self.run_time_activation_norm_fn_in(sae_in.to(self.dtype))
@@ -147,16 +149,18 @@ class BiasAdaptedSAE(TrainingSAE[Any]):
         targets = target_frequencies(
             cfg.n_groups, cfg.highest_target_frequency, cfg.lowest_target_frequency
         )
+        latents = self.shards.latents(self.whole_cfg.d_sae)
         # Another tensor, not another value: the backward pass may still need the old one.
         self.bias = adapted_bias(
             self.bias,
             self.counters.firings,
             self.counters.n_samples,
             self.counters.largest,
-            groups_of_latents(cfg.d_sae, cfg.n_groups).to(self.bias.device),
+            groups_of_latents(self.whole_cfg.d_sae, cfg.n_groups)[latents].to(self.bias.device),
             targets.to(self.bias),
             cfg.bias_step_size,
             self.lowest_bias,
+            self.shards.sum_of_counts,
         )
         self.counters.reset()
 

@@ -40,7 +40,7 @@ class WeightedMatryoshkaBatchTopKTrainingSAE(
     @property
     @override
     def _inner_widths(self) -> list[int]:
-        return self.cfg.matryoshka_widths[:-1]
+        return self.whole_cfg.matryoshka_widths[:-1]
 
     @override
     def _needs_dense_step(self, sae_in: Tensor) -> bool:
@@ -49,8 +49,9 @@ class WeightedMatryoshkaBatchTopKTrainingSAE(
     @override
     def _levels(self, pattern: Pattern) -> tuple[Pattern, Tensor | slice]:
         widths = torch.tensor(self._inner_widths, device=pattern.columns.device)
-        level = torch.searchsorted(widths, pattern.columns, right=True)
+        latents = self.shards.latents(self.whole_cfg.d_sae).to(pattern.columns.device)
+        level = torch.searchsorted(widths, latents[pattern.columns], right=True)
         rows, order = (level * pattern.n_rows + pattern.rows).sort(stable=True)
-        n_rows = len(self.cfg.matryoshka_widths) * pattern.n_rows
+        n_rows = len(self.whole_cfg.matryoshka_widths) * pattern.n_rows
         columns = pattern.columns[order]
         return Pattern.of_sorted_entries(rows, columns, n_rows, pattern.n_columns), order

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens import SAE, TrainingSAE
+from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens.saes.sae import (
     TrainCoefficientConfig,
@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from typing_extensions import override
 
+from wsae_plugin.distributed.sae import SharedTrainingSAE
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.metric import metric_from, square_roots
 from wsae_plugin.gamma.sensitivity import information_for, stated_as
@@ -35,7 +36,7 @@ _BUFFERS = ("metric_root", "metric_root_inverse")
 _FIELDS = ("metric", "metric_ridge", "metric_in_loss_only")
 
 
-class MetricTrainingSAE(TrainingSAE[Any]):
+class MetricTrainingSAE(SharedTrainingSAE):
     """Weights live in the space of xM; what goes in and comes out elsewhere is x.
 
     The losses of a training step are those in xM. An export has M folded in.

@@ -12,12 +12,13 @@ from functools import cache
 from typing import Any
 
 import torch
-from sae_lens import TrainingSAE, TrainingSAEConfig
+from sae_lens import TrainingSAEConfig
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from torch import Tensor
 from typing_extensions import override
 
 from wsae_plugin.compilation import not_compiled
+from wsae_plugin.distributed.sae import SharedTrainingSAE
 from wsae_plugin.kernels import (
     Encoder,
     Kernel,
@@ -27,6 +28,7 @@ from wsae_plugin.kernels import (
     encode,
     kernel_name,
     top_k,
+    top_k_scores,
 )
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class SparseTrainingSAEConfig(TrainingSAEConfig):
         kernel_name(self.kernel)
 
 
-class SparseTrainingSAE(TrainingSAE[Any]):
+class SparseTrainingSAE(SharedTrainingSAE):
     """The sparse step in place of SAELens's dense one, for the class that stands after it.
 
     With the first sparse step W_enc becomes latent-major in memory: its shape stays (d_in, d_sae).
@@ -64,6 +66,7 @@ class SparseTrainingSAE(TrainingSAE[Any]):
     """
 
     kernel_in_use: str | None = None
+    adds_up_itself = True
     W_enc: torch.nn.Parameter
     b_enc: torch.nn.Parameter
     aux_mse_loss: Callable[[Tensor, Tensor], Tensor]
@@ -79,14 +82,13 @@ class SparseTrainingSAE(TrainingSAE[Any]):
         self, batch: int, device: torch.device, autocast: bool = False
     ) -> Kernel | None:
         """What will carry out a step of so many activations; None is SAELens's dense step."""
-        return choose_kernel(
-            kernel_name(self.cfg.kernel),
-            device,
-            self.dtype,
-            (batch, self.cfg.d_in, self.cfg.d_sae),
-            self.cfg.k,
-            autocast,
-        )
+        name, shape = kernel_name(self.cfg.kernel), (batch, self.cfg.d_in, self.cfg.d_sae)
+        kernel = choose_kernel(name, device, self.dtype, shape, self.cfg.k, autocast)
+        if kernel is None and self.shards.size > 1:
+            # SAELens's dense step knows nothing of the other processes.
+            name = "cpu" if device.type == "cpu" else "reference"
+            kernel = choose_kernel(name, device, self.dtype, shape, self.cfg.k, autocast)
+        return kernel
 
     @not_compiled
     def _kernel(self, sae_in: Tensor) -> Kernel | None:
@@ -121,26 +123,30 @@ class SparseTrainingSAE(TrainingSAE[Any]):
         pattern = self._active_latents(x.detach(), encoder, kernel)
 
         dead = _indices(step_input.dead_neuron_mask, x.device)
-        is_few = len(dead) <= _SPARSE_AUX_FROM * self._k_aux
+        n_dead = int(self.shards.sum_of_counts(torch.tensor(len(dead), device=x.device)))
+        is_few = n_dead <= _SPARSE_AUX_FROM * self._k_aux
         everywhere = dead if is_few else dead[:0]
         pre_acts, dead_pre_acts = encode(x, self.W_enc, self.b_enc, pattern, backend, everywhere)
         # A decoder norm multiplies the pre-activation and divides the activation in the decoder:
         # only the choice of latents, and what is reported of them, depend on it.
         acts = pre_acts.relu()
-        aux_acts = _only_top_k(
-            dead_pre_acts, encoder.scaled(dead_pre_acts, everywhere), self._k_aux
+        aux_acts = self._only_top_k_aux(
+            dead_pre_acts, encoder.scaled(dead_pre_acts, everywhere), n_dead if is_few else 0
         )
         by_level, order = self._levels(pattern)
         decoded, aux_out = decode(acts[order], self.W_dec, by_level, backend, everywhere, aux_acts)
-        levels = decoded.view(-1, *sae_in.shape).cumsum(0) + self.b_dec
+        decoded = self.shards.sum(decoded).view(-1, *sae_in.shape)
+        levels = decoded.cumsum(0) + self.shards.once(self.b_dec)
         sae_out = self.hook_sae_recons(levels[-1])
 
         if not is_few:
             aux_out = self._sparse_aux_out(x, encoder, dead, kernel)
+        if n_dead:
+            aux_out = self.shards.sum(aux_out)
         losses = {
             "mse_loss": self._mean(self.mse_loss_fn(sae_out, sae_in)),
             "auxiliary_reconstruction_loss": self._aux_loss(
-                aux_out, (sae_in - sae_out).detach(), len(dead)
+                aux_out, (sae_in - sae_out).detach(), n_dead
             ),
         }
         for width, level in zip(self._inner_widths, levels, strict=False):
@@ -155,7 +161,16 @@ class SparseTrainingSAE(TrainingSAE[Any]):
         )
 
     def _active_latents(self, x: Tensor, encoder: Encoder, kernel: Kernel) -> Pattern:
-        return top_k(x, encoder, self.cfg.k, kernel.backend, kernel.product)
+        return self._top_k(x, encoder, self.cfg.k, kernel)
+
+    def _top_k(self, x: Tensor, encoder: Encoder, k: int, kernel: Kernel) -> Pattern:
+        if self.shards.size == 1:
+            return top_k(x, encoder, k, kernel.backend, kernel.product)
+        scores = x.new_empty(len(x), 0)
+        latents = torch.empty_like(scores, dtype=torch.int64)
+        if m := min(k, encoder.d_sae):  # a process may have no dead latent
+            scores, latents = top_k_scores(x, encoder, m, kernel.backend, kernel.product)
+        return self.shards.top_k(scores, latents, k, encoder.d_sae)
 
     def _levels(self, pattern: Pattern) -> tuple[Pattern, Tensor | slice]:
         """A pattern (levels · batch, d_sae) that sorts the active latents into levels.
@@ -175,9 +190,7 @@ class SparseTrainingSAE(TrainingSAE[Any]):
 
     def _sparse_aux_out(self, x: Tensor, encoder: Encoder, dead: Tensor, kernel: Kernel) -> Tensor:
         """What the top k_aux dead latents of every row add up to, (batch, d_in)."""
-        among_dead = top_k(
-            x.detach(), encoder.only(dead), self._k_aux, kernel.backend, kernel.product
-        )
+        among_dead = self._top_k(x.detach(), encoder.only(dead), self._k_aux, kernel)
         pattern = Pattern(among_dead.offsets, dead[among_dead.columns], encoder.d_sae)
         pre_acts, _ = encode(x, self.W_enc, self.b_enc, pattern, kernel.backend)
         return decode(pre_acts, self.W_dec, pattern, kernel.backend)[0]
@@ -187,6 +200,13 @@ class SparseTrainingSAE(TrainingSAE[Any]):
             return residual.new_zeros(())
         scale = self.cfg.aux_loss_coefficient * min(n_dead / self._k_aux, 1.0)
         return scale * self._mean(self.aux_mse_loss(aux_out, residual))
+
+    def _only_top_k_aux(self, values: Tensor, scores: Tensor, n_dead: int) -> Tensor:
+        """`values` (batch, n) where `scores` are among the highest of their row, 0 elsewhere."""
+        if self.shards.size > 1:
+            is_choice = self._k_aux < n_dead
+            return self.shards.top_k_values(values, scores, self._k_aux) if is_choice else values
+        return _only_top_k(values, scores, self._k_aux)
 
     @staticmethod
     def _mean(squared_error: Tensor) -> Tensor:

@@ -251,9 +251,14 @@ class WeightedTrainingSAE(MetricTrainingSAE):
         sae_out: Tensor,
     ) -> dict[str, Tensor]:
         parent: Any = super().calculate_aux_loss
-        if not (self.is_weighted and self.cfg.weight_aux_loss):
-            return parent(step_input, feature_acts, hidden_pre, sae_out)
-        return self._weighted_aux_loss(parent, step_input, feature_acts, hidden_pre, sae_out)
+        if self.is_weighted and self.cfg.weight_aux_loss:
+            parent = partial(self._weighted_aux_loss, parent)
+        losses: dict[str, Tensor] = parent(step_input, feature_acts, hidden_pre, sae_out)
+        # What is no reconstruction is a sum over latents.
+        return {
+            name: loss if name == AUXILIARY_LOSS else self.shards.sum(loss)
+            for name, loss in losses.items()
+        }
 
     @not_compiled  # a compiled graph's own squares would be weighted once more as they run
     def _weighted_aux_loss(

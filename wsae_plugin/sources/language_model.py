@@ -6,10 +6,12 @@ import contextlib
 import inspect
 import logging
 import warnings
+from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from sae_lens import ActivationsStore, LanguageModelSAERunnerConfig, TrainingSAE
@@ -24,7 +26,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from typing_extensions import override
 
-from wsae_plugin.errors import BadInputError
+from wsae_plugin.distributed.spread_rows import SpreadRows
+from wsae_plugin.distributed.world import ALONE, World
+from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.files import write_json_atomic
 from wsae_plugin.gamma.sensitivity import Sensitivity
 from wsae_plugin.messages import refusals_as_bad_input
@@ -102,6 +106,9 @@ class LanguageModelSource(Source):
             self.store.activations_mixing_fraction,
         )
         self._batches: Iterator[Tensor] | None = None
+        self._world = ALONE
+        self._passes: deque[tuple[Tensor, list[int]]] = deque()
+        self._position = [0, 0]
         self._text: _CountingStore | None = None
 
     @override
@@ -186,28 +193,70 @@ class LanguageModelSource(Source):
         n_ahead = int(self._cfg.prefetch_llm_batches)
         return PrefetchingIterator(self._buffer, prefetch=n_ahead) if n_ahead else self._buffer
 
+    @override
+    def share(self, world: World) -> None:
+        if world.size > 1 and self.store.cached_activation_dataset is None:
+            self._world, self._buffer.spread = world, SpreadRows(world, self._cfg.device)
+
     def _read(self) -> Tensor:
+        if self._buffer.spread is None:
+            return self._of_both_epochs(self._activations)
+        if not self._passes:
+            self._read_together(self._buffer.spread)
+        numbers, self._position = self._passes.popleft()
+        return numbers
+
+    def _read_together(self, spread: SpreadRows) -> None:
+        """Each process makes one pass of the model, in the order of the ranks."""
+        drawn: list[tuple[Tensor, list[int]]] = []
+        for _ in range(self._world.size):
+            tokens = self._of_both_epochs(self._tokens)
+            drawn.append((tokens, [self.store.n_sequences, self.store.n_dataset_processed]))
+        own = self._activations_of(drawn[self._world.rank][0])
+        positions = [position for _, position in drawn]
+        # Each has drawn the text of all.
+        text = crc32(torch.cat([tokens for tokens, _ in drawn]).cpu().numpy().tobytes())
+        everyones = self._world.collect((len(own), text))
+        for rank, (_, other) in enumerate(everyones):
+            if other != everyones[0][1]:
+                raise RunFailedError(
+                    f"dataset_path = {self._cfg.dataset_path!r}: process {rank} reads another text "
+                    "there than process 0; give all the same"
+                )
+        added = spread.add(own, [n for n, _ in everyones])
+        self._passes.extend(zip(added, positions, strict=True))
+
+    def _of_both_epochs(self, draw: Callable[[bool], Tensor]) -> Tensor:
         try:
-            return self._activations(raise_at_epoch_end=True)
+            return draw(True)
         except StopIteration:
             warnings.warn(
                 "All samples in the training dataset have been exhausted, beginning new epoch.",
                 stacklevel=2,
             )
         try:
-            return self._activations(raise_at_epoch_end=False)
+            return draw(False)
         except StopIteration:
             raise ValueError(
                 "Unable to fill buffer after starting new epoch. Dataset may be too small."
             ) from None
 
+    def _tokens(self, raise_at_epoch_end: bool) -> Tensor:
+        return self.store.get_batch_tokens(raise_at_epoch_end=raise_at_epoch_end)
+
     def _activations(self, raise_at_epoch_end: bool) -> Tensor:
+        if isinstance(self._cfg, LanguageModelSAERunnerConfig):
+            return self.store.get_filtered_llm_batch(raise_at_epoch_end)
+        return self._activations_of(self._tokens(raise_at_epoch_end))
+
+    @torch.no_grad()
+    def _activations_of(self, tokens: Tensor) -> Tensor:
         """Of one pass of the language model, all hooks side by side, without special tokens."""
         store = self.store
         if isinstance(self._cfg, LanguageModelSAERunnerConfig):
-            return store.get_filtered_llm_batch(raise_at_epoch_end)
-        tokens = store.get_batch_tokens(raise_at_epoch_end=raise_at_epoch_end)
-        activations = store.get_multi_hook_activations(tokens)
+            activations = dict.fromkeys(self.d_in, store.get_activations(tokens))
+        else:
+            activations = store.get_multi_hook_activations(tokens)
         parts = [activations[name].to(store.device).flatten(0, 1) for name in self.d_in]
         side_by_side = torch.cat(parts, dim=1)
         counts = self._counts(tokens)[:, slice(*store.seqpos_slice)]
@@ -215,17 +264,22 @@ class LanguageModelSource(Source):
 
     @override
     def save(self, folder: Path) -> None:
-        store, waiting, kept = self.store, self._buffer.waiting, self._buffer.kept
+        store, position = self.store, self._buffer.position()
         store.save_to_checkpoint(folder)
         if self._text is not None:
             write_json_atomic(folder / _TEXT_POSITION, {"sequences": self._text.n_sequences})
-        if self._cfg.prefetch_llm_batches or waiting is None or kept is None:
+        if self._cfg.prefetch_llm_batches or not position:
             return
         cached = store.cached_activation_dataset is not None
         n_read = store.current_row_idx if cached else store.n_sequences
-        read = torch.tensor([n_read, store.n_dataset_processed])
-        position = {"read": read, "waiting": waiting.contiguous(), "kept": kept.contiguous()}
-        save_file(position, folder / DATA_POSITION_FILENAME)
+        read = torch.tensor(
+            self._position if self._world.size > 1 else [n_read, store.n_dataset_processed]
+        )
+        save_file({"read": read, **position}, folder / DATA_POSITION_FILENAME)
+
+    @override
+    def gather(self) -> None:
+        self._buffer.gather()
 
     @override
     def load(self, folder: Path) -> None:
@@ -240,13 +294,14 @@ class LanguageModelSource(Source):
             store.load_from_checkpoint(folder)
             return
         position = read_position(file, str(store.device))
-        self._buffer.waiting, self._buffer.kept = position["waiting"], position["kept"]
+        self._buffer.restore(position)
         n_read, n_rows = position["read"].tolist()
         if store.cached_activation_dataset is not None:
             store.current_row_idx = n_read
             return
         store.skip(n_read)
         store.n_dataset_processed = n_rows
+        self._position = [n_read, n_rows]
 
     @override
     @torch.no_grad()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import override
+
+from wsae_plugin.distributed.spread_rows import SpreadRows
 
 DATA_POSITION_FILENAME = "data_position.safetensors"
 
@@ -28,6 +30,8 @@ class MixingBuffer(Iterator[Tensor]):
     Attributes:
         waiting: Shuffled, to be served next, shape (n, d); None before the first batch.
         kept: To be mixed with what is read next, shape (m, d); None before the first batch.
+        spread: Where the rows are, of several processes; `waiting`, `kept` and what is read are
+            then the numbers that stand for them.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class MixingBuffer(Iterator[Tensor]):
         self._mix_fraction = mix_fraction
         self.waiting: Tensor | None = None
         self.kept: Tensor | None = None
+        self.spread: SpreadRows | None = None
+        self._gathered: tuple[Tensor, Tensor] | None = None
 
     @override
     @torch.no_grad()
@@ -50,7 +56,28 @@ class MixingBuffer(Iterator[Tensor]):
         while self.waiting is None or len(self.waiting) == 0:
             self._add(self._read())
         batch, self.waiting = self.waiting[: self._batch_size], self.waiting[self._batch_size :]
-        return batch
+        return batch if self.spread is None else self.spread.serve(batch)
+
+    def gather(self) -> None:
+        """Bring the rows of all processes to the first, for `position`; collective."""
+        if self.spread is not None and self.waiting is not None and self.kept is not None:
+            waiting, kept = self.spread.copy(self.waiting), self.spread.copy(self.kept)
+            self._gathered = None if waiting is None or kept is None else (waiting, kept)
+
+    def position(self) -> dict[str, Tensor]:
+        """Where it is, to be saved between two batches; empty before the first."""
+        waiting, kept = self._gathered or (self.waiting, self.kept)
+        self._gathered = None
+        if waiting is None or kept is None:
+            return {}
+        return {"waiting": waiting.contiguous(), "kept": kept.contiguous()}
+
+    def restore(self, position: Mapping[str, Tensor]) -> None:
+        """Go on from a position, of which every process has all."""
+        waiting, kept = position["waiting"], position["kept"]
+        if self.spread is not None:
+            waiting, kept = self.spread.add_spread(waiting), self.spread.add_spread(kept)
+        self.waiting, self.kept = waiting, kept
 
     def _add(self, activations: Tensor) -> None:
         kept = activations[:0] if self.kept is None else self.kept

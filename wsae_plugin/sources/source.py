@@ -14,6 +14,7 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from torch import Tensor
 from typing_extensions import override
 
+from wsae_plugin.distributed.world import World
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.gamma.consistency import LabelEvidence
 from wsae_plugin.gamma.proxies import no_labels
@@ -256,6 +257,15 @@ class Source(Iterator[Mapping[str, Tensor]], ABC):
             Final scores for W&B, name → value.
         """
         return {}
+
+    def share(self, world: World) -> None:
+        """Do only a part of the work, and give every process of a world the same batches.
+
+        By default each does all.
+        """
+
+    def gather(self) -> None:  # noqa: B027 - few sources are shared
+        """Bring what `save` writes to the first process, which saves next; all call it."""
 
     def close(self) -> None:  # noqa: B027 - few sources hold anything
         """Stop whatever runs in the background."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from os.path import isdir, realpath
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from typing_extensions import override
 
+from wsae_plugin.distributed.spread_rows import SpreadRows
+from wsae_plugin.distributed.world import ALONE, World
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.fingerprint import fingerprint_of_files
 from wsae_plugin.gamma.consistency import LabelCounter, LabelEvidence
@@ -115,8 +118,9 @@ class TableSource(Source):
             which = "takes" if is_trained_on.any() else "leaves"
             raise BadInputError(f"held_out = {is_share}: {which} none of {self.n_rows} rows")
         self._n_read = 0
+        self._world = ALONE
         self._reader = ThreadPoolExecutor(max_workers=1)
-        self._ahead: Future[tuple[Tensor, int]] | None = None
+        self._ahead: Future[tuple[Tensor, list[list[int]]]] | None = None
         self._buffer_size = cfg.n_batches_in_buffer * cfg.batch_size
         self._buffer = MixingBuffer(
             self._read, self._buffer_size, cfg.batch_size, cfg.activations_mixing_fraction
@@ -225,33 +229,64 @@ class TableSource(Source):
         batch = next(self._buffer)
         return dict(zip(self.d_in, batch.split(list(self.d_in.values()), dim=1), strict=True))
 
+    @override
+    def share(self, world: World) -> None:
+        if world.size > 1:
+            self._world, self._buffer.spread = world, SpreadRows(world, self._cfg.device)
+
     def _read(self) -> Tensor:
         """What the buffer has served, read while it was served."""
         ahead = self._ahead or self._reader.submit(self._read_from, self._n_read)
-        rows, self._n_read = ahead.result()
+        rows, lengths = ahead.result()
+        self._n_read += len(lengths)
         self._ahead = self._reader.submit(self._read_from, self._n_read)
-        return rows.to(self._cfg.act_store_device)
+        rows = rows.to(self._cfg.act_store_device)
+        if self._buffer.spread is None:
+            return rows
+        of_ranks = [*zip(*lengths, strict=True)]
+        added = self._buffer.spread.add(rows, [*map(sum, of_ranks)])
+        shares = [part.split(of) for part, of in zip(added, of_ranks, strict=True)]
+        return torch.cat([share for block in zip(*shares, strict=True) for share in block])
 
-    def _read_from(self, n_read: int) -> tuple[Tensor, int]:
-        """The blocks from one on, as many as a full buffer serves, and which is the next."""
+    def _read_from(self, n_read: int) -> tuple[Tensor, list[list[int]]]:
+        """The blocks from one on, as many as a full buffer serves.
+
+        Of several processes each reads its share of every block, so that all have as much to serve.
+
+        Returns:
+            The rows of this process, and of every block how many each process has.
+        """
         size, share = self._buffer_size, self._cfg.activations_mixing_fraction
-        blocks: list[Tensor] = []
+        lengths: list[list[int]] = []
+        own = [torch.empty(0, sum(self.d_in.values()), dtype=str_to_dtype(self._cfg.dtype))]
         n_wanted = max(1, size - int(size * share))
-        while sum(map(len, blocks)) < n_wanted and not self._is_closed.is_set():
-            blocks.append(self._read_block(n_read + len(blocks)))
-        return torch.cat(blocks), n_read + len(blocks)
+        while sum(map(sum, lengths)) < n_wanted and not self._is_closed.is_set():
+            shares = self._shares(self._rows_at(n_read + len(lengths)))
+            trained = [self._is_trained_on(torch.arange(at.start, at.stop)) for at in shares]
+            if len(mine := trained[self._world.rank]):
+                own.append(self._read_rows(shares[self._world.rank], mine))
+            lengths.append([int(each.sum()) for each in trained])
+        return torch.cat(own), lengths
 
-    def _read_block(self, n_read: int) -> Tensor:
-        """The rows of a block that are trained on, all columns side by side."""
+    def _shares(self, where: slice) -> list[slice]:
+        """The rows of a block in as many parts as there are processes."""
+        n, size = where.stop - where.start, self._world.size
+        ends = [where.start + n * rank // size for rank in range(size + 1)]
+        return [slice(first, end) for first, end in pairwise(ends)]
+
+    def _rows_at(self, n_read: int) -> slice:
+        """Which rows are read after so many blocks."""
         epoch, place = divmod(n_read, self._n_blocks)
-        where = self._rows_of(int(_order(self._cfg.seed, epoch, self._n_blocks)[place]))
+        return self._rows_of(int(_order(self._cfg.seed, epoch, self._n_blocks)[place]))
+
+    def _read_rows(self, where: slice, trained: Tensor) -> Tensor:
+        """Those rows of a block that are trained on, all columns side by side."""
         dtype = str_to_dtype(self._cfg.dtype)
         columns = [
             refuse_not_finite(column.read(where).to(dtype), where, hook)
             for hook, column in self._columns.items()
         ]
         rows = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
-        trained = self._is_trained_on(torch.arange(where.start, where.stop))
         return rows if trained.all() else rows[trained]
 
     def _rows_of(self, block: int) -> slice:
@@ -265,13 +300,14 @@ class TableSource(Source):
 
     @override
     def save(self, folder: Path) -> None:
-        waiting, kept = self._buffer.waiting, self._buffer.kept
-        if waiting is None or kept is None:
-            waiting = kept = torch.zeros(0, sum(self.d_in.values()))
+        none = torch.zeros(0, sum(self.d_in.values()))
         read = torch.tensor([self._n_read, self.n_rows])
-        position = {"read": read, "table": self._fingerprint()}
-        position |= {"waiting": waiting.contiguous(), "kept": kept.contiguous()}
-        save_file(position, folder / DATA_POSITION_FILENAME)
+        position = {"read": read, "table": self._fingerprint(), "waiting": none, "kept": none}
+        save_file(position | self._buffer.position(), folder / DATA_POSITION_FILENAME)
+
+    @override
+    def gather(self) -> None:
+        self._buffer.gather()
 
     def _fingerprint(self) -> Tensor:
         of_columns = "".join(self._fingerprints.values())
@@ -285,7 +321,7 @@ class TableSource(Source):
             raise ValueError(f"activations = {self._cfg.activations!r} holds other rows by now")
         self._n_read, _ = position["read"].tolist()
         if len(position["waiting"]) + len(position["kept"]):
-            self._buffer.waiting, self._buffer.kept = position["waiting"], position["kept"]
+            self._buffer.restore(position)
 
     @override
     def label_evidence(self, hook: str, shuffled: bool = False) -> LabelEvidence:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
+from wsae_plugin.distributed.launch import are_several
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.files import refuse_links
 from wsae_plugin.gamma.proxies import needs_of, proxy_named
@@ -44,6 +45,8 @@ def warn(config: RunConfig) -> None:
         if section.get("alpha") and freeze_step is not None and freeze_step >= config.n_steps:
             told = "%s.gamma_freeze_step = %d: the run has %d steps, so Γ is never frozen"
             logger.warning(told, path, freeze_step, config.n_steps)
+    if config.distributed.n_processes > 1 and not are_several():
+        logger.warning("distributed: this is one process; torchrun starts several")
     if (checkpoints := config.values["checkpoint_path"]) != "checkpoints":
         told = "checkpoint_path = %r: has no effect; checkpoints are kept in the run folder"
         logger.warning(told, checkpoints)

@@ -15,6 +15,7 @@ from typing import Any
 from sae_lens import LoggingConfig, TrainingSAEConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
+from wsae_plugin.distributed.layout import Distributed
 from wsae_plugin.errors import BadInputError
 from wsae_plugin.messages import naming, nearest, refusals_as_bad_input
 from wsae_plugin.saelens_fields import Seed
@@ -81,6 +82,11 @@ class RunConfig:
         return -(-self.n_samples // self.batch_size)
 
     @property
+    def distributed(self) -> Distributed:
+        """Which of several processes trains what; the section is about this run, not its result."""
+        return Distributed(**self.values.get("distributed", {}))
+
+    @property
     def sae_sections(self) -> dict[str, dict[str, Any]]:
         """Dotted path of every SAE's section → the section."""
         if not self.is_multi:
@@ -132,7 +138,7 @@ class RunConfig:
         """
         saes = self.sae_configs()
         # `verbose` only makes a constructor log a summary, and we construct more than once.
-        values: dict[str, Any] = dict(self.values)
+        values = {name: v for name, v in self.values.items() if name != "distributed"}
         values["output_path"] = None if output is None else str(output)
         if "seed" not in hints_of(self.cls):
             del values["seed"]
@@ -166,7 +172,7 @@ def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     values, file = read_config(path, overrides)
     with naming(file):
-        config = RunConfig(_resolve(values), file)
+        config = RunConfig(resolve_run(values), file)
         check(config)
         config.runner_config()
     return config
@@ -189,14 +195,21 @@ def config_as_found(values: Mapping[str, Any], where: str) -> RunConfig:
         # Of another package: what is published of it says how wide it is.
         section = {n: section.get(n) for n in ("d_in", "d_sae")} | {"architecture": "standard"}
     with naming(where):
-        config = RunConfig(_resolve({**values, "sae": section}, others_allowed=True), where)
+        config = RunConfig(resolve_run({**values, "sae": section}, others_allowed=True), where)
         config.runner_config()
     return config
 
 
-def _resolve(values: dict[str, Any], others_allowed: bool = False) -> dict[str, Any]:
-    cls = runner_config_of(values)
-    if "seed" in hints_of(cls):
-        return resolve(cls, values, others_allowed=others_allowed)
-    seed = convert(values.pop("seed", _DEFAULT_SEED), Seed, "seed")
-    return resolve(cls, values, others_allowed=others_allowed) | {"seed": seed}
+def resolve_run(written: Mapping[str, Any], others_allowed: bool = False) -> dict[str, Any]:
+    """All values of a run, from those that are written: of its runner config, and ours beside it.
+
+    Raises:
+        BadInputError: An unknown field, unless allowed, or a wrong type.
+    """
+    values = {**written}
+    cls, ours = runner_config_of(values), dict[str, Any]()
+    if "distributed" in values:
+        ours["distributed"] = convert(values.pop("distributed"), Distributed, "distributed")
+    if "seed" not in hints_of(cls):
+        ours["seed"] = convert(values.pop("seed", _DEFAULT_SEED), Seed, "seed")
+    return resolve(cls, values, others_allowed=others_allowed) | ours

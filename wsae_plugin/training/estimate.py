@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ from sae_lens import TrainingSAE
 from sae_lens.util import str_to_dtype
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from wsae_plugin.distributed.layout import ranks_of
+from wsae_plugin.distributed.parts import config_of_part
+from wsae_plugin.distributed.shards import Shards
+from wsae_plugin.distributed.volume import volume_of
+from wsae_plugin.distributed.world import World
 from wsae_plugin.kernels.blocks import rows_a_block
 from wsae_plugin.messages import naming
 from wsae_plugin.remote_code import guarded
@@ -66,6 +72,25 @@ class MemoryEstimate:
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """What several processes have to do with each other.
+
+    Args:
+        n_processes: How many there are.
+        ranks: SAE name → which of them share its latents.
+        sent_a_step: What one of them sends at most, by what it is; what is for dead latents, where
+            there are any.
+        checkpoint: What the first has in its own memory besides at the end, when all SAEs are put
+            together: weights, those of one twice, both of Adam's moments, and the buffer.
+    """
+
+    n_processes: int
+    ranks: dict[str, tuple[int, ...]]
+    sent_a_step: dict[str, int]
+    checkpoint: int
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What a run will do.
 
@@ -73,55 +98,118 @@ class Estimate:
         n_steps: Training steps.
         n_samples: Activation vectors, counting the last batch whole.
         buffer_tokens: Tokens in SAELens's mixing buffer; 0 for synthetic data.
-        memory: Its memory.
+        memory: Its memory; of several processes that of the one with the most.
+        sharing: What several processes have to do with each other; None for one.
     """
 
     n_steps: int
     n_samples: int
     buffer_tokens: int
     memory: MemoryEstimate
+    sharing: Sharing | None = None
 
 
 def estimate(config: RunConfig) -> Estimate:
     """Count steps, tokens and bytes.
 
     Raises:
-        BadInputError: SAELens or the plugin refuses to build one of the SAEs.
+        BadInputError: SAELens or the plugin refuses to build one of the SAEs, or it cannot be
+            shared by so many processes.
     """
-    values, n_samples = config.values, config.n_steps * config.batch_size
+    n = config.distributed.n_processes
     with naming(config.file):
-        saes = build_saes(config, device="meta").values()
+        wholes = build_saes(config, device="meta")
+        ranks = ranks_of(config, n)
+    parts: dict[int, list[TrainingSAE[Any]]] = {}
+    for name, sae in wholes.items():
+        parts.setdefault(ranks[name][0], []).append(_part(sae, ranks[name], n))
+    memories = [_memory(config, saes, [*wholes.values()], n) for saes in parts.values()]
+    memory = max(memories, key=lambda memory: memory.total)
+    sharing = _sharing(config, wholes, ranks, n) if n > 1 else None
+    n_samples = config.n_steps * config.batch_size
+    return Estimate(config.n_steps, n_samples, _buffer_tokens(config), memory, sharing)
+
+
+def _part(sae: TrainingSAE[Any], ranks: tuple[int, ...], n: int) -> TrainingSAE[Any]:
+    if len(ranks) == 1:
+        return sae
+    cfg = config_of_part(sae.cfg, Shards(World(ranks[0], n), ranks))
+    return TrainingSAE.from_dict(cfg.to_dict() | {"device": "meta"})
+
+
+def _memory(
+    config: RunConfig, saes: list[TrainingSAE[Any]], wholes: list[TrainingSAE[Any]], n: int
+) -> MemoryEstimate:
+    """What a process of n needs for its parts of SAEs."""
     parameters = sum(p.nbytes for sae in saes for p in sae.parameters() if p.requires_grad)
     steps = [_step_bytes(sae, config) for sae in saes]
-    buffer_tokens = buffered = norms = language_model = token = 0
-    if config.has_language_model:
-        positions = positions_per_context(values)
-        # Each hook once, however many SAEs share it.
-        widths = {hook.name: hook.d_in for hook in hooks_of(config.runner_config())}
-        token = sum(widths.values()) * _FLOAT32_BYTES
-        buffer_tokens = values["n_batches_in_buffer"] * positions
-        buffered = buffer_tokens + values["store_batch_size_prompts"] * positions
-        # SAELens's run of several SAEs keeps these batches; the others read them one by one.
-        if config.is_multi and any(sae.cfg.normalize_activations in _ESTIMATED for sae in saes):
-            norms = values["n_batches_for_norm_estimate"] * config.batch_size
-        language_model = _language_model_bytes(values)
-    elif "n_batches_in_buffer" in values:
-        buffered = buffer_tokens = values["n_batches_in_buffer"] * config.batch_size
-        sections = config.sae_sections
-        hooks = config.runner_config().hook_names_per_sae
-        widths = {hooks[path.removeprefix("saes.")]: s["d_in"] for path, s in sections.items()}
-        token = sum(widths.values()) * _FLOAT32_BYTES
-    memory = MemoryEstimate(
+    norms = 0
+    # SAELens's run of several SAEs keeps these batches; the others read them one by one.
+    estimated = any(sae.cfg.normalize_activations in _ESTIMATED for sae in wholes)
+    if config.has_language_model and config.is_multi and estimated:
+        norms = config.values["n_batches_for_norm_estimate"] * config.batch_size
+    return MemoryEstimate(
         sae_weights=sum(tensor.nbytes for sae in saes for tensor in sae.state_dict().values()),
         gradients=parameters,
         adam=_ADAM_MOMENTS * parameters,
         sae_activations=sum(outputs for outputs, _ in steps)
         + max(whole - outputs for outputs, whole in steps),
-        activation_buffer=_COPIES_OF_BUFFER * buffered * token,
-        norm_batches=norms * token,
-        language_model=language_model,
+        activation_buffer=_COPIES_OF_BUFFER * _buffer_bytes(config) // n,
+        norm_batches=norms * _token_bytes(config),
+        language_model=_language_model_bytes(config.values) if config.has_language_model else 0,
     )
-    return Estimate(config.n_steps, n_samples, buffer_tokens, memory)
+
+
+def _sharing(
+    config: RunConfig,
+    wholes: Mapping[str, TrainingSAE[Any]],
+    ranks: dict[str, tuple[int, ...]],
+    n: int,
+) -> Sharing:
+    shared = {name: len(group) for name, group in ranks.items()}
+    volumes = [
+        volume_of(sae.cfg, config.batch_size, shared[name]).sent(shared[name])
+        for name, sae in wholes.items()
+    ]
+    activations = (n - 1) * config.batch_size * _token_bytes(config) // n
+    # Of groups that share SAEs, the first has the most.
+    mine = [v for v, group in zip(volumes, ranks.values(), strict=True) if 0 in group]
+    sent = {name: sum(volume[name] for volume in mine) for name in mine[0]}
+    weights = [sum(t.nbytes for t in sae.state_dict().values()) for sae in wholes.values()]
+    moments = [_ADAM_MOMENTS * sum(p.nbytes for p in sae.parameters()) for sae in wholes.values()]
+    checkpoint = sum(weights) + sum(moments) + max(weights) + _buffer_bytes(config)
+    return Sharing(n, ranks, {"activations": activations} | sent, checkpoint)
+
+
+def _buffer_tokens(config: RunConfig) -> int:
+    values = config.values
+    if config.has_language_model:
+        return values["n_batches_in_buffer"] * positions_per_context(values)
+    return values.get("n_batches_in_buffer", 0) * config.batch_size
+
+
+def _buffer_bytes(config: RunConfig) -> int:
+    """Of SAELens's mixing buffer when it is full."""
+    values, tokens = config.values, _buffer_tokens(config)
+    if config.has_language_model:
+        tokens += values["store_batch_size_prompts"] * positions_per_context(values)
+    return tokens * _token_bytes(config)
+
+
+def _token_bytes(config: RunConfig) -> int:
+    """Of a token's activations, of each hook once, however many SAEs share it."""
+    values = config.values
+    if config.has_language_model:
+        widths = {hook.name: hook.d_in for hook in hooks_of(config.runner_config())}
+    elif "n_batches_in_buffer" in values:
+        hooks = config.runner_config().hook_names_per_sae
+        widths = {
+            hooks[path.removeprefix("saes.")]: section["d_in"]
+            for path, section in config.sae_sections.items()
+        }
+    else:  # drawn by every process
+        widths = {}
+    return sum(widths.values()) * _FLOAT32_BYTES
 
 
 def _step_bytes(sae: TrainingSAE[Any], config: RunConfig) -> tuple[int, int]:

@@ -36,6 +36,7 @@ _MAY_DIFFER = {
     "eval_samples",
     "run_final_eval",
     "save_synthetic_model",
+    "distributed",
     "device",
     "llm_device",
     "act_store_device",

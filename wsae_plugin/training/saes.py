@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from sae_lens import TrainingSAE
 from sae_lens.util import temporary_seed
 
@@ -13,7 +14,9 @@ from wsae_plugin.saes import WeightedTrainingSAEConfig
 from wsae_plugin.training.config import RunConfig
 
 
-def build_saes(config: RunConfig, device: str | None = None) -> dict[str, TrainingSAE[Any]]:
+def build_saes(
+    config: RunConfig, device: str | None = None, kept_on: str | None = None
+) -> dict[str, TrainingSAE[Any]]:
     """SAE name → the SAE, initialised.
 
     Every SAE is initialised from the same seed, so that SAEs of one shape start from the same
@@ -24,6 +27,8 @@ def build_saes(config: RunConfig, device: str | None = None) -> dict[str, Traini
     Args:
         config: What the run is.
         device: Where they are built; `meta` for their shapes alone. None for where the config says.
+        kept_on: Where each is put when it is built, and is built itself where there is no room for
+            it: a GPU draws other weights than a processor.
 
     Raises:
         BadInputError: SAELens or the plugin refuses a config, or the checkpoint does not fit.
@@ -32,7 +37,7 @@ def build_saes(config: RunConfig, device: str | None = None) -> dict[str, Traini
     saes: dict[str, TrainingSAE[Any]] = {}
     for name, cfg in config.sae_configs().items():
         with naming(name), refusals_as_bad_input(), temporary_seed(config.seed):
-            saes[name] = TrainingSAE.from_dict(cfg.to_dict() | placed)
+            saes[name] = _built(cfg.to_dict() | placed, kept_on)
             if isinstance(cfg, WeightedTrainingSAEConfig):
                 load_proxy(cfg.gamma_proxy)
     pretrained = config.values.get("from_pretrained_path")
@@ -44,3 +49,12 @@ def build_saes(config: RunConfig, device: str | None = None) -> dict[str, Traini
         ):
             saes["sae"].load_weights_from_checkpoint(pretrained)
     return saes
+
+
+def _built(cfg: dict[str, Any], kept_on: str | None) -> TrainingSAE[Any]:
+    if kept_on is None:
+        return TrainingSAE.from_dict(cfg)
+    try:
+        return TrainingSAE.from_dict(cfg).to(kept_on)
+    except torch.OutOfMemoryError:
+        return TrainingSAE.from_dict(cfg | {"device": kept_on})

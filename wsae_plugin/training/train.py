@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import shlex
 import traceback
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from wsae_plugin.distributed.launch import are_several, number
+from wsae_plugin.distributed.layout import refuse_differences, shards_of
+from wsae_plugin.distributed.shards import Shards
+from wsae_plugin.distributed.world import PeerLostError, World, together
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.messages import naming, one_line
 from wsae_plugin.sources import open_source
@@ -78,42 +83,96 @@ def train(
         TrainingInterruptedError: A signal came; the run can be resumed.
         RunFailedError: The training failed; the folder's run.json has the traceback.
     """
+    with together(config.distributed.timeout) as world:
+        refuse_differences(config.values, world, "config")
+        with naming(config.file):
+            shards = shards_of(config, world)
+        return _train(
+            config, output, world, shards, resume, keep_checkpoints, command, resume_command
+        )
+
+
+def _train(
+    config: RunConfig,
+    output: Path,
+    world: World,
+    shards: Mapping[str, Shards],
+    resume: bool,
+    keep_checkpoints: int | None,
+    command: str,
+    resume_command: str | None,
+) -> TrainedRun:
     folder = RunFolder(output)
-    checkpoint = folder.start_of(config, resume)
+    checkpoint = world.tell(folder.start_of(config, resume) if world.is_first else None)
     start_from = checkpoint or config.values.get("resume_from_checkpoint")
     if start_from is not None:
         start_from = Path(start_from)
-        check_readable(start_from)
+        if world.is_first:
+            check_readable(start_from)
     resume_command = resume_command or command_to_resume(
         "train", folder.config_file, output, keep_checkpoints
     )
     with naming(config.file):
-        saes = build_saes(config)
+        # Dealt out from the first process's own memory, which has room for all of an SAE.
+        host = "cpu" if world.size > 1 else None
+        saes = build_saes(config, kept_on=host) if world.is_first else {}
         # A synthetic model without a seed of its own is drawn from the run's.
         torch.manual_seed(config.seed)
         source = open_source(config.runner_config())
-    loop = TrainingLoop(config, saes, source, folder, resume_command, keep_checkpoints)
-    warn(config)
-    with lock(output):
+    refuse_differences({hook: source.metadata(hook) for hook in source.d_in}, world, "data")
+    source.share(world)
+    loop = TrainingLoop(config, saes, source, folder, resume_command, keep_checkpoints, shards)
+    record: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    del saes  # of which the loop keeps what this process trains
+    if world.is_first:
+        warn(config)
+        record = _recorded(folder, config, world, command, checkpoint, resume)
+    try:
+        with record:
+            _run(loop, start_from, folder, resume_command)
+    except TrainingInterruptedError:
+        # Until it is written down: torchrun ends all processes when it sees one end.
+        world.tell(None)
+        raise
+    return TrainedRun(output, folder.exports(config), loop.last_metrics, loop.kernels)
+
+
+@contextlib.contextmanager
+def _recorded(
+    folder: RunFolder,
+    config: RunConfig,
+    world: World,
+    command: str,
+    checkpoint: Path | None,
+    resume: bool,
+) -> Generator[None]:
+    """Write into the folder, which no other run may have meanwhile, how it goes."""
+    with lock(folder.path):
         # Another process may have had the folder while this one was preparing.
         if folder.start_of(config, resume) != checkpoint:
-            raise BadInputError(f"--resume: the run in {output} has just gone on; try again")
+            raise BadInputError(f"--resume: the run in {folder.path} has just gone on; try again")
         discard_half_written(folder.checkpoints)
         folder.start(config, command, checkpoint)
         try:
-            loop.run(start_from)
+            yield
             folder.end("finished")
         except BaseException as error:
-            _record_failure(folder, error)
-            if isinstance(error, RunFailedError) or not isinstance(error, Exception):
-                raise
-            raise RunFailedError(_what_failed(folder, error, resume_command)) from error
-    kernels = {
-        name: kernel
-        for name, part in loop.trainers.items()
-        if (kernel := getattr(part.sae, "kernel_in_use", None)) is not None
-    }
-    return TrainedRun(output, folder.exports(config), loop.last_metrics, kernels)
+            first = world.first_traceback() if isinstance(error, PeerLostError) else ""
+            _record_failure(folder, error, first)
+            raise
+
+
+def _run(
+    loop: TrainingLoop, start_from: Path | None, folder: RunFolder, resume_command: str
+) -> None:
+    try:
+        loop.run(start_from)
+    except PeerLostError as error:
+        raise PeerLostError(_what_failed(folder, error, resume_command)) from error
+    except Exception as error:
+        if isinstance(error, RunFailedError):
+            raise
+        raise RunFailedError(_what_failed(folder, error, resume_command)) from error
 
 
 def command_to_resume(
@@ -121,17 +180,23 @@ def command_to_resume(
 ) -> str:
     """What to run to go on: `wsae train` or `wsae compare` with the folder's own config."""
     kept = [] if keep_checkpoints is None else ["--keep-checkpoints", str(keep_checkpoints)]
-    words = ["wsae", command, str(config_file), "--output", str(output), *kept, "--resume"]
-    return shlex.join(words)
+    words = [command, str(config_file), "--output", str(output), *kept, "--resume"]
+    if not are_several():
+        return shlex.join(["wsae", *words])
+    there, here = number("WORLD_SIZE", 1), number("LOCAL_WORLD_SIZE", number("WORLD_SIZE", 1))
+    machines = ["--nnodes", str(there // here)] if there > here else []
+    return shlex.join(
+        ["torchrun", *machines, "--nproc-per-node", str(here), "-m", "wsae_plugin", *words]
+    )
 
 
-def _record_failure(folder: RunFolder, error: BaseException) -> None:
+def _record_failure(folder: RunFolder, error: BaseException, first: str) -> None:
     # On a full disk there may be no room for this either; the run can be resumed all the same.
     with contextlib.suppress(OSError):
         if isinstance(error, TrainingInterruptedError | KeyboardInterrupt):
             folder.end("interrupted")
         else:
-            folder.end("failed", error="".join(traceback.format_exception(error)))
+            folder.end("failed", error=first + "".join(traceback.format_exception(error)))
 
 
 def _what_failed(folder: RunFolder, error: Exception, resume_command: str) -> str:

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from sae_lens.saes.sae import TrainStepOutput
 from sae_lens.training.optim import get_lr_scheduler
 from sae_lens.training.sae_trainer import SAETrainer
 
+from wsae_plugin.distributed.shards import Shards
 from wsae_plugin.training.fused_adam import FUSED_DEVICES, FusedAdam
 
 
@@ -43,6 +45,22 @@ class WeightedSAETrainer(SAETrainer[Any, Any]):
             lr_end=cfg.lr_end,
             num_cycles=cfg.n_restart_cycles,
         )
+
+    @torch.no_grad()
+    def over_all_latents(self, output: TrainStepOutput) -> dict[str, float]:
+        """What SAELens logs of latents, where other processes have some of them."""
+        shards: Shards = getattr(self.sae, "shards", Shards())
+        if shards.size == 1:
+            return {}
+        n_active = output.feature_acts.bool().float().sum(-1).to_dense().mean()
+        passes, dead = self.n_forward_passes_since_fired, self.dead_neurons
+        sums = torch.stack([n_active, dead.sum(), passes.sum(), passes.new_tensor(len(passes))])
+        l0, n_dead, n_passes, n = shards.sum_of_counts(sums).tolist()
+        return {
+            "metrics/l0": l0,
+            "sparsity/dead_features": n_dead,
+            "sparsity/mean_passes_since_fired": n_passes / n,
+        }
 
 
 @contextmanager

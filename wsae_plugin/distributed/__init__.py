@@ -1,0 +1,1 @@
+"""One training by several processes: what they share, and how they end together."""
