@@ -122,3 +122,25 @@ def test_the_papers_setting_trains_offline_on_a_model_of_pythias_shape(tmp_path:
         assert (Path(run["path"]) / "gamma.safetensors").is_file() == (name != "baseline")
     metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(metrics) == 3 * 3
+
+
+def test_the_dry_run_of_several_processes_is_the_one_that_is_shown() -> None:
+    folder = CONFIGS / "distributed"
+    command = ["train", "configs/distributed/pythia_6.9b.yaml", "--set", "device=cpu", "--dry-run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "wsae_plugin", *command],
+        capture_output=True, text=True, check=True, cwd=CONFIGS.parent,
+    )  # fmt: skip
+
+    def shown(text: str) -> list[str]:
+        # Whether the language model is on this machine decides what is known of it.
+        lines = text.splitlines()
+        kept = [li for li in lines if not li.startswith((" language model", " memory of"))]
+        return " ".join(kept).split()
+
+    assert shown(done.stdout) == shown((folder / "dry_run.txt").read_text())
+
+
+@pytest.mark.parametrize("name", ["slurm.sh", "two_machines.sh"])
+def test_scripts_are_shell(name: str) -> None:
+    subprocess.run(["sh", "-n", CONFIGS / "distributed" / name], check=True)
