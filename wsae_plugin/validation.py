@@ -392,3 +392,11 @@ def _describe(annotation: Any, limits: bool = False) -> str:
     if origin in _MAPPINGS:
         return f"a mapping of names to: {_describe(arguments[1])}"
     return "a section with fields of its own"
+
+
+def dotted(value: Any, path: str = "") -> dict[str, Any]:
+    """Every value of nested mappings by its path, as in `sae.alpha`."""
+    if not isinstance(value, Mapping):
+        return {path: value}
+    parts = (dotted(inner, f"{path}.{name}" if path else name) for name, inner in value.items())
+    return {name: inner for part in parts for name, inner in part.items()}

@@ -122,10 +122,11 @@ def table_of(folder: Path, d_in: int, n_rows: int = 16_384) -> Path:
 
 def scaling(folder: Path, d_sae: int, batch: int, rounds: int) -> list[dict[str, Any]]:
     table = table_of(folder, D_IN)
-    runs = [(n, width) for n in (1, 2, 4) for width in (d_sae, n * d_sae, d_sae // n)]
-    runs = sorted({(n, width) for n, width in runs if width >= d_sae or n > 1} | {
-        (1, d_sae // 2), (1, d_sae // 4)
-    } - {(2, d_sae // 2), (4, d_sae // 4)})  # fmt: skip
+    runs = [
+        *[(n, d_sae) for n in (1, 2, 4)],
+        *[(n, n * d_sae) for n in (2, 4)],
+        *[(processes, d_sae // n) for n in (2, 4) for processes in (1, n)],
+    ]
     times: dict[tuple[int, int], list[float]] = {run: [] for run in runs}
     bytes_: dict[tuple[int, int], dict[str, float]] = {}
     order = [run for _ in range(rounds) for run in random.Random(0).sample(runs, len(runs))]
@@ -259,7 +260,6 @@ def markdown(result: dict[str, Any]) -> str:
     lines: list[str] = []
     if points := result.get("scaling"):
         seconds = {(p["processes"], p["d_sae"]): p["seconds"] for p in points}
-        base = min(width for n, width in seconds if n == 4)
         lines += ["| processes | latents | step | one process, whole | one process, a shard |"]
         lines += ["| --- | --- | --- | --- | --- |"]
         for (n, width), took in sorted(seconds.items()):
@@ -267,7 +267,6 @@ def markdown(result: dict[str, Any]) -> str:
                 whole, shard = seconds.get((1, width)), seconds.get((1, width // n))
                 cells = [f"{1000 * s:,.0f} ms" if s else "" for s in (took, whole, shard)]
                 lines.append(f"| {n} | {width:,} | {' | '.join(cells)} |")
-        assert base
     lines += [
         "",
         "| shape | GPUs | latents dealt out | replicas (DDP) | whole SAEs | state a GPU |",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from wsae_plugin.errors import BadInputError
-
-worlds: list[object] = []
-"""The world that this process is in, once it has met the others."""
 
 
 def number(variable: str, default: int = 0) -> int:
@@ -34,4 +32,6 @@ def is_later() -> bool:
 
 def is_silent() -> bool:
     """Whether another process says why all fail: until they have met, the first of a machine."""
-    return not worlds and are_several() and os.environ.get("LOCAL_RANK", "0") != "0"
+    torch_distributed = sys.modules.get("torch.distributed")
+    have_met = torch_distributed is not None and torch_distributed.is_initialized()
+    return not have_met and are_several() and os.environ.get("LOCAL_RANK", "0") != "0"

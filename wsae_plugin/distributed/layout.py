@@ -14,6 +14,7 @@ from wsae_plugin.distributed.launch import number
 from wsae_plugin.distributed.shards import Shards
 from wsae_plugin.distributed.world import World
 from wsae_plugin.errors import BadInputError
+from wsae_plugin.validation import dotted
 
 if TYPE_CHECKING:
     from wsae_plugin.training.config import RunConfig
@@ -60,9 +61,11 @@ class Distributed:
                 "--nproc-per-node, or --set distributed={} for all latents over all"
             )
         if groups > n_saes:
+            asked = f"saes = {groups}" if self.saes else f"latents = {self.latents}"
             raise BadInputError(
-                f"distributed.saes = {groups}: the run has {n_saes} SAEs; set it to {n_saes} or "
-                "less, and deal out latents"
+                f"distributed.{asked}: makes {groups} groups of the {size} processes, and each "
+                f"needs an SAE, of which the run has {n_saes}; --set distributed={{}} deals all "
+                "latents out over all"
             )
         return groups, each
 
@@ -105,10 +108,10 @@ def refuse_differences(mine: Mapping[str, Any], world: World, what: str) -> None
     Raises:
         BadInputError: The message names the process and the field.
     """
-    for rank, other in enumerate(world.collect(mine)):
-        first = world.tell(mine)
-        if other != first:
-            name = next(n for n in {**first, **other} if first.get(n) != other.get(n))
+    first, *others = map(dotted, world.collect(mine))
+    for rank, other in enumerate(others, start=1):
+        if differing := [n for n in {**first, **other} if other.get(n) != first.get(n)]:
+            name = differing[0]
             raise BadInputError(
                 f"{name} = {other.get(name)!r} in the {what} of process {rank}, and "
                 f"{first.get(name)!r} in that of process 0; give all the same"
@@ -147,8 +150,8 @@ def _refuse_sae(path: str, cfg: TrainingSAEConfig, n: int) -> None:
         if value not in allowed:
             said = " or ".join(map(repr, allowed))
             raise BadInputError(
-                f"{path}.{name} = {value!r}: takes all latents at once, which {n} processes have; "
-                f"set it to {said}, or distributed.latents to 1"
+                f"{path}.{name} = {value!r}: needs all latents in one place, and {n} processes "
+                f"share them; set it to {said}, or distributed.latents to 1"
             )
 
 

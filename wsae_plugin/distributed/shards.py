@@ -85,7 +85,7 @@ class Shards:
 
     @property
     def place(self) -> int:
-        """Of this process among them."""
+        """Which of those that share the SAE this process is, from 0."""
         return self.ranks.index(self.world.rank)
 
     def latents(self, d_sae: int, place: int | None = None) -> Tensor:

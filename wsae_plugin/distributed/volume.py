@@ -26,8 +26,8 @@ class Volume:
     Args:
         candidates: Scores that may be among the k highest, gathered.
         reconstructions: Partial sums over latents, added up.
-        dead_candidates: The first for the dead latents, while there are more than the loss takes.
-        dead_reconstructions: The second for them, while there are any.
+        dead_candidates: Scores of dead latents, gathered while there are more than the loss takes.
+        dead_reconstructions: Their partial sums, while any latent is dead.
     """
 
     candidates: int = 0

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from wsae_plugin.distributed.launch import number, worlds
+from wsae_plugin.distributed.launch import number
 from wsae_plugin.errors import BadInputError, RunFailedError
 from wsae_plugin.messages import one_line
 
@@ -45,7 +45,7 @@ class World:
         timeout: Seconds that one waits for another.
 
     Attributes:
-        bytes_given: What of tensors this process has given to each kind of exchange.
+        bytes_given: Kind of exchange → bytes of the tensors that this process has given to it.
     """
 
     rank: int = 0
@@ -61,7 +61,10 @@ class World:
 
     def group(self, ranks: Sequence[int]) -> Any:
         """A group of some of the processes; None for the whole world."""
-        return None if len(ranks) == self.size else self._call(dist.new_group, [*ranks])
+        if len(ranks) == self.size:
+            return None
+        # Torch would give it half an hour, whatever the world has.
+        return self._call(dist.new_group, [*ranks], timeout=timedelta(seconds=self.timeout))
 
     def sum(self, tensor: Tensor, group: Any = None, kind: str = "sum") -> Tensor:
         """Add up `tensor` over a group, in place, in the same order everywhere."""
@@ -98,7 +101,7 @@ class World:
         return said[0]
 
     def hear(self) -> Any:
-        """What the first process tells; for another."""
+        """Wait, on another than the first process, for what that one tells."""
         return self.tell(None)
 
     def collect(self, value: _T) -> list[_T]:
@@ -113,9 +116,9 @@ class World:
         """A signal that any of the processes got, by its name; None where none did."""
         if self.size == 1:
             return name
-        number = torch.tensor(signal.Signals[name].value if name else 0)
-        self._call(dist.all_reduce, number, op=dist.ReduceOp.MAX)
-        return signal.Signals(int(number)).name if number else None
+        highest = torch.tensor(signal.Signals[name].value if name else 0)
+        self._call(dist.all_reduce, highest, op=dist.ReduceOp.MAX)
+        return signal.Signals(int(highest)).name if highest else None
 
     def send(self, tensor: Tensor, to: int) -> None:
         """Hand a tensor to one process, which calls `receive`."""
@@ -197,6 +200,7 @@ class World:
 
 ALONE = World()
 
+_met: list[World] = []
 _inside: list[World] = []
 
 
@@ -232,7 +236,7 @@ def _meet(timeout: float) -> World:
     size = number("WORLD_SIZE", 1)
     if size == 1:
         return ALONE
-    if not worlds:
+    if not _met:
         patience = timedelta(seconds=timeout)
         if (n := number("LOCAL_RANK")) < torch.cuda.device_count():
             torch.cuda.set_device(n)
@@ -251,10 +255,8 @@ def _meet(timeout: float) -> World:
                 "each started, and does every machine reach the one that --rdzv-endpoint names?"
             ) from error
         atexit.register(dist.destroy_process_group)
-        worlds.append(World(rank, size, store, timeout))
-    world = worlds[0]
-    assert isinstance(world, World)
-    return world
+        _met.append(World(rank, size, store, timeout))
+    return _met[0]
 
 
 def _reason(error: BaseException) -> str:

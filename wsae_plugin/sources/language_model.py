@@ -210,9 +210,10 @@ class LanguageModelSource(Source):
         """Each process makes one pass of the model, in the order of the ranks."""
         drawn: list[tuple[Tensor, list[int]]] = []
         for _ in range(self._world.size):
-            tokens = self._of_both_epochs(self._tokens)
+            tokens = self._of_both_epochs(self.store.get_batch_tokens)
             drawn.append((tokens, [self.store.n_sequences, self.store.n_dataset_processed]))
-        own = self._activations_of(drawn[self._world.rank][0])
+        self.store.planned = drawn[self._world.rank][0]
+        own = self._activations(raise_at_epoch_end=True)
         positions = [position for _, position in drawn]
         # Each has drawn the text of all.
         text = crc32(torch.cat([tokens for tokens, _ in drawn]).cpu().numpy().tobytes())
@@ -226,37 +227,29 @@ class LanguageModelSource(Source):
         added = spread.add(own, [n for n, _ in everyones])
         self._passes.extend(zip(added, positions, strict=True))
 
-    def _of_both_epochs(self, draw: Callable[[bool], Tensor]) -> Tensor:
+    def _of_both_epochs(self, draw: Callable[..., Tensor]) -> Tensor:
         try:
-            return draw(True)
+            return draw(raise_at_epoch_end=True)
         except StopIteration:
             warnings.warn(
                 "All samples in the training dataset have been exhausted, beginning new epoch.",
                 stacklevel=2,
             )
         try:
-            return draw(False)
+            return draw(raise_at_epoch_end=False)
         except StopIteration:
             raise ValueError(
                 "Unable to fill buffer after starting new epoch. Dataset may be too small."
             ) from None
 
-    def _tokens(self, raise_at_epoch_end: bool) -> Tensor:
-        return self.store.get_batch_tokens(raise_at_epoch_end=raise_at_epoch_end)
-
-    def _activations(self, raise_at_epoch_end: bool) -> Tensor:
-        if isinstance(self._cfg, LanguageModelSAERunnerConfig):
-            return self.store.get_filtered_llm_batch(raise_at_epoch_end)
-        return self._activations_of(self._tokens(raise_at_epoch_end))
-
     @torch.no_grad()
-    def _activations_of(self, tokens: Tensor) -> Tensor:
+    def _activations(self, raise_at_epoch_end: bool) -> Tensor:
         """Of one pass of the language model, all hooks side by side, without special tokens."""
         store = self.store
         if isinstance(self._cfg, LanguageModelSAERunnerConfig):
-            activations = dict.fromkeys(self.d_in, store.get_activations(tokens))
-        else:
-            activations = store.get_multi_hook_activations(tokens)
+            return store.get_filtered_llm_batch(raise_at_epoch_end)
+        tokens = store.get_batch_tokens(raise_at_epoch_end=raise_at_epoch_end)
+        activations = store.get_multi_hook_activations(tokens)
         parts = [activations[name].to(store.device).flatten(0, 1) for name in self.d_in]
         side_by_side = torch.cat(parts, dim=1)
         counts = self._counts(tokens)[:, slice(*store.seqpos_slice)]
@@ -402,9 +395,21 @@ def _tokens_of(store: ActivationsStore) -> Generator[Tensor]:
 
 
 class _CountingStore(ActivationsStore):
-    """SAELens's store, which knows how many sequences it has read since its text last began."""
+    """SAELens's store, which knows how many sequences it has read since its text last began.
+
+    Attributes:
+        planned: Tokens, read before, that it gives next; None where its text goes on.
+    """
 
     n_sequences = 0
+    planned: Tensor | None = None
+
+    @override
+    def get_batch_tokens(self, *args: Any, **kwargs: Any) -> Tensor:
+        if self.planned is None:
+            return super().get_batch_tokens(*args, **kwargs)
+        tokens, self.planned = self.planned, None
+        return tokens
 
     @property
     def iterable_sequences(self) -> Iterator[Tensor]:

@@ -123,7 +123,8 @@ def estimate(config: RunConfig) -> Estimate:
     parts: dict[int, list[TrainingSAE[Any]]] = {}
     for name, sae in wholes.items():
         parts.setdefault(ranks[name][0], []).append(_part(sae, ranks[name], n))
-    memories = [_memory(config, saes, [*wholes.values()], n) for saes in parts.values()]
+    model = _language_model_bytes(config.values) if config.has_language_model else 0
+    memories = [_memory(config, saes, [*wholes.values()], n, model) for saes in parts.values()]
     memory = max(memories, key=lambda memory: memory.total)
     sharing = _sharing(config, wholes, ranks, n) if n > 1 else None
     n_samples = config.n_steps * config.batch_size
@@ -138,7 +139,11 @@ def _part(sae: TrainingSAE[Any], ranks: tuple[int, ...], n: int) -> TrainingSAE[
 
 
 def _memory(
-    config: RunConfig, saes: list[TrainingSAE[Any]], wholes: list[TrainingSAE[Any]], n: int
+    config: RunConfig,
+    saes: list[TrainingSAE[Any]],
+    wholes: list[TrainingSAE[Any]],
+    n: int,
+    language_model: int | None,
 ) -> MemoryEstimate:
     """What a process of n needs for its parts of SAEs."""
     parameters = sum(p.nbytes for sae in saes for p in sae.parameters() if p.requires_grad)
@@ -156,7 +161,7 @@ def _memory(
         + max(whole - outputs for outputs, whole in steps),
         activation_buffer=_COPIES_OF_BUFFER * _buffer_bytes(config) // n,
         norm_batches=norms * _token_bytes(config),
-        language_model=_language_model_bytes(config.values) if config.has_language_model else 0,
+        language_model=language_model,
     )
 
 

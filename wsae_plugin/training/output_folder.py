@@ -18,7 +18,7 @@ from wsae_plugin.files import (
     write_text_atomic,
 )
 from wsae_plugin.messages import naming
-from wsae_plugin.validation import convert, read_json
+from wsae_plugin.validation import convert, dotted, read_json
 from wsae_plugin.yaml_file import to_yaml
 
 _LOCK = ".lock"
@@ -140,7 +140,7 @@ class TrainingFolder(ABC):
             )
         # Its own file is what everything reads later, so it must not have been edited either.
         for now in (self.load_config(), config):
-            self._refuse_other(_flat(record["config"]), _flat(now.values))
+            self._refuse_other(dotted(record["config"]), dotted(now.values))
 
     def _refuse_other(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         differences = [
@@ -208,10 +208,3 @@ def _not_writable(folder: Path, error: OSError) -> BadInputError:
     return BadInputError(
         f"--output {folder}: cannot be written: {error.strerror or error}; choose another folder"
     )
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {path: value}
-    parts = (_flat(inner, f"{path}.{name}" if path else name) for name, inner in value.items())
-    return {name: inner for part in parts for name, inner in part.items()}

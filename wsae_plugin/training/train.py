@@ -38,8 +38,9 @@ class TrainedRun:
     Args:
         folder: The run folder.
         exports: SAE name → the folder that plain SAELens loads.
-        metrics: SAE name → its metrics at the last step.
-        kernels: SAE name → what carried out its training step, for the SAEs that have a choice.
+        metrics: SAE name → its metrics at the last step; of several processes the first has them.
+        kernels: SAE name → what carried out its training step, for the SAEs that have a choice and
+            that this process trains.
     """
 
     folder: Path
